@@ -1,0 +1,201 @@
+#include "core/log.h"
+
+#include <fmt/format.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <mutex>
+
+namespace opsrelay::log {
+
+namespace {
+
+Format& format() {
+    static Format chosen = Format::logfmt;
+    return chosen;
+}
+
+struct Redirect {
+    Sink sink = nullptr;
+    void* context = nullptr;
+};
+Redirect& redirection() {
+    static Redirect state;
+    return state;
+}
+
+spdlog::level::level_enum to_spdlog(Level level) {
+    switch (level) {
+        case Level::debug: return spdlog::level::debug;
+        case Level::info: return spdlog::level::info;
+        case Level::warn: return spdlog::level::warn;
+        case Level::error: return spdlog::level::err;
+    }
+    return spdlog::level::info;
+}
+
+std::string_view level_name(Level level) {
+    switch (level) {
+        case Level::debug: return "debug";
+        case Level::info: return "info";
+        case Level::warn: return "warn";
+        case Level::error: return "error";
+    }
+    return "info";
+}
+
+// Both formats quote alike: JSON string escapes. Control characters can never break a line.
+void append_quoted(fmt::memory_buffer& out, std::string_view text) {
+    out.push_back('"');
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') {
+            out.push_back('\\');
+            out.push_back(c);
+        } else if (byte < 0x20 || byte == 0x7f) {
+            fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
+        } else {
+            out.push_back(c);
+        }
+    }
+    out.push_back('"');
+}
+
+bool is_bare(std::string_view text) {
+    if (text.empty()) return false;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte <= 0x20 || byte >= 0x7f || c == '"' || c == '=' || c == '\\') return false;
+    }
+    return true;
+}
+
+void append_value(fmt::memory_buffer& out, const Field::Value& value, bool json) {
+    auto to = std::back_inserter(out);
+    if (const auto* text = std::get_if<std::string>(&value)) {
+        if (!json && is_bare(*text)) {
+            out.append(*text);
+        } else {
+            append_quoted(out, *text);
+        }
+    } else if (const auto* flag = std::get_if<bool>(&value)) {
+        fmt::format_to(to, "{}", *flag);
+    } else if (const auto* real = std::get_if<double>(&value)) {
+        fmt::format_to(to, "{:.6g}", std::isfinite(*real) ? *real : 0.0);
+    } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
+        fmt::format_to(to, "{}", *number);
+    } else {
+        fmt::format_to(to, "{}", std::get<std::uint64_t>(value));
+    }
+}
+
+void render(fmt::memory_buffer& out, Level level, std::string_view stage, std::string_view fact,
+            Fields fields) {
+    const bool json = format() == Format::json;
+    if (json) {
+        fmt::format_to(std::back_inserter(out), R"("level":"{}","stage":"{}","msg":)",
+                       level_name(level), stage);
+        append_quoted(out, fact);
+        for (const auto& field : fields) {
+            fmt::format_to(std::back_inserter(out), ",\"{}\":", field.key);
+            append_value(out, field.value, true);
+        }
+        return;
+    }
+    fmt::format_to(std::back_inserter(out), "level={} stage={} msg=", level_name(level), stage);
+    append_quoted(out, fact);
+    for (const auto& field : fields) {
+        fmt::format_to(std::back_inserter(out), " {}=", field.key);
+        append_value(out, field.value, false);
+    }
+}
+
+std::shared_ptr<spdlog::logger> logger(std::string_view stage) {
+    const std::string name(stage);
+    if (auto known = spdlog::get(name)) return known;
+    static std::mutex making;
+    const std::lock_guard lock(making);
+    if (auto known = spdlog::get(name)) return known;
+    auto made = spdlog::default_logger()->clone(name);
+    spdlog::register_logger(made);
+    return made;
+}
+
+bool stderr_is_journal() {
+    return std::getenv("JOURNAL_STREAM") != nullptr;  // set by systemd for the service's own stderr
+}
+
+// journald takes the priority from a <N> prefix (sd-daemon(3)).
+class PriorityFlag final : public spdlog::custom_flag_formatter {
+public:
+    void format(const spdlog::details::log_msg& msg, const std::tm&,
+                spdlog::memory_buf_t& out) override {
+        const char digit = msg.level >= spdlog::level::err    ? '3'
+                           : msg.level == spdlog::level::warn ? '4'
+                           : msg.level == spdlog::level::info ? '6'
+                                                              : '7';
+        out.push_back('<');
+        out.push_back(digit);
+        out.push_back('>');
+    }
+    [[nodiscard]] std::unique_ptr<custom_flag_formatter> clone() const override {
+        return spdlog::details::make_unique<PriorityFlag>();
+    }
+};
+
+}  // namespace
+
+void configure(Format wanted, Level level) {
+    format() = wanted == Format::json ? Format::json : Format::logfmt;
+    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+    auto formatter =
+        std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+    formatter->add_flag<PriorityFlag>('*');
+    if (format() == Format::json) {
+        formatter->set_pattern(R"({"ts":"%Y-%m-%dT%H:%M:%S.%eZ",%v})");
+    } else if (stderr_is_journal()) {
+        formatter->set_pattern("%*%v");
+    } else {
+        formatter->set_pattern("ts=%Y-%m-%dT%H:%M:%S.%eZ %v");
+    }
+    sink->set_formatter(std::move(formatter));
+    spdlog::drop_all();
+    auto root = std::make_shared<spdlog::logger>("", std::move(sink));
+    root->set_level(to_spdlog(level));
+    root->flush_on(spdlog::level::debug);
+    spdlog::set_default_logger(std::move(root));
+}
+
+void write(Level level, std::string_view stage, std::string_view fact, Fields fields) {
+    if (const auto& to = redirection(); to.sink != nullptr) {
+        fmt::memory_buffer line;
+        render(line, level, stage, fact, fields);
+        to.sink(to.context, level, {line.data(), line.size()});
+        return;
+    }
+    const auto stage_logger = logger(stage);
+    if (!stage_logger->should_log(to_spdlog(level))) return;
+    fmt::memory_buffer line;
+    render(line, level, stage, fact, fields);
+    stage_logger->log(to_spdlog(level), spdlog::string_view_t(line.data(), line.size()));
+}
+
+std::optional<std::uint64_t> Throttle::allow(std::string_view cause) {
+    auto& state = causes_[std::string(cause)];
+    const auto now = clock_.now();
+    if (now < state.next) {
+        ++state.suppressed;
+        return std::nullopt;
+    }
+    state.next = now + interval_;
+    return std::exchange(state.suppressed, 0);
+}
+
+void redirect(Sink sink, void* context) { redirection() = {sink, context}; }
+
+}  // namespace opsrelay::log

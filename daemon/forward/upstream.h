@@ -1,0 +1,52 @@
+// The seam to the upstream. HttpUpstream is the real one, ScriptedUpstream in the tests plays faults.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/clock.h"
+#include "core/enum_table.h"
+
+namespace opsrelay::forward {
+
+/// Where an exchange ended. Label values of `reason` in opsrelay_upstream_retries_total.
+enum class Transport : std::uint8_t { ok, timeout, reset, refused, resolve, tls };
+inline constexpr std::array<EnumName<Transport>, 6> kTransports{{
+    {Transport::ok, "ok"},            // a complete reply was read
+    {Transport::timeout, "timeout"},  // the deadline passed
+    {Transport::reset, "reset"},      // closed or reset before a complete reply, or not HTTP
+    {Transport::refused, "refused"},  // no connection
+    {Transport::resolve, "resolve"},  // the name has no address
+    {Transport::tls, "tls"},          // handshake or certificate
+}};
+static_assert(dense(kTransports));
+constexpr std::string_view to_string(Transport t) { return kTransports.at(index_of(t)).name; }
+
+/// What came back. Everything but `transport` and `error` counts only when transport is ok.
+struct Reply {
+    Transport transport = Transport::ok;
+    std::string error;  // for the log: what failed, without secrets
+    int status = 0;
+    std::string body;  // at most kReplyBodyMax; longer bodies are cut and `body_cut` set
+    bool body_cut = false;
+    std::optional<std::string> retry_after;  // header values as sent
+    std::optional<std::string> date;
+};
+inline constexpr std::size_t kReplyBodyMax = 64U << 10U;
+
+/// One upstream. Thread: forward. Every call ends by its deadline.
+class Upstream {
+public:
+    virtual ~Upstream() = default;
+    /// POSTs one event. `body` must live until the call returns. May be repeated with the same bytes.
+    [[nodiscard]] virtual asio::awaitable<Reply> send(std::string_view body, TimePoint deadline) = 0;
+    /// GET /v1/diagnostics/workspace-status.
+    [[nodiscard]] virtual asio::awaitable<Reply> workspace_status(TimePoint deadline) = 0;
+    /// The key for later requests; empty: none.
+    virtual void set_api_key(std::string key) = 0;
+};
+
+}  // namespace opsrelay::forward

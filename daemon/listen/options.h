@@ -1,0 +1,41 @@
+// What a listener can be told. Defaults are those of the configuration file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/event.h"
+#include "core/units.h"
+
+namespace opsrelay::listen {
+
+/// Limits of one event and of the connections; fixed, except where the configuration has a key.
+inline constexpr Bytes kEventBytesMax{64U << 10U};
+inline constexpr std::size_t kConnectionsMax = 1024;
+
+/// One listener. Unix sockets have a path, UDP and HTTP an address and port; HTTP may have either.
+struct ListenerOptions {
+    ListenerKind kind = ListenerKind::unix_datagram;
+    std::string path;     // absolute; empty for an IP listener
+    std::string address;  // numeric IPv4 or IPv6 address; empty for a Unix listener
+    std::uint16_t port = 0;  // 0: any free port, reported once bound
+    std::uint32_t mode = 0666;  // Unix sockets: like /dev/log
+    std::optional<std::string> group;  // Unix sockets: name or number; unset: as created
+    LaneId lane = kDefaultLane;
+};
+
+struct Options {
+    std::vector<ListenerOptions> listeners;
+    /// SO_RCVBUF asked for datagram sockets; the kernel grants at most rmem_max.
+    Bytes receive_buffer{4U << 20U};
+    std::size_t connections_max = kConnectionsMax;  // per listener, over it: accepted and closed
+    /// Without progress of the acks for this long a stream connection is closed.
+    milliseconds stream_ack_timeout{10'000};
+    /// HTTP: 503 when the commit has not returned by then. The official SDKs give up at 600 ms.
+    milliseconds http_ack_timeout{400};
+    Bytes http_body_max{1U << 20U};
+};
+
+}  // namespace opsrelay::listen

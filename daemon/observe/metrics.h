@@ -1,0 +1,187 @@
+// Every metric the daemon exports, in one table, and the registry that holds their values.
+// Stages get references at construction and only count; nothing here decides.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace opsrelay::observe {
+
+enum class Kind : std::uint8_t { counter, gauge, histogram };
+
+/// A metric family. `label` is empty or the one label its series carry; values come from enum tables
+/// or another bounded set, named in the comment above each.
+struct Metric {
+    std::string_view name;
+    Kind kind;
+    std::string_view help;
+    std::string_view label;
+};
+
+// The ledger (observe/ledger.h); set from one snapshot when scraped.
+inline constexpr Metric kEventsReceived{"opsrelay_events_received_total", Kind::counter,
+                                        "Non-empty lines, array items and bodies taken in", ""};
+inline constexpr Metric kEventsAccepted{"opsrelay_events_accepted_total", Kind::counter,
+                                        "Events made durable", ""};
+/// kind: kDuplicateKinds.
+inline constexpr Metric kEventsDuplicate{"opsrelay_events_duplicate_total", Kind::counter,
+                                         "Repeats of an externalRequestId", "kind"};
+/// reason: kRejectReasons.
+inline constexpr Metric kEventsRejected{"opsrelay_events_rejected_total", Kind::counter,
+                                        "Events that break the contract", "reason"};
+/// reason: kShedReasons.
+inline constexpr Metric kEventsShed{"opsrelay_events_shed_total", Kind::counter,
+                                    "Events refused before acceptance", "reason"};
+inline constexpr Metric kEventsPending{"opsrelay_events_pending", Kind::gauge,
+                                       "Events in memory that wait for their commit", ""};
+inline constexpr Metric kEventsRecovered{"opsrelay_events_recovered_total", Kind::counter,
+                                         "Records found in the spool at start", ""};
+inline constexpr Metric kEventsReplayed{"opsrelay_events_replayed_total", Kind::counter,
+                                        "Dead letters put back into the spool", ""};
+inline constexpr Metric kEventsDelivered{"opsrelay_events_delivered_total", Kind::counter,
+                                         "Records upstream took", ""};
+inline constexpr Metric kEventsDead{"opsrelay_events_dead_total", Kind::counter,
+                                    "Accepted records upstream refused for good", ""};
+/// reason: kDropReasons.
+inline constexpr Metric kEventsDropped{"opsrelay_events_dropped_total", Kind::counter,
+                                       "Accepted records given up", "reason"};
+inline constexpr Metric kLedgerImbalance{"opsrelay_ledger_imbalance", Kind::gauge,
+                                         "Events without exactly one outcome; 0 unless there is a bug",
+                                         ""};
+/// kind: parse::kRepairs.
+inline constexpr Metric kEventsRepaired{"opsrelay_events_repaired_total", Kind::counter,
+                                        "Repairs made to accepted or duplicate events", "kind"};
+
+inline constexpr Metric kSpoolEvents{"opsrelay_spool_events", Kind::gauge,
+                                     "Records in the spool, in flight included", ""};
+inline constexpr Metric kSpoolBytes{"opsrelay_spool_bytes", Kind::gauge,
+                                    "Size of the spool directory", ""};
+inline constexpr Metric kSpoolLimitBytes{"opsrelay_spool_limit_bytes", Kind::gauge,
+                                         "spool.max_bytes", ""};
+inline constexpr Metric kSpoolOldestAge{"opsrelay_spool_oldest_age_seconds", Kind::gauge,
+                                        "Age of the oldest record; 0 when empty", ""};
+inline constexpr Metric kCommitSeconds{"opsrelay_commit_seconds", Kind::histogram,
+                                       "Time of a group commit, sync included", ""};
+inline constexpr Metric kCommitEvents{"opsrelay_commit_events_total", Kind::counter,
+                                      "Events in group commits", ""};
+inline constexpr Metric kDedupeIds{"opsrelay_dedupe_ids", Kind::gauge, "Ids remembered", ""};
+inline constexpr Metric kDedupeWindow{"opsrelay_dedupe_window_seconds", Kind::gauge,
+                                      "Age of the oldest id remembered", ""};
+
+/// code: HTTP status, or a kTransports name.
+inline constexpr Metric kUpstreamRequests{"opsrelay_upstream_requests_total", Kind::counter,
+                                          "Requests sent upstream by result", "code"};
+inline constexpr Metric kUpstreamSeconds{"opsrelay_upstream_request_seconds", Kind::histogram,
+                                         "Time of an upstream request", ""};
+/// reason: forward::kVerdicts.
+inline constexpr Metric kUpstreamRetries{"opsrelay_upstream_retries_total", Kind::counter,
+                                         "Records to be sent again, by cause", "reason"};
+/// state: forward::kLaneStates; 1 for the current one.
+inline constexpr Metric kLaneState{"opsrelay_lane_state", Kind::gauge,
+                                   "1 for the state the lane is in", "state"};
+inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gauge,
+                                     "Unix time of the lane's next attempt; 0 when not waiting", ""};
+
+/// listener: its address.
+inline constexpr Metric kKernelDrops{"opsrelay_kernel_drops_total", Kind::counter,
+                                     "Datagrams the kernel dropped (SO_RXQ_OVFL)", "listener"};
+inline constexpr Metric kListenerReceived{"opsrelay_listener_received_total", Kind::counter,
+                                          "Messages received by listener", "listener"};
+/// listener: its address.
+inline constexpr Metric kConnectionsRefused{"opsrelay_connections_refused_total", Kind::counter,
+                                            "Connections over the limit", "listener"};
+inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::counter,
+                                       "Events that clients report to have dropped", ""};
+/// version: the program's.
+inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
+
+inline constexpr std::array kMetrics{
+    &kEventsReceived, &kEventsAccepted,  &kEventsDuplicate, &kEventsRejected,   &kEventsShed,
+    &kEventsPending,  &kEventsRecovered, &kEventsReplayed,  &kEventsDelivered,  &kEventsDead,
+    &kEventsDropped,  &kLedgerImbalance, &kEventsRepaired,  &kSpoolEvents,      &kSpoolBytes,
+    &kSpoolLimitBytes, &kSpoolOldestAge, &kCommitSeconds,   &kCommitEvents,     &kDedupeIds,
+    &kDedupeWindow,   &kUpstreamRequests, &kUpstreamSeconds, &kUpstreamRetries, &kLaneState,
+    &kLaneRetryAt,    &kKernelDrops,     &kListenerReceived, &kConnectionsRefused,
+    &kClientDropped,  &kBuildInfo,
+};
+
+/// Any thread.
+class Counter {
+public:
+    void add(std::uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
+    /// For totals that are kept elsewhere and copied in; never goes down.
+    void set_total(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t value() const noexcept {
+        return value_.load(std::memory_order_relaxed);
+    }
+
+private:
+    std::atomic<std::uint64_t> value_{0};
+};
+
+/// Any thread.
+class Gauge {
+public:
+    void set(double v) noexcept { value_.store(v, std::memory_order_relaxed); }
+    [[nodiscard]] double value() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<double> value_{0};
+};
+
+/// Seconds in buckets from 0.5 ms to 10 s. Any thread.
+class Histogram {
+public:
+    static constexpr std::array<double, 13> kBounds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                                    0.1,    0.25,  0.5,    1.0,   2.5,  10.0};
+    void observe(double seconds) noexcept;
+    /// Not cumulative; the last one is +Inf.
+    [[nodiscard]] std::array<std::uint64_t, kBounds.size() + 1> buckets() const noexcept;
+    [[nodiscard]] double sum() const noexcept { return sum_.load(std::memory_order_relaxed); }
+
+private:
+    std::array<std::atomic<std::uint64_t>, kBounds.size() + 1> buckets_{};
+    std::atomic<double> sum_{0};
+};
+
+/// The series of this process. References stay valid for the registry's life. Making a series takes a
+/// lock (start-up, or a new status code); using one does not.
+class Registry {
+public:
+    Registry() = default;
+    Registry(const Registry&) = delete;
+    Registry& operator=(const Registry&) = delete;
+
+    /// The metric must be in kMetrics and of that kind (asserted).
+    [[nodiscard]] Counter& counter(const Metric& metric, std::string_view label_value = {});
+    [[nodiscard]] Gauge& gauge(const Metric& metric, std::string_view label_value = {});
+    [[nodiscard]] Histogram& histogram(const Metric& metric);
+
+    /// Prometheus text exposition format 0.0.4.
+    [[nodiscard]] std::string exposition() const;
+
+private:
+    template <typename Cell>
+    struct Series {
+        const Metric* metric;
+        std::string label_value;
+        Cell cell;
+        Series(const Metric* m, std::string_view value) : metric(m), label_value(value) {}
+    };
+    template <typename Cell>
+    Cell& find_or_make(std::deque<Series<Cell>>& all, const Metric& metric, Kind kind,
+                       std::string_view label_value);
+
+    mutable std::mutex mutex_;
+    std::deque<Series<Counter>> counters_;
+    std::deque<Series<Gauge>> gauges_;
+    std::deque<Series<Histogram>> histograms_;
+};
+
+}  // namespace opsrelay::observe

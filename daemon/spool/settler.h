@@ -1,0 +1,85 @@
+// The spool as the forward thread sees it: read the next records, say how each one ended. The state
+// lives on the storage thread; every call hops there and back.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "core/error.h"
+#include "core/event.h"
+#include "observe/ledger.h"
+#include "spool/store.h"
+
+namespace opsrelay::spool {
+
+/// How one record ended.
+struct Settlement {
+    Seq seq = 0;
+    bool delivered = true;
+    DeadLetter dead;  // when not delivered: `lane` and `seq` are filled in by settle()
+};
+
+/// Keeps, per lane, which records behind the cursor are settled already, moves the persisted cursor
+/// over the contiguous prefix, and counts. Acks are not synced: they ride on the next commit, or on
+/// flush_idle(). A crash forgets at most what was settled since, which is then sent again.
+class Settler {
+public:
+    /// `storage` is the executor of the thread that owns `store`; `totals` belongs to it too.
+    Settler(asio::any_io_executor storage, Store& store, observe::StorageTotals& totals);
+    Settler(const Settler&) = delete;
+    Settler& operator=(const Settler&) = delete;
+
+    // --- Forward thread ---
+
+    /// The lane's first record without an outcome when the process started (or the store was
+    /// reopened).
+    [[nodiscard]] Seq first_unsettled_at_start(LaneId lane) const;
+    /// Store::read() of records not yet settled. Records that could not be read (`lost`) are already
+    /// counted as dropped and settled when this returns.
+    [[nodiscard]] asio::awaitable<Result<RecordBatch>> read(LaneId lane, Seq from);
+    /// Records the ends. Each seq must have been read and not settled before (asserted). A disk that
+    /// refuses the ack does not fail this call: the ends are kept in memory and tried again with the
+    /// next one. Bounded by the records in flight.
+    [[nodiscard]] asio::awaitable<void> settle(LaneId lane, std::vector<Settlement> ends);
+    /// Puts dead letters of these records back at the end of the lane (counted as replayed).
+    [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
+
+    // --- Storage thread ---
+
+    /// Adopts the cursors of the store: at start and after a reopen. Counts recovered records at start.
+    void adopt(bool at_start);
+    /// Records were committed to `lane`.
+    void note_committed(LaneId lane, std::uint64_t count);
+    /// Retries acks that the store refused, and syncs acks that have waited. Call about once a second.
+    void flush_idle();
+    /// Durable records without an outcome.
+    [[nodiscard]] std::uint64_t spooled() const noexcept;
+    /// The same of one lane.
+    [[nodiscard]] std::uint64_t spooled(LaneId lane) const noexcept;
+
+private:
+    struct Lane {
+        Seq at_start = 1;
+        Seq next = 1;         // the contiguous prefix ends before this one
+        Seq next_write = 1;
+        std::set<Seq> ahead;  // settled records at or after `next`
+        std::vector<DeadLetter> dead;  // not yet written
+        bool dirty = false;   // the store has not taken the last ack
+        bool unsynced = false;
+    };
+    void settle_here(LaneId lane, std::vector<Settlement>& ends);
+    void drop_here(LaneId lane, Seq first, std::uint64_t count);
+    void advance(Lane& lane);
+    void write_ack(LaneId id, Lane& lane);
+
+    asio::any_io_executor storage_;
+    Store& store_;
+    observe::StorageTotals& totals_;
+    std::map<LaneId, Lane> lanes_;
+};
+
+}  // namespace opsrelay::spool
