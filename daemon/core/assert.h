@@ -7,8 +7,8 @@ namespace opsrelay::detail {
 }  // namespace opsrelay::detail
 
 // A macro because the message needs the expression, the file and the line.
-#define OPSRELAY_ASSERT(condition)                                                         \
-    do {                                                                                   \
-        if (!(condition)) [[unlikely]]                                                     \
-            ::opsrelay::detail::assertion_failed(#condition, __FILE__, __LINE__);          \
+#define OPSRELAY_ASSERT(condition)                                                \
+    do {                                                                          \
+        if (!(condition)) [[unlikely]]                                            \
+            ::opsrelay::detail::assertion_failed(#condition, __FILE__, __LINE__); \
     } while (false)

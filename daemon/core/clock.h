@@ -24,8 +24,9 @@ public:
     [[nodiscard]] virtual TimePoint now() const noexcept = 0;
     /// Calendar time: what is stored and shown. May jump.
     [[nodiscard]] virtual WallTime wall_now() const noexcept = 0;
-    /// Makes a pending or later `timer.async_wait` end at `due`; the wait's error code says nothing.
-    /// Every arm() is followed by a disarm() before the timer dies. Thread: the timer's executor.
+    /// Makes a pending or later `timer.async_wait` end at `due`; the wait's error code says
+    /// nothing. Every arm() is followed by a disarm() before the timer dies. Thread: the timer's
+    /// executor.
     virtual void arm(asio::steady_timer& timer, TimePoint due) = 0;
     virtual void disarm(asio::steady_timer& timer) noexcept = 0;
 

@@ -2,9 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <ostream>
 #include <system_error>
 
 namespace opsrelay {
+
+std::ostream& operator<<(std::ostream& out, const Error& error) {
+    return out << to_string(error.code) << ": " << error.context;
+}
 
 Error with_prefix(Error error, std::string_view prefix) {
     error.context.insert(0, fmt::format("{}: ", prefix));

@@ -5,6 +5,7 @@
 #include <array>
 #include <boost/system/result.hpp>
 #include <cstdint>
+#include <iosfwd>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -53,7 +54,11 @@ struct Error {
     std::string context;
 };
 
-/// boost::system::result::value() needs to know how an Error is thrown. Only start-up code calls it.
+/// "code: context", for test output.
+std::ostream& operator<<(std::ostream& out, const Error& error);
+
+/// boost::system::result::value() needs to know how an Error is thrown. Only start-up code calls
+/// it.
 [[noreturn]] inline void throw_exception_from_error(const Error& error,
                                                     const boost::source_location&) {
     throw std::runtime_error(error.context);
@@ -65,7 +70,8 @@ using Result = boost::system::result<T, Error>;
 /// "`prefix`: context". One prefix per layer.
 [[nodiscard]] Error with_prefix(Error error, std::string_view prefix);
 
-/// Maps errno to the text of strerror: "open /x: Permission denied". `next` says what to do, if any.
+/// Maps errno to the text of strerror: "open /x: Permission denied". `next` says what to do, if
+/// any.
 [[nodiscard]] Error errno_error(Errc code, std::string_view what, int error_number,
                                 std::string_view next = {});
 

@@ -75,22 +75,11 @@ bool is_bare(std::string_view text) {
     return true;
 }
 
-void append_value(fmt::memory_buffer& out, const Field::Value& value, bool json) {
-    auto to = std::back_inserter(out);
-    if (const auto* text = std::get_if<std::string>(&value)) {
-        if (!json && is_bare(*text)) {
-            out.append(*text);
-        } else {
-            append_quoted(out, *text);
-        }
-    } else if (const auto* flag = std::get_if<bool>(&value)) {
-        fmt::format_to(to, "{}", *flag);
-    } else if (const auto* real = std::get_if<double>(&value)) {
-        fmt::format_to(to, "{:.6g}", std::isfinite(*real) ? *real : 0.0);
-    } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
-        fmt::format_to(to, "{}", *number);
+void append_value(fmt::memory_buffer& out, const Field& field, bool json) {
+    if (field.is_text && (json || !is_bare(field.value))) {
+        append_quoted(out, field.value);
     } else {
-        fmt::format_to(to, "{}", std::get<std::uint64_t>(value));
+        out.append(field.value);
     }
 }
 
@@ -103,7 +92,7 @@ void render(fmt::memory_buffer& out, Level level, std::string_view stage, std::s
         append_quoted(out, fact);
         for (const auto& field : fields) {
             fmt::format_to(std::back_inserter(out), ",\"{}\":", field.key);
-            append_value(out, field.value, true);
+            append_value(out, field, true);
         }
         return;
     }
@@ -111,7 +100,7 @@ void render(fmt::memory_buffer& out, Level level, std::string_view stage, std::s
     append_quoted(out, fact);
     for (const auto& field : fields) {
         fmt::format_to(std::back_inserter(out), " {}=", field.key);
-        append_value(out, field.value, false);
+        append_value(out, field, false);
     }
 }
 
@@ -150,11 +139,13 @@ public:
 
 }  // namespace
 
+Field::Field(std::string_view k, double v)
+    : key(k), value(fmt::format("{:.6g}", std::isfinite(v) ? v : 0.0)), is_text(false) {}
+
 void configure(Format wanted, Level level) {
     format() = wanted == Format::json ? Format::json : Format::logfmt;
     auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    auto formatter =
-        std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+    auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
     formatter->add_flag<PriorityFlag>('*');
     if (format() == Format::json) {
         formatter->set_pattern(R"({"ts":"%Y-%m-%dT%H:%M:%S.%eZ",%v})");

@@ -1,5 +1,5 @@
-// Logging: one spdlog logger per stage, a fact plus key=value fields, nothing per event. Payloads and
-// credentials never reach this file.
+// Logging: one spdlog logger per stage, a fact plus key=value fields, nothing per event. Payloads
+// and credentials never reach this file.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,6 @@
 #include <string_view>
 #include <type_traits>
 #include <unordered_map>
-#include <variant>
 
 #include "core/clock.h"
 
@@ -20,24 +19,18 @@ enum class Level : std::uint8_t { debug, info, warn, error };
 
 /// A field of a log line. Durations are written in milliseconds, with the unit in the key.
 struct Field {
-    using Value = std::variant<std::int64_t, std::uint64_t, double, bool, std::string>;
     std::string_view key;
-    Value value;
+    std::string value;
+    bool is_text = true;  // else a number or a boolean, never quoted
 
-    Field(std::string_view k, std::string_view v) : key(k), value(std::string(v)) {}
-    Field(std::string_view k, const char* v) : key(k), value(std::string(v)) {}
+    Field(std::string_view k, std::string_view v) : key(k), value(v) {}
+    Field(std::string_view k, const char* v) : key(k), value(v) {}
     Field(std::string_view k, const std::string& v) : key(k), value(v) {}
-    Field(std::string_view k, bool v) : key(k), value(v) {}
-    Field(std::string_view k, double v) : key(k), value(v) {}
+    Field(std::string_view k, bool v) : key(k), value(v ? "true" : "false"), is_text(false) {}
+    Field(std::string_view k, double v);
     template <typename Int>
         requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>)
-    Field(std::string_view k, Int v) : key(k) {
-        if constexpr (std::is_signed_v<Int>) {
-            value = static_cast<std::int64_t>(v);
-        } else {
-            value = static_cast<std::uint64_t>(v);
-        }
-    }
+    Field(std::string_view k, Int v) : key(k), value(std::to_string(v)), is_text(false) {}
 };
 using Fields = std::initializer_list<Field>;
 

@@ -25,9 +25,8 @@ public:
     [[nodiscard]] bool chance(std::uint32_t per_mille) { return next() % 1000 < per_mille; }
     /// Uniform duration in [low, high].
     [[nodiscard]] milliseconds between(milliseconds low, milliseconds high) {
-        return milliseconds{static_cast<std::int64_t>(
-            between(static_cast<std::uint64_t>(low.count()),
-                    static_cast<std::uint64_t>(high.count())))};
+        return milliseconds{static_cast<std::int64_t>(between(
+            static_cast<std::uint64_t>(low.count()), static_cast<std::uint64_t>(high.count())))};
     }
 };
 

@@ -16,10 +16,10 @@
 
 namespace opsrelay {
 
-/// Posts `job` to `executor` and resumes the caller on its own executor with the job's result (which
-/// must be default-constructible or void). Cannot be cancelled: a job once posted runs. `job` must
-/// not throw, and must be a named object (a capturing lambda inside a co_await expression is
-/// destroyed twice by g++ 12, GCC bug 107288).
+/// Posts `job` to `executor` and resumes the caller on its own executor with the job's result
+/// (which must be default-constructible or void). Cannot be cancelled: a job once posted runs.
+/// `job` must not throw, and must be a named object (a capturing lambda inside a co_await
+/// expression is destroyed twice by g++ 12, GCC bug 107288).
 template <typename Job>
 [[nodiscard]] auto run_on(asio::any_io_executor executor, Job job)
     -> asio::awaitable<std::invoke_result_t<Job&>> {

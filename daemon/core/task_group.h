@@ -1,4 +1,5 @@
-// Owns coroutines: whoever spawns one can stop it and wait for it. A bare `detached` leaks lifetimes.
+// Owns coroutines: whoever spawns one can stop it and wait for it. A bare `detached` leaks
+// lifetimes.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>

@@ -14,7 +14,9 @@ std::uint64_t sum(const std::array<std::uint64_t, N>& counts) noexcept {
     return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
 }
 
-std::uint64_t difference(std::uint64_t a, std::uint64_t b) noexcept { return a > b ? a - b : b - a; }
+std::uint64_t difference(std::uint64_t a, std::uint64_t b) noexcept {
+    return a > b ? a - b : b - a;
+}
 
 template <typename Enum, std::size_t N>
 void append_reasons(std::string& out, std::string_view prefix,
@@ -31,7 +33,8 @@ template <typename Enum, std::size_t N>
 void publish_each(Registry& registry, const Metric& metric,
                   const std::array<EnumName<Enum>, N>& names,
                   const std::array<std::uint64_t, N>& counts) {
-    for (std::size_t i = 0; i < N; ++i) registry.counter(metric, names[i].name).set_total(counts[i]);
+    for (std::size_t i = 0; i < N; ++i)
+        registry.counter(metric, names[i].name).set_total(counts[i]);
 }
 
 }  // namespace

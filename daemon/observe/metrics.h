@@ -15,8 +15,8 @@ namespace opsrelay::observe {
 
 enum class Kind : std::uint8_t { counter, gauge, histogram };
 
-/// A metric family. `label` is empty or the one label its series carry; values come from enum tables
-/// or another bounded set, named in the comment above each.
+/// A metric family. `label` is empty or the one label its series carry; values come from enum
+/// tables or another bounded set, named in the comment above each.
 struct Metric {
     std::string_view name;
     Kind kind;
@@ -51,9 +51,9 @@ inline constexpr Metric kEventsDead{"opsrelay_events_dead_total", Kind::counter,
 /// reason: kDropReasons.
 inline constexpr Metric kEventsDropped{"opsrelay_events_dropped_total", Kind::counter,
                                        "Accepted records given up", "reason"};
-inline constexpr Metric kLedgerImbalance{"opsrelay_ledger_imbalance", Kind::gauge,
-                                         "Events without exactly one outcome; 0 unless there is a bug",
-                                         ""};
+inline constexpr Metric kLedgerImbalance{
+    "opsrelay_ledger_imbalance", Kind::gauge,
+    "Events without exactly one outcome; 0 unless there is a bug", ""};
 /// kind: parse::kRepairs.
 inline constexpr Metric kEventsRepaired{"opsrelay_events_repaired_total", Kind::counter,
                                         "Repairs made to accepted or duplicate events", "kind"};
@@ -86,7 +86,8 @@ inline constexpr Metric kUpstreamRetries{"opsrelay_upstream_retries_total", Kind
 inline constexpr Metric kLaneState{"opsrelay_lane_state", Kind::gauge,
                                    "1 for the state the lane is in", "state"};
 inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gauge,
-                                     "Unix time of the lane's next attempt; 0 when not waiting", ""};
+                                     "Unix time of the lane's next attempt; 0 when not waiting",
+                                     ""};
 
 /// listener: its address.
 inline constexpr Metric kKernelDrops{"opsrelay_kernel_drops_total", Kind::counter,
@@ -102,13 +103,14 @@ inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::co
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived, &kEventsAccepted,  &kEventsDuplicate, &kEventsRejected,   &kEventsShed,
-    &kEventsPending,  &kEventsRecovered, &kEventsReplayed,  &kEventsDelivered,  &kEventsDead,
-    &kEventsDropped,  &kLedgerImbalance, &kEventsRepaired,  &kSpoolEvents,      &kSpoolBytes,
-    &kSpoolLimitBytes, &kSpoolOldestAge, &kCommitSeconds,   &kCommitEvents,     &kDedupeIds,
-    &kDedupeWindow,   &kUpstreamRequests, &kUpstreamSeconds, &kUpstreamRetries, &kLaneState,
-    &kLaneRetryAt,    &kKernelDrops,     &kListenerReceived, &kConnectionsRefused,
-    &kClientDropped,  &kBuildInfo,
+    &kEventsReceived,     &kEventsAccepted,   &kEventsDuplicate, &kEventsRejected,
+    &kEventsShed,         &kEventsPending,    &kEventsRecovered, &kEventsReplayed,
+    &kEventsDelivered,    &kEventsDead,       &kEventsDropped,   &kLedgerImbalance,
+    &kEventsRepaired,     &kSpoolEvents,      &kSpoolBytes,      &kSpoolLimitBytes,
+    &kSpoolOldestAge,     &kCommitSeconds,    &kCommitEvents,    &kDedupeIds,
+    &kDedupeWindow,       &kUpstreamRequests, &kUpstreamSeconds, &kUpstreamRetries,
+    &kLaneState,          &kLaneRetryAt,      &kKernelDrops,     &kListenerReceived,
+    &kConnectionsRefused, &kClientDropped,    &kBuildInfo,
 };
 
 /// Any thread.
@@ -150,8 +152,8 @@ private:
     std::atomic<double> sum_{0};
 };
 
-/// The series of this process. References stay valid for the registry's life. Making a series takes a
-/// lock (start-up, or a new status code); using one does not.
+/// The series of this process. References stay valid for the registry's life. Making a series takes
+/// a lock (start-up, or a new status code); using one does not.
 class Registry {
 public:
     Registry() = default;

@@ -38,23 +38,25 @@ public:
     /// The lane's first record without an outcome when the process started (or the store was
     /// reopened).
     [[nodiscard]] Seq first_unsettled_at_start(LaneId lane) const;
-    /// Store::read() of records not yet settled. Records that could not be read (`lost`) are already
-    /// counted as dropped and settled when this returns.
+    /// Store::read() of records not yet settled. Records that could not be read (`lost`) are
+    /// already counted as dropped and settled when this returns.
     [[nodiscard]] asio::awaitable<Result<RecordBatch>> read(LaneId lane, Seq from);
-    /// Records the ends. Each seq must have been read and not settled before (asserted). A disk that
-    /// refuses the ack does not fail this call: the ends are kept in memory and tried again with the
-    /// next one. Bounded by the records in flight.
+    /// Records the ends. Each seq must have been read and not settled before (asserted). A disk
+    /// that refuses the ack does not fail this call: the ends are kept in memory and tried again
+    /// with the next one. Bounded by the records in flight.
     [[nodiscard]] asio::awaitable<void> settle(LaneId lane, std::vector<Settlement> ends);
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
     // --- Storage thread ---
 
-    /// Adopts the cursors of the store: at start and after a reopen. Counts recovered records at start.
+    /// Adopts the cursors of the store: at start and after a reopen. Counts recovered records at
+    /// start.
     void adopt(bool at_start);
     /// Records were committed to `lane`.
     void note_committed(LaneId lane, std::uint64_t count);
-    /// Retries acks that the store refused, and syncs acks that have waited. Call about once a second.
+    /// Retries acks that the store refused, and syncs acks that have waited. Call about once a
+    /// second.
     void flush_idle();
     /// Durable records without an outcome.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
@@ -64,11 +66,11 @@ public:
 private:
     struct Lane {
         Seq at_start = 1;
-        Seq next = 1;         // the contiguous prefix ends before this one
+        Seq next = 1;  // the contiguous prefix ends before this one
         Seq next_write = 1;
-        std::set<Seq> ahead;  // settled records at or after `next`
+        std::set<Seq> ahead;           // settled records at or after `next`
         std::vector<DeadLetter> dead;  // not yet written
-        bool dirty = false;   // the store has not taken the last ack
+        bool dirty = false;            // the store has not taken the last ack
         bool unsynced = false;
     };
     void settle_here(LaneId lane, std::vector<Settlement>& ends);

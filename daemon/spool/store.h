@@ -37,15 +37,15 @@ struct DeadLetter {
     LaneId lane = kDefaultLane;
     Seq seq = 0;  // upstream: the record's number. admission: ignored, the store numbers them
     std::int64_t unix_ms = 0;
-    std::string reason;        // an enum name: a RejectReason, or "upstream_400" and the like
-    std::string detail;        // for a human: field and rule, or the reply's first 1 KiB
-    std::string source;        // listener kind, or "upstream"
-    std::string id;            // recognised externalRequestId, provider, model
+    std::string reason;  // an enum name: a RejectReason, or "upstream_400" and the like
+    std::string detail;  // for a human: field and rule, or the reply's first 1 KiB
+    std::string source;  // listener kind, or "upstream"
+    std::string id;      // recognised externalRequestId, provider, model
     std::string provider;
     std::string model;
-    std::uint64_t bytes = 0;   // length of the event as it came in
-    std::uint64_t hash = 0;    // XXH3-64 of the event as it came in
-    std::string payload;       // the event; empty when it did not parse
+    std::uint64_t bytes = 0;  // length of the event as it came in
+    std::uint64_t hash = 0;   // XXH3-64 of the event as it came in
+    std::string payload;      // the event; empty when it did not parse
 };
 
 /// The records of one segment, from the one asked for on.
@@ -80,8 +80,8 @@ struct LaneState {
 };
 
 struct StoreStats {
-    Bytes disk;                   // the whole spool directory
-    Bytes volume_free;            // statvfs f_bavail
+    Bytes disk;         // the whole spool directory
+    Bytes volume_free;  // statvfs f_bavail
     std::uint64_t dead_letters = 0;
 };
 
@@ -92,7 +92,8 @@ public:
 
     /// The random salt of this spool, made with it (hash_id).
     [[nodiscard]] virtual std::uint64_t salt() const = 0;
-    /// Every lane's cursors. Numbers between them are in the spool, or in a hole that read() reports.
+    /// Every lane's cursors. Numbers between them are in the spool, or in a hole that read()
+    /// reports.
     [[nodiscard]] virtual std::vector<LaneState> lanes() const = 0;
     /// Calls `sink` with every logged id, oldest first, with its receive time.
     [[nodiscard]] virtual Result<void> replay_ids(
@@ -106,13 +107,13 @@ public:
     [[nodiscard]] virtual Result<void> commit(std::span<const Segment> segments,
                                               std::span<const DeadLetter> rejected) = 0;
 
-    /// The segment that holds `from`, from that record on, or, when that one cannot be read, the next
-    /// that can, with `lost` set. Empty when nothing is stored at or after `from`. When the damage
-    /// reaches the end, the batch has no records, first_seq = next_write and lost > 0.
+    /// The segment that holds `from`, from that record on, or, when that one cannot be read, the
+    /// next that can, with `lost` set. Empty when nothing is stored at or after `from`. When the
+    /// damage reaches the end, the batch has no records, first_seq = next_write and lost > 0.
     [[nodiscard]] virtual Result<RecordBatch> read(LaneId lane, Seq from) = 0;
 
-    /// Moves the cursor and writes the dead letters in one batch, not synced: a crash may forget it,
-    /// then the records are sent again. It becomes durable with the next commit() or sync().
+    /// Moves the cursor and writes the dead letters in one batch, not synced: a crash may forget
+    /// it, then the records are sent again. It becomes durable with the next commit() or sync().
     [[nodiscard]] virtual Result<void> ack(const Ack& ack) = 0;
 
     /// Puts the records of upstream dead letters back at the end of their lane and deletes the dead

@@ -1,0 +1,180 @@
+#include "control/admin_server.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/basic_socket_acceptor.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/beast/core/basic_stream.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <utility>
+#include <vector>
+
+#include "core/browser_rules.h"
+#include "core/log.h"
+#include "core/nothrow.h"
+#include "core/task_group.h"
+
+namespace opsrelay::control {
+
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using Tcp = asio::ip::tcp;
+using Local = asio::local::stream_protocol;
+
+namespace {
+
+constexpr std::size_t kConnectionsMax = 64;
+constexpr seconds kRequestTimeout{10};
+constexpr std::uint32_t kHeaderBytesMax = 8U << 10U;
+
+using Request = http::request<http::empty_body>;
+using Response = http::response<http::string_body>;
+
+Response plain(const Request& request, unsigned status, std::string content_type,
+               std::string body) {
+    Response response(static_cast<http::status>(status), request.version());
+    response.set(http::field::content_type, content_type);
+    response.set(http::field::cache_control, "no-store");
+    response.keep_alive(request.keep_alive());
+    response.body() = std::move(body);
+    response.prepare_payload();
+    return response;
+}
+
+Response refusal(const Request& request, unsigned status, std::string_view reason) {
+    return plain(request, status, "application/json",
+                 fmt::format(R"({{"ok":false,"reason":"{}"}})", reason));
+}
+
+asio::awaitable<Response> answer(const AdminHandler& handler, const Request& request,
+                                 bool loopback) {
+    if (loopback && !is_local_host(request[http::field::host])) {
+        co_return refusal(request, 403, "host_not_local");
+    }
+    if (!is_local_origin(request[http::field::origin])) {
+        co_return refusal(request, 403, "origin_not_local");
+    }
+    if (request.method() != http::verb::get && request.method() != http::verb::head) {
+        auto response = refusal(request, 405, "method_not_allowed");
+        response.set(http::field::allow, "GET, HEAD");
+        co_return response;
+    }
+    const auto target = request.target();
+    auto made = co_await handler(std::string(target.substr(0, target.find('?'))));
+    auto response = plain(request, made.status, made.content_type, std::move(made.body));
+    if (request.method() == http::verb::head) response.body().clear();  // the length stays
+    co_return response;
+}
+
+template <typename Protocol>
+asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler& handler,
+                            bool loopback) {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    beast::basic_stream<Protocol> stream(std::move(socket));
+    beast::flat_buffer buffer(kHeaderBytesMax);
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        http::request_parser<http::empty_body> parser;
+        parser.header_limit(kHeaderBytesMax);
+        stream.expires_after(kRequestTimeout);
+        const auto [read_ec, read] = co_await http::async_read(stream, buffer, parser, nothrow);
+        if (read_ec) co_return;
+        const auto response = co_await answer(handler, parser.get(), loopback);
+        stream.expires_after(kRequestTimeout);
+        const auto [write_ec, written] = co_await http::async_write(stream, response, nothrow);
+        if (write_ec || !response.keep_alive()) co_return;
+    }
+}
+
+}  // namespace
+
+struct AdminServer::State {
+    State(const asio::any_io_executor& executor, Clock& time, AdminHandler answerer)
+        : clock(time),
+          handler(std::move(answerer)),
+          tcp(executor),
+          local(executor),
+          tasks(executor, time) {}
+
+    template <typename Protocol>
+    asio::awaitable<void> accept(typename Protocol::acceptor& acceptor, bool loopback) {
+        const auto stop = co_await asio::this_coro::cancellation_state;
+        while (stop.cancelled() == asio::cancellation_type::none) {
+            auto [ec, socket] = co_await acceptor.async_accept(nothrow);
+            if (ec == asio::error::operation_aborted) co_return;
+            if (ec) {  // out of descriptors: wait instead of spinning
+                co_await clock.sleep_for(milliseconds{100});
+                continue;
+            }
+            if (tasks.size() >= kConnectionsMax) continue;  // closed at once
+            tasks.spawn("admin", serve<Protocol>(std::move(socket), handler, loopback));
+        }
+    }
+
+    Clock& clock;
+    AdminHandler handler;
+    Tcp::acceptor tcp;
+    Local::acceptor local;
+    TaskGroup tasks;
+};
+
+AdminServer::AdminServer(asio::any_io_executor executor, Clock& clock, AdminHandler handler)
+    : state_(std::make_unique<State>(executor, clock, std::move(handler))) {}
+
+AdminServer::~AdminServer() = default;
+
+Result<void> AdminServer::listen_tcp(const std::string& address, std::uint16_t port) {
+    const auto what = fmt::format("admin.address {}:{}", address, port);
+    error_code ec;
+    const auto ip = asio::ip::make_address(address, ec);
+    if (ec || !ip.is_loopback()) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{} is not a loopback address; use 127.0.0.1 or ::1", what)};
+    }
+    const Tcp::endpoint endpoint(ip, port);
+    auto& acceptor = state_->tcp;
+    acceptor.open(endpoint.protocol(), ec);
+    if (!ec) acceptor.set_option(Tcp::acceptor::reuse_address(true), ec);
+    if (!ec) acceptor.bind(endpoint, ec);
+    if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+    if (!ec) return {};
+    if (ec == asio::error::address_in_use) {
+        return Error{
+            Errc::address_in_use,
+            fmt::format("{} is in use; stop what listens there or set admin.address", what)};
+    }
+    return Error{Errc::listener_failed, fmt::format("{}: {}", what, ec.message())};
+}
+
+Result<void> AdminServer::adopt_unix(UniqueFd socket) {
+    error_code ec;
+    state_->local.assign(Local(), socket.get(), ec);
+    if (ec) return Error{Errc::listener_failed, fmt::format("admin.socket: {}", ec.message())};
+    [[maybe_unused]] const int owned_by_acceptor = socket.release();
+    return {};
+}
+
+std::uint16_t AdminServer::port() const noexcept {
+    error_code ec;
+    const auto endpoint = state_->tcp.local_endpoint(ec);
+    return ec ? std::uint16_t{0} : endpoint.port();
+}
+
+void AdminServer::start() {
+    auto& tasks = state_->tasks;
+    if (state_->tcp.is_open()) tasks.spawn("admin tcp", state_->accept<Tcp>(state_->tcp, true));
+    if (state_->local.is_open()) {
+        tasks.spawn("admin unix", state_->accept<Local>(state_->local, false));
+    }
+}
+
+asio::awaitable<void> AdminServer::stop() {
+    state_->tasks.cancel(asio::cancellation_type::terminal);
+    co_await state_->tasks.join();
+}
+
+}  // namespace opsrelay::control

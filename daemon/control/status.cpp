@@ -1,0 +1,112 @@
+#include "control/status.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <ctime>
+
+namespace opsrelay::control {
+
+namespace {
+
+using Writer = rapidjson::Writer<rapidjson::StringBuffer>;
+
+void string(Writer& out, std::string_view text) {
+    out.String(text.data(), static_cast<rapidjson::SizeType>(text.size()));
+}
+
+void field(Writer& out, const char* key, std::string_view value) {
+    out.Key(key);
+    string(out, value);
+}
+
+void field(Writer& out, const char* key, std::uint64_t value) {
+    out.Key(key);
+    out.Uint64(value);
+}
+
+void seconds_field(Writer& out, const char* key, double value) {
+    out.Key(key);
+    out.Double(static_cast<double>(static_cast<std::int64_t>(value * 10)) / 10);
+}
+
+void time_field(Writer& out, const char* key, std::optional<std::int64_t> at_ms) {
+    out.Key(key);
+    if (!at_ms) {
+        out.Null();
+        return;
+    }
+    const auto second = static_cast<std::time_t>(*at_ms / 1000);
+    string(out, fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(second), *at_ms % 1000));
+}
+
+void write_lane(Writer& out, const LaneView& lane) {
+    out.StartObject();
+    field(out, "name", lane.name);
+    field(out, "state", lane.state);
+    time_field(out, "since", lane.since_unix_ms);
+    time_field(out, "retry_at", lane.retry_at_unix_ms);
+    field(out, "spooled", lane.spooled);
+    seconds_field(out, "oldest_age_s", lane.oldest_age_s);
+    out.Key("last_error");
+    if (lane.last_error.empty()) {
+        out.Null();
+    } else {
+        string(out, lane.last_error);
+    }
+    out.EndObject();
+}
+
+void write_listener(Writer& out, const ListenerView& listener) {
+    out.StartObject();
+    field(out, "type", listener.type);
+    field(out, "address", listener.address);
+    field(out, "received", listener.received);
+    field(out, "kernel_drops", listener.kernel_drops);
+    out.EndObject();
+}
+
+}  // namespace
+
+std::string to_json(const StatusView& status) {
+    rapidjson::StringBuffer buffer;
+    Writer out(buffer);
+    out.StartObject();
+    field(out, "version", status.version);
+    out.Key("ready");
+    out.Bool(status.ready);
+    out.Key("reasons");
+    out.StartArray();
+    for (const auto& reason : status.reasons) string(out, reason);
+    out.EndArray();
+    out.Key("ledger");
+    const auto ledger = status.ledger.to_json();
+    out.RawValue(ledger.data(), ledger.size(), rapidjson::kObjectType);
+    out.Key("lanes");
+    out.StartArray();
+    for (const auto& lane : status.lanes) write_lane(out, lane);
+    out.EndArray();
+    out.Key("spool");
+    out.StartObject();
+    field(out, "bytes", status.spool_bytes);
+    field(out, "limit", status.spool_limit);
+    seconds_field(out, "oldest_age_s", status.spool_oldest_age_s);
+    field(out, "dead_letters", status.dead_letters);
+    out.EndObject();
+    out.Key("dedupe");
+    out.StartObject();
+    field(out, "ids", status.dedupe_ids);
+    field(out, "ids_max", status.dedupe_ids_max);
+    seconds_field(out, "window_s", status.dedupe_window_s);
+    out.EndObject();
+    out.Key("listeners");
+    out.StartArray();
+    for (const auto& listener : status.listeners) write_listener(out, listener);
+    out.EndArray();
+    out.EndObject();
+    return {buffer.GetString(), buffer.GetSize()};
+}
+
+}  // namespace opsrelay::control

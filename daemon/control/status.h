@@ -1,0 +1,49 @@
+// What /status and `opsrelay status` show.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "observe/ledger.h"
+
+namespace opsrelay::control {
+
+struct LaneView {
+    std::string name;
+    std::string state;
+    std::int64_t since_unix_ms = 0;
+    std::optional<std::int64_t> retry_at_unix_ms;  // when the lane waits
+    std::uint64_t spooled = 0;
+    double oldest_age_s = 0;  // of its oldest record; 0 when empty
+    std::string last_error;   // empty: none since the last success
+};
+
+struct ListenerView {
+    std::string type;
+    std::string address;
+    std::uint64_t received = 0;
+    std::uint64_t kernel_drops = 0;
+};
+
+struct StatusView {
+    std::string version;
+    bool ready = false;
+    std::vector<std::string> reasons;  // why not ready
+    observe::Ledger ledger;
+    std::vector<LaneView> lanes;
+    std::uint64_t spool_bytes = 0;
+    std::uint64_t spool_limit = 0;
+    double spool_oldest_age_s = 0;
+    std::uint64_t dead_letters = 0;  // stored now
+    std::uint64_t dedupe_ids = 0;
+    std::uint64_t dedupe_ids_max = 0;
+    double dedupe_window_s = 0;  // age of the oldest id remembered
+    std::vector<ListenerView> listeners;
+};
+
+/// One JSON object; times are ISO 8601 UTC with milliseconds, absent ones null.
+[[nodiscard]] std::string to_json(const StatusView& status);
+
+}  // namespace opsrelay::control

@@ -1,0 +1,193 @@
+#include "intake.h"
+
+#include <boost/asio/this_coro.hpp>
+#include <utility>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace opsrelay {
+
+namespace {
+
+constexpr unsigned kDeadLettersPerSecond = 50;       // of events that were never accepted
+constexpr std::size_t kHandOverBytes = 128U << 10U;  // a burst is handed over in parts of this size
+
+}  // namespace
+
+using listen::Admission;
+using listen::Settled;
+
+Intake::Intake(asio::any_io_executor ingest, Clock& clock, Rng& rng, std::uint64_t salt,
+               const Options& options, spool::SegmentQueue& queue, observe::Registry& registry,
+               std::function<void()> wake_storage)
+    : clock_(clock),
+      salt_(salt),
+      queue_(queue),
+      wake_storage_(std::move(wake_storage)),
+      client_dropped_(registry.counter(observe::kClientDropped)),
+      parser_(options.parse, rng),
+      index_(options.admit),
+      progress_(std::move(ingest), clock) {
+    for (const auto& repair : parse::kRepairs) {
+        repairs_.push_back(&registry.counter(observe::kEventsRepaired, repair.name));
+    }
+}
+
+std::span<const listen::Offered> Intake::offer(std::span<const listen::Message> burst,
+                                               const Origin& origin) {
+    received_ = clock_.wall_now();
+    offered_.clear();
+    offered_.resize(burst.size());
+    burst_.segment.lane = origin.lane;
+    for (std::size_t i = 0; i < burst.size(); ++i) take(burst[i], origin, offered_[i]);
+    hand_over();
+    ids_remembered_.store(index_.size(), std::memory_order_relaxed);
+    oldest_id_unix_ms_.store(index_.oldest_unix_ms().value_or(0), std::memory_order_relaxed);
+    return offered_;
+}
+
+void Intake::take(const listen::Message& message, const Origin& origin, listen::Offered& offered) {
+    ++burst_.totals.received;
+    if (message.oversize) {
+        parse::Rejection rejection;
+        rejection.reason = RejectReason::too_large;
+        rejection.message = "an event may have at most 64 KiB";
+        return reject(rejection, message, origin, offered);
+    }
+    const bool never_shed = origin.kind == ListenerKind::unix_stream;
+    if (!never_shed && !queue_.spool_open()) return shed(ShedReason::spool_full, offered);
+    if (!never_shed && !queue_.has_room()) return shed(ShedReason::memory_full, offered);
+    if (parser_.parse(message.bytes, received_)) {
+        admit(parser_.event(), origin, offered);
+    } else {
+        reject(parser_.rejection(), message, origin, offered);
+    }
+}
+
+void Intake::admit(const parse::Event& event, const Origin& origin, listen::Offered& offered) {
+    count_repairs(event.repairs);
+    if (origin.kind == ListenerKind::http) offered.id = event.id;
+    const auto hash = admit::hash_id(salt_, origin.lane, event.id);
+    const auto now_ms = unix_ms(received_);
+    const auto verdict = index_.admit(hash, event.content_hash, handed_ + 1, now_ms);
+    if (!verdict.fresh) {
+        ++burst_.totals.duplicates[index_of(verdict.kind)];
+        offered.admission = Admission::duplicate;
+        offered.duplicate = verdict.kind;
+        offered.position = verdict.first_position;
+        return;
+    }
+    auto& segment = burst_.segment;
+    if (segment.count == 0) segment.received_unix_ms = now_ms;
+    segment.payload.append(event.json);
+    segment.payload.push_back('\n');
+    segment.ids.push_back(hash);
+    ++segment.count;
+    offered.admission = Admission::accepted;
+    offered.position = ++handed_;
+    if (segment.payload.size() >= kHandOverBytes) hand_over();
+}
+
+void Intake::reject(const parse::Rejection& rejection, const listen::Message& message,
+                    const Origin& origin, listen::Offered& offered) {
+    ++burst_.totals.rejected[index_of(rejection.reason)];
+    offered.admission = Admission::rejected;
+    offered.reject = rejection.reason;
+    if (origin.kind == ListenerKind::http) {
+        offered.id = rejection.id;
+        offered.field = rejection.field;
+        offered.message = rejection.message;
+    }
+    if (!may_keep_dead_letter()) return;
+    spool::DeadLetter letter;
+    letter.kind = spool::DeadKind::admission;
+    letter.lane = origin.lane;
+    letter.unix_ms = unix_ms(received_);
+    letter.reason = to_string(rejection.reason);
+    letter.detail = rejection.field;
+    if (!letter.detail.empty()) letter.detail += ": ";
+    letter.detail += rejection.message;
+    letter.source = to_string(origin.kind);
+    letter.id = rejection.id;
+    letter.provider = rejection.provider;
+    letter.model = rejection.model;
+    letter.bytes = message.bytes.size();
+    letter.hash = XXH3_64bits(message.bytes.data(), message.bytes.size());
+    if (rejection.parsed) letter.payload = message.bytes;
+    burst_.rejected.push_back(std::move(letter));
+}
+
+void Intake::shed(ShedReason reason, listen::Offered& offered) {
+    ++burst_.totals.shed[index_of(reason)];
+    offered.admission = Admission::shed;
+    offered.shed = reason;
+}
+
+bool Intake::may_keep_dead_letter() {
+    if (!queue_.has_room() || !queue_.spool_open()) return false;
+    const auto second = unix_ms(received_) / 1000;
+    if (second != dead_letter_second_) {
+        dead_letter_second_ = second;
+        dead_letters_this_second_ = 0;
+    }
+    return dead_letters_this_second_++ < kDeadLettersPerSecond;
+}
+
+void Intake::count_repairs(std::uint32_t repairs) {
+    for (std::size_t i = 0; repairs != 0; ++i, repairs >>= 1U) {
+        if ((repairs & 1U) != 0) repairs_[i]->add();
+    }
+}
+
+void Intake::hand_over() {
+    burst_.last = handed_;
+    if (queue_.push(burst_)) wake_storage_();
+}
+
+bool Intake::has_room() const { return queue_.has_room() && queue_.spool_open() && !failed_; }
+
+asio::awaitable<void> Intake::wait_for_room() {
+    const auto state = co_await asio::this_coro::cancellation_state;
+    while (!has_room() && state.cancelled() == asio::cancellation_type::none) {
+        co_await progress_.wait();
+    }
+}
+
+asio::awaitable<Settled> Intake::settled(Position position, TimePoint due) {
+    const auto state = co_await asio::this_coro::cancellation_state;
+    while (position > durable_) {
+        if (failed_) co_return Settled::given_up;
+        if (clock_.now() >= due) co_return Settled::timed_out;
+        // A graceful stop (total) still waits for the commit; only a hard one leaves.
+        const auto cancelled = state.cancelled() & asio::cancellation_type::terminal;
+        if (cancelled != asio::cancellation_type::none) co_return Settled::timed_out;
+        co_await progress_.wait_until(due);
+    }
+    co_return Settled::durable;
+}
+
+void Intake::note_client_drops(std::uint64_t count) { client_dropped_.add(count); }
+
+void Intake::recover_id(const IdHash& id, std::int64_t unix_ms) {
+    index_.recover(id, unix_ms);
+    ids_remembered_.store(index_.size(), std::memory_order_relaxed);
+    oldest_id_unix_ms_.store(index_.oldest_unix_ms().value_or(0), std::memory_order_relaxed);
+}
+
+void Intake::note_settled(Position position) {
+    durable_ = std::max(durable_, position);
+    progress_.notify_all();
+}
+
+void Intake::note_failed() {
+    failed_ = true;
+    progress_.notify_all();
+}
+
+Intake::Ids Intake::ids() const noexcept {
+    return {ids_remembered_.load(std::memory_order_relaxed),
+            oldest_id_unix_ms_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace opsrelay

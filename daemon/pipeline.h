@@ -1,0 +1,83 @@
+// The relay without its sockets: intake, spool and forwarding wired together over the seams. The
+// daemon gives it system time, RocksDB and HTTPS; the simulation gives it virtual ones.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <functional>
+#include <memory>
+
+#include "core/clock.h"
+#include "core/plan_state.h"
+#include "core/random.h"
+#include "core/task_group.h"
+#include "forward/pump.h"
+#include "intake.h"
+#include "observe/ledger.h"
+#include "spool/committer.h"
+#include "spool/segment_queue.h"
+#include "spool/settler.h"
+
+namespace opsrelay {
+
+/// One executor a thread; in the simulation all three are the same.
+struct Executors {
+    asio::any_io_executor ingest;
+    asio::any_io_executor storage;
+    asio::any_io_executor forward;
+};
+
+/// What `status` and the metrics are made from, read in one moment of the storage thread.
+struct Snapshot {
+    observe::Ledger ledger;
+    spool::StoreStats store;
+    std::string trouble;  // why commits do not work at present; empty: they do
+};
+
+/// Owns the stages; stop() must have returned before it is destroyed.
+class Pipeline {
+public:
+    struct Options {
+        Intake::Options intake;
+        spool::Options spool;
+        forward::Options forward;
+    };
+    /// `on_failed` is called on the storage thread when the store cannot be used any more.
+    Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rng& forward_rng,
+             spool::Store& store, forward::Upstream& upstream, const Options& options,
+             observe::Registry& registry, PlanState& plan,
+             std::function<void(const Error&)> on_failed);
+    Pipeline(const Pipeline&) = delete;
+    Pipeline& operator=(const Pipeline&) = delete;
+
+    /// Adopts cursors and ids from the store. Before start(), on any one thread.
+    [[nodiscard]] Result<void> recover();
+    /// Starts every stage; each coroutine begins on its own executor.
+    void start();
+
+    [[nodiscard]] Intake& intake() noexcept { return intake_; }
+    [[nodiscard]] forward::Pump& pump() noexcept { return pump_; }
+    [[nodiscard]] const spool::SegmentQueue& queue() const noexcept { return queue_; }
+    /// From any executor.
+    [[nodiscard]] asio::awaitable<Snapshot> snapshot();
+
+    /// Ends forwarding (requests in flight may finish until `deadline`), then commits what intake
+    /// handed over. The listeners must have stopped before. On the forward executor.
+    [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
+
+private:
+    [[nodiscard]] Snapshot snapshot_here() const;
+    [[nodiscard]] spool::CommitHooks hooks(std::function<void(const Error&)> on_failed);
+
+    Executors executors_;
+    Clock& clock_;
+    spool::Store& store_;
+    observe::StorageTotals totals_;  // storage thread
+    spool::SegmentQueue queue_;
+    Intake intake_;
+    spool::Settler settler_;
+    forward::Pump pump_;
+    spool::Committer committer_;
+    TaskGroup storage_tasks_;
+};
+
+}  // namespace opsrelay

@@ -1,0 +1,148 @@
+#include "spool/committer.h"
+
+#include <boost/asio/this_coro.hpp>
+#include <utility>
+
+namespace opsrelay::spool {
+
+namespace {
+
+constexpr milliseconds kRetryEvery{250};
+constexpr milliseconds kTroubleLogEvery{10'000};
+constexpr milliseconds kHousekeepingEvery{1000};
+
+}  // namespace
+
+Committer::Committer(asio::any_io_executor storage, Clock& clock, SegmentQueue& queue, Store& store,
+                     Settler& settler, const Options& options, observe::Registry& registry,
+                     CommitHooks hooks)
+    : clock_(clock),
+      queue_(queue),
+      store_(store),
+      settler_(settler),
+      options_(options),
+      hooks_(std::move(hooks)),
+      wake_(std::move(storage), clock),
+      throttle_(clock, kTroubleLogEvery),
+      commit_seconds_(registry.histogram(observe::kCommitSeconds)),
+      commit_events_(registry.counter(observe::kCommitEvents)),
+      budget_(options) {}
+
+asio::awaitable<void> Committer::run() {
+    watch_disk();
+    while (!ended_) {
+        const auto next_start = last_start_ + options_.commit_gap;
+        if (clock_.now() < next_start && !give_up_at_) co_await clock_.sleep_until(next_start);
+        auto group = queue_.take();
+        if (!group) {
+            if (give_up_at_) break;
+            co_await wake_.wait();
+            continue;
+        }
+        in_hand_ = group->events;
+        if (!co_await commit(*group)) break;  // what is in hand stays counted as pending
+        in_hand_ = 0;
+    }
+    ended_ = true;
+}
+
+asio::awaitable<bool> Committer::commit(const Group& group) {
+    for (;;) {
+        last_start_ = clock_.now();
+        const auto result = attempt(group);
+        if (result == Attempt::done) break;
+        if (result == Attempt::failed) co_return false;
+        if (give_up_at_ && clock_.now() >= *give_up_at_) {
+            log::error("spool", "events given up at shutdown: the disk did not take them",
+                       {{"events", group.events}, {"cause", trouble_}});
+            co_return false;
+        }
+        co_await wake_.wait_until(clock_.now() + kRetryEvery);
+    }
+    commit_seconds_.observe(std::chrono::duration<double>(clock_.now() - last_start_).count());
+    commit_events_.add(group.events);
+    for (const auto& segment : group.segments) {
+        settler_.note_committed(segment.lane, segment.count);
+    }
+    durable_ = group.last;
+    hooks_.settled(durable_);
+    if (!group.segments.empty()) hooks_.committed();
+    co_return true;
+}
+
+Committer::Attempt Committer::attempt(const Group& group) {
+    const auto written = store_.commit(group.segments, group.rejected);
+    if (written) {
+        if (!trouble_.empty()) log::info("spool", "commits work again", {{"after", trouble_}});
+        trouble_.clear();
+        reopened_ = false;
+        return Attempt::done;
+    }
+    const auto& error = written.error();
+    trouble_ = error.context;
+    switch (error.code) {
+        case Errc::spool_full:
+        case Errc::spool_busy:
+            if (const auto hidden = throttle_.allow(to_string(error.code))) {
+                log::warn("spool", "commit refused, the batch is kept and tried again",
+                          {{"error", error.context},
+                           {"events", group.events},
+                           {"retry_in_ms", kRetryEvery.count()},
+                           {"suppressed", *hidden}});
+            }
+            return Attempt::again;
+        default: return reopen(error);
+    }
+}
+
+Committer::Attempt Committer::reopen(const Error& cause) {
+    if (!reopened_) {
+        reopened_ = true;
+        log::error("spool", "commit failed, opening the spool again", {{"error", cause.context}});
+        const auto opened = store_.reopen();
+        if (opened) {
+            settler_.adopt(false);
+            return Attempt::again;
+        }
+        trouble_ = opened.error().context;
+    }
+    log::error("spool", "the spool cannot be used any more",
+               {{"error", trouble_}, {"next", "check the disk, then restart opsrelay"}});
+    ended_ = true;
+    hooks_.failed({Errc::spool_reopen, trouble_});
+    return Attempt::failed;
+}
+
+asio::awaitable<void> Committer::run_housekeeping() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        co_await clock_.sleep_for(kHousekeepingEvery);
+        if (ended_) continue;
+        settler_.flush_idle();
+        watch_disk();
+    }
+}
+
+void Committer::watch_disk() {
+    last_stats_ = store_.stats();
+    const bool open = budget_.update(last_stats_);
+    if (open == queue_.spool_open()) return;
+    queue_.set_spool_open(open);
+    if (open) {
+        log::info("spool", "intake open again", {{"spool_bytes", last_stats_.disk.count}});
+        hooks_.settled(durable_);  // wakes the streams that wait for room
+    } else {
+        log::warn("spool", "intake closed: the spool is full",
+                  {{"spool_bytes", last_stats_.disk.count},
+                   {"spool_max_bytes", options_.bytes_max.count},
+                   {"volume_free_bytes", last_stats_.volume_free.count},
+                   {"next", "it opens again as records are delivered"}});
+    }
+}
+
+void Committer::request_stop(TimePoint give_up_at) {
+    give_up_at_ = give_up_at;
+    wake_.notify_all();
+}
+
+}  // namespace opsrelay::spool

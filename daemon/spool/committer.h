@@ -1,0 +1,90 @@
+// Group commit: the coroutine on the storage thread that makes events durable.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/signal.h"
+#include "observe/ledger.h"
+#include "observe/metrics.h"
+#include "spool/options.h"
+#include "spool/segment_queue.h"
+#include "spool/settler.h"
+#include "spool/store.h"
+
+namespace opsrelay::spool {
+
+/// What the committer tells the rest of the relay. Called on the storage thread; must not block.
+struct CommitHooks {
+    /// Every event up to `position` is durable, or intake may have room again.
+    std::function<void(Position position)> settled;
+    /// A lane got records.
+    std::function<void()> committed;
+    /// The store cannot be used any more: nothing that is still waiting will become durable.
+    std::function<void(const Error& error)> failed;
+};
+
+/// Takes what gathered in the queue, commits it, says so, and begins again: as soon as the last
+/// sync returned, but never sooner than commit_gap after the last one began. A batch the disk
+/// refuses is kept and tried again: nothing that was accepted is given up while the store can be
+/// opened. Thread: storage, except where noted.
+class Committer {
+public:
+    Committer(asio::any_io_executor storage, Clock& clock, SegmentQueue& queue, Store& store,
+              Settler& settler, const Options& options, observe::Registry& registry,
+              CommitHooks hooks);
+    Committer(const Committer&) = delete;
+    Committer& operator=(const Committer&) = delete;
+
+    /// Runs until request_stop() and an empty queue, until stop_at, or until the store failed.
+    [[nodiscard]] asio::awaitable<void> run();
+    /// Once a second: syncs acks, retries refused ones, opens and closes intake by the disk budget.
+    [[nodiscard]] asio::awaitable<void> run_housekeeping();
+    /// There is something in the queue.
+    void wake() { wake_.notify_all(); }
+    /// Commit what is queued, then return from run(); a disk that refuses is tried until
+    /// `give_up_at`.
+    void request_stop(TimePoint give_up_at);
+
+    /// Events taken from the queue whose commit has not returned.
+    [[nodiscard]] std::uint64_t in_hand() const noexcept { return in_hand_; }
+    /// The last StoreStats, at most about a second old.
+    [[nodiscard]] const StoreStats& last_stats() const noexcept { return last_stats_; }
+    /// Why the last commit did not work, while it is being tried again; empty otherwise.
+    [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
+
+private:
+    enum class Attempt : std::uint8_t { done, again, failed };
+    [[nodiscard]] Attempt attempt(const Group& group);
+    [[nodiscard]] Attempt reopen(const Error& cause);
+    [[nodiscard]] asio::awaitable<bool> commit(const Group& group);
+    void watch_disk();
+
+    Clock& clock_;
+    SegmentQueue& queue_;
+    Store& store_;
+    Settler& settler_;
+    const Options options_;
+    CommitHooks hooks_;
+    Signal wake_;
+    log::Throttle throttle_;
+    observe::Histogram& commit_seconds_;
+    observe::Counter& commit_events_;
+
+    TimePoint last_start_{};
+    std::optional<TimePoint> give_up_at_;
+    std::uint64_t in_hand_ = 0;
+    Position durable_ = 0;
+    StoreStats last_stats_;
+    std::string trouble_;
+    bool reopened_ = false;  // since the last commit that worked
+    bool ended_ = false;
+};
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,97 @@
+#include "spool/segment_queue.h"
+
+#include <iterator>
+#include <utility>
+
+#include "spool/options.h"
+
+namespace opsrelay::spool {
+
+namespace {
+
+bool fits(const Segment& into, const Segment& more) {
+    return into.payload.size() + more.payload.size() <= kSegmentRawBytesMax.count &&
+           into.count + more.count <= kSegmentEventsMax &&
+           more.received_unix_ms - into.received_unix_ms <= kSegmentSpanMax.count() &&
+           more.received_unix_ms >= into.received_unix_ms;  // the wall clock may have stepped back
+}
+
+Segment* find_lane(Group& group, LaneId lane) {
+    for (auto& segment : group.segments) {
+        if (segment.lane == lane) return &segment;
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+std::uint64_t SegmentQueue::weight(const Segment& segment,
+                                   const std::vector<DeadLetter>& rejected) noexcept {
+    auto sum = segment.payload.size() + segment.ids.size() * sizeof(IdHash);
+    for (const auto& letter : rejected) sum += sizeof(DeadLetter) + letter.payload.size();
+    return sum;
+}
+
+bool SegmentQueue::push(Burst& burst) {
+    const auto bytes = weight(burst.segment, burst.rejected);
+    const std::lock_guard lock(mutex_);
+    totals_ = burst.totals;
+    if (burst.segment.count == 0 && burst.rejected.empty()) return false;
+    merge(burst);
+    bytes_.fetch_add(bytes, std::memory_order_relaxed);
+    return std::exchange(storage_waits_, false);
+}
+
+void SegmentQueue::merge(Burst& burst) {
+    auto& more = burst.segment;
+    auto* into = groups_.empty() ? nullptr : find_lane(groups_.back(), more.lane);
+    const bool new_group =
+        groups_.empty() || (into != nullptr && more.count > 0 && !fits(*into, more));
+    if (new_group) {
+        groups_.emplace_back();
+        into = nullptr;
+    }
+    auto& group = groups_.back();
+    if (more.count > 0) {
+        if (into == nullptr) {
+            auto& fresh = group.segments.emplace_back();
+            fresh.lane = more.lane;
+            fresh.received_unix_ms = more.received_unix_ms;
+            into = &fresh;
+        }
+        into->payload.append(more.payload);
+        into->ids.insert(into->ids.end(), more.ids.begin(), more.ids.end());
+        into->count += more.count;
+        group.events += more.count;
+    }
+    group.last = burst.last;
+    std::move(burst.rejected.begin(), burst.rejected.end(), std::back_inserter(group.rejected));
+    burst.rejected.clear();
+    more.payload.clear();
+    more.ids.clear();
+    more.count = 0;
+}
+
+std::optional<Group> SegmentQueue::take() {
+    const std::lock_guard lock(mutex_);
+    if (groups_.empty()) {
+        storage_waits_ = true;
+        return std::nullopt;
+    }
+    auto group = std::move(groups_.front());
+    groups_.pop_front();
+    std::uint64_t bytes = 0;
+    for (const auto& segment : group.segments) bytes += weight(segment, {});
+    bytes += weight({}, group.rejected);
+    bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    return group;
+}
+
+SegmentQueue::Snapshot SegmentQueue::snapshot() const {
+    const std::lock_guard lock(mutex_);
+    Snapshot view{.totals = totals_, .events = 0};
+    for (const auto& group : groups_) view.events += group.events;
+    return view;
+}
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,143 @@
+#include "spool/settler.h"
+
+#include <utility>
+
+#include "core/assert.h"
+#include "core/run_on.h"
+
+namespace opsrelay::spool {
+
+Settler::Settler(asio::any_io_executor storage, Store& store, observe::StorageTotals& totals)
+    : storage_(std::move(storage)), store_(store), totals_(totals) {}
+
+Seq Settler::first_unsettled_at_start(LaneId lane) const {
+    const auto found = lanes_.find(lane);
+    return found == lanes_.end() ? 1 : found->second.at_start;
+}
+
+asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
+    // Result<> has no default constructor, which run_on needs: carried in an optional.
+    auto job = [this, lane, from] {
+        std::optional<Result<RecordBatch>> batch = store_.read(lane, from);
+        if (*batch && (*batch)->lost > 0) {
+            drop_here(lane, (*batch)->first_seq - (*batch)->lost, (*batch)->lost);
+        }
+        return batch;
+    };
+    auto batch = co_await run_on(storage_, std::move(job));
+    co_return std::move(*batch);
+}
+
+asio::awaitable<void> Settler::settle(LaneId lane, std::vector<Settlement> ends) {
+    auto job = [this, lane, ends = std::move(ends)]() mutable { settle_here(lane, ends); };
+    co_await run_on(storage_, std::move(job));
+}
+
+asio::awaitable<Result<std::uint64_t>> Settler::replay(LaneId lane, std::vector<Seq> dead) {
+    auto job = [this, lane, dead = std::move(dead)] {
+        auto& state = lanes_[lane];
+        write_ack(lane, state);  // the dead letters to be replayed may not be written yet
+        std::optional<Result<std::uint64_t>> replayed = store_.replay(lane, dead);
+        if (*replayed) {
+            totals_.replayed += **replayed;
+            state.next_write += **replayed;
+        }
+        return replayed;
+    };
+    auto replayed = co_await run_on(storage_, std::move(job));
+    co_return std::move(*replayed);
+}
+
+void Settler::adopt(bool at_start) {
+    for (const auto& stored : store_.lanes()) {
+        auto& lane = lanes_[stored.lane];
+        if (at_start) {
+            OPSRELAY_ASSERT(stored.next_settle <= stored.next_write);
+            lane.at_start = lane.next = stored.next_settle;
+            lane.next_write = stored.next_write;
+            totals_.recovered += stored.next_write - stored.next_settle;
+        } else {
+            lane.dirty = true;  // what memory knows is newer than what the reopened store has
+        }
+    }
+}
+
+void Settler::note_committed(LaneId lane, std::uint64_t count) {
+    auto& state = lanes_[lane];
+    state.next_write += count;
+    state.unsynced = false;  // earlier acks rode on the commit's sync
+    totals_.accepted += count;
+}
+
+void Settler::flush_idle() {
+    bool unsynced = false;
+    for (auto& [id, lane] : lanes_) {
+        if (lane.dirty) write_ack(id, lane);
+        unsynced = unsynced || lane.unsynced;
+    }
+    if (!unsynced || !store_.sync()) return;
+    for (auto& [id, lane] : lanes_) lane.unsynced = false;
+}
+
+std::uint64_t Settler::spooled() const noexcept {
+    std::uint64_t sum = 0;
+    for (const auto& [id, lane] : lanes_) sum += lane.next_write - lane.next - lane.ahead.size();
+    return sum;
+}
+
+std::uint64_t Settler::spooled(LaneId lane) const noexcept {
+    const auto found = lanes_.find(lane);
+    if (found == lanes_.end()) return 0;
+    const auto& state = found->second;
+    return state.next_write - state.next - state.ahead.size();
+}
+
+void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
+    auto& lane = lanes_[id];
+    for (auto& end : ends) {
+        OPSRELAY_ASSERT(end.seq >= lane.next);
+        OPSRELAY_ASSERT(end.seq < lane.next_write);
+        const bool first_time = lane.ahead.insert(end.seq).second;
+        OPSRELAY_ASSERT(first_time);
+        if (end.delivered) {
+            ++totals_.delivered;
+            continue;
+        }
+        ++totals_.dead;
+        end.dead.kind = DeadKind::upstream;
+        end.dead.lane = id;
+        end.dead.seq = end.seq;
+        lane.dead.push_back(std::move(end.dead));
+    }
+    advance(lane);
+    write_ack(id, lane);
+}
+
+void Settler::drop_here(LaneId id, Seq first, std::uint64_t count) {
+    auto& lane = lanes_[id];
+    const auto last = first + count;
+    for (auto seq = first < lane.next ? lane.next : first; seq < last; ++seq) {
+        if (!lane.ahead.insert(seq).second) continue;
+        ++totals_.dropped[index_of(DropReason::corrupt)];
+    }
+    advance(lane);
+    write_ack(id, lane);
+}
+
+void Settler::advance(Lane& lane) {
+    auto settled = lane.ahead.begin();
+    while (settled != lane.ahead.end() && *settled == lane.next) {
+        settled = lane.ahead.erase(settled);
+        ++lane.next;
+    }
+}
+
+void Settler::write_ack(LaneId id, Lane& lane) {
+    const auto written = store_.ack({.lane = id, .next = lane.next, .dead = lane.dead});
+    lane.dirty = !written;
+    if (!written) return;
+    lane.dead.clear();
+    lane.unsynced = true;
+}
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,41 @@
+#include "core/browser_rules.h"
+
+#include <doctest/doctest.h>
+
+namespace opsrelay {
+
+TEST_CASE("core/browser_rules: only names of this machine pass as Host") {
+    struct Case {
+        const char* name;
+        const char* host;
+        bool local;
+    };
+    const Case cases[] = {
+        {"name", "localhost", true},
+        {"name in capitals with a port", "LocalHost:8710", true},
+        {"IPv4", "127.0.0.1", true},
+        {"IPv4 with a port", "127.0.0.1:8710", true},
+        {"IPv6 with a port", "[::1]:8710", true},
+        {"absent", "", false},
+        {"rebound name", "attacker.example:8710", false},
+        {"prefix of a longer name", "localhost.attacker.example", false},
+        {"port is not a number", "localhost:80x", false},
+        {"empty port", "localhost:", false},
+        {"other loopback address", "127.0.0.2", false},
+    };
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        CHECK(is_local_host(test.host) == test.local);
+    }
+}
+
+TEST_CASE("core/browser_rules: a foreign Origin is recognised") {
+    CHECK(is_local_origin(""));
+    CHECK(is_local_origin("http://localhost:3000"));
+    CHECK(is_local_origin("https://127.0.0.1"));
+    CHECK_FALSE(is_local_origin("https://attacker.example"));
+    CHECK_FALSE(is_local_origin("null"));
+    CHECK_FALSE(is_local_origin("http://localhost.attacker.example"));
+}
+
+}  // namespace opsrelay
