@@ -1,0 +1,358 @@
+#include "parse/event_parser.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "core/assert.h"
+
+namespace opsrelay::parse {
+
+namespace {
+
+constexpr bool is_json_space(char c) noexcept {
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+bool clean_name(std::string_view text) noexcept {
+    return !text.empty() && text.size() <= kTextBytesMax && printable(text);
+}
+
+// nullopt when the id is usable as it is; else what an id must be.
+std::optional<std::string_view> complaint_about_id(const Value& value) noexcept {
+    if (value.kind == ValueKind::number) {
+        if (is_integer_text(value.text) && value.text.size() <= kTextBytesMax) return std::nullopt;
+        return "must be a string; of the numbers only integers of at most 256 digits are taken";
+    }
+    if (value.kind != ValueKind::string) return "must be a string";
+    if (value.text.empty() || value.text.size() > kTextBytesMax) return "must have 1 to 256 bytes";
+    if (trim(value.text).empty()) return "must not be white space only";
+    if (!printable(value.text)) return "must not contain control characters";
+    return std::nullopt;
+}
+
+}  // namespace
+
+EventParser::EventParser(Options options, Rng& rng)
+    : options_(options), rng_(rng), reader_(options.depth_max) {
+    OPSRELAY_ASSERT(options_.event_bytes_max.count < (1ULL << 31U));  // JsonReader's offsets
+}
+
+bool EventParser::parse(std::string_view bytes, WallTime received) {
+    event_ = {};
+    rejection_ = {};
+    patch_.clear();
+    needs_id_ = false;
+    needs_stamp_ = false;
+    if (bytes.size() > options_.event_bytes_max.count) {
+        return reject(RejectReason::too_large, "",
+                      fmt::format("the event has {} bytes, at most {} are taken", bytes.size(),
+                                  options_.event_bytes_max.count));
+    }
+    if (const auto failure = reader_.read(bytes)) return reject_unread(*failure);
+    flatten(bytes);
+    if (!check_all()) {
+        recognise();
+        return false;
+    }
+    finish(received);
+    return true;
+}
+
+bool EventParser::check_all() {
+    if (reader_.repeated_key()) {
+        for (const auto& row : kFields) {
+            if (reader_[row.value].repeated) {
+                return reject(RejectReason::duplicate_key, row.value, "must not stand twice");
+            }
+        }
+        return reject(RejectReason::duplicate_key, "", "a key must not stand twice");
+    }
+    if (!check_id() || !check_name(Field::provider, RejectReason::missing_provider) ||
+        !check_name(Field::model, RejectReason::missing_model) || !check_tokens() ||
+        !check_status() || !check_error_code() || !check_latency() ||
+        !check_enum(Field::data_mode, kDataModeNames) ||
+        !check_enum(Field::environment, kEnvironmentNames)) {
+        return false;
+    }
+    for (const auto field : {Field::endpoint_tag, Field::prompt_version, Field::user_id,
+                             Field::tenant_id, Field::feature_tag}) {
+        if (!check_text(field)) return false;
+    }
+    if (!check_metadata()) return false;
+    check_created_at();
+    return true;
+}
+
+bool EventParser::check_id() {
+    const auto& value = reader_[Field::external_request_id];
+    if (value.missing()) {
+        if (options_.missing_id == MissingId::reject) {
+            return reject(RejectReason::missing_id, Field::external_request_id, "is required");
+        }
+        needs_id_ = true;
+        return true;
+    }
+    if (const auto complaint = complaint_about_id(value)) {
+        return reject(RejectReason::bad_id, Field::external_request_id, *complaint);
+    }
+    event_.id = value.text;
+    if (value.kind == ValueKind::number) {
+        patch_.replace(value.begin, value.end, {"\"", value.text, "\""});
+        note(Repair::id_to_string);
+    }
+    return true;
+}
+
+bool EventParser::check_name(Field field, RejectReason missing) {
+    const auto& value = reader_[field];
+    if (value.missing()) return reject(missing, field, "is required");
+    if (value.kind != ValueKind::string) {
+        return reject(RejectReason::bad_type, field, "must be a string");
+    }
+    const auto name = trim(value.text);
+    if (name.empty()) return reject(missing, field, "must not be empty");
+    if (name.size() == value.text.size()) return true;
+    value_.clear();
+    append_json_string(value_, name);
+    put_value(field, value_, Repair::trimmed);
+    return true;
+}
+
+bool EventParser::check_count(Field field, std::optional<std::uint64_t>& count) {
+    const auto& value = reader_[field];
+    if (value.missing()) return true;
+    constexpr std::string_view kRule = "must be an integer from 0 to 2147483647";
+    if (value.kind != ValueKind::number) return reject(RejectReason::bad_tokens, field, kRule);
+    const auto number = parse_decimal(value.text);
+    if (number.negative || number.fraction || number.overflow || number.whole > kTokensMax) {
+        return reject(RejectReason::bad_tokens, field, kRule);
+    }
+    count = number.whole;
+    if (!number.plain) put_value(field, fmt::format_int(*count).c_str(), Repair::tokens_integral);
+    return true;
+}
+
+bool EventParser::check_tokens() {
+    std::optional<std::uint64_t> input;
+    std::optional<std::uint64_t> output;
+    std::optional<std::uint64_t> total;
+    if (!check_count(Field::input_tokens, input) || !check_count(Field::output_tokens, output) ||
+        !check_count(Field::total_tokens, total)) {
+        return false;
+    }
+    const auto sum = input.value_or(0) + output.value_or(0);
+    if (!total && sum > kTokensMax) {
+        return reject(RejectReason::bad_tokens, Field::total_tokens,
+                      "inputTokens + outputTokens must be at most 2147483647");
+    }
+    if (!input) fill(Field::input_tokens, "0");
+    if (!output) fill(Field::output_tokens, "0");
+    if (!total) fill(Field::total_tokens, fmt::format_int(sum).c_str());
+    if (!input || !output || !total) note(Repair::tokens_filled);
+    if (total && *total != sum) note(Repair::total_mismatch);
+    return true;
+}
+
+bool EventParser::check_status() {
+    const auto& value = reader_[Field::status];
+    if (value.missing()) {
+        const auto& code = reader_[Field::error_code];
+        const auto empty = code.kind == ValueKind::string && trim(code.text).empty();
+        fill(Field::status, code.missing() || empty ? "\"success\"" : "\"error\"");
+        note(Repair::status_filled);
+        return true;
+    }
+    const auto name = value.kind == ValueKind::string ? spelled(value.text, kStatusNames)
+                                                      : std::optional<std::string_view>{};
+    if (!name) {
+        return reject(RejectReason::bad_status, Field::status, "must be success or error");
+    }
+    if (*name == value.text) return true;
+    value_.assign("\"").append(*name).push_back('"');
+    put_value(Field::status, value_, Repair::status_spelled);
+    return true;
+}
+
+bool EventParser::check_error_code() {
+    const auto& value = reader_[Field::error_code];
+    if (value.missing() || value.kind == ValueKind::string) return true;
+    if (value.kind != ValueKind::number || !is_integer_text(value.text)) {
+        return reject(RejectReason::bad_type, Field::error_code, "must be a string or an integer");
+    }
+    value_.assign("\"").append(value.text).push_back('"');
+    put_value(Field::error_code, value_, Repair::error_code_to_string);
+    return true;
+}
+
+bool EventParser::check_latency() {
+    const auto& value = reader_[Field::latency_ms];
+    if (value.missing()) return true;
+    constexpr std::string_view kRule = "must be a number of milliseconds, 0 or more";
+    if (value.kind != ValueKind::number) {
+        return reject(RejectReason::bad_type, Field::latency_ms, kRule);
+    }
+    const auto number = parse_decimal(value.text);
+    const auto rounded = number.whole + (number.round_up ? 1 : 0);
+    if (number.negative || number.overflow || rounded > kLatencyMax) {
+        return reject(RejectReason::bad_type, Field::latency_ms, kRule);
+    }
+    if (number.plain) return true;
+    put_value(Field::latency_ms, fmt::format_int(rounded).c_str(), Repair::latency_rounded);
+    return true;
+}
+
+bool EventParser::check_enum(Field field, std::span<const std::string_view> names) {
+    const auto& value = reader_[field];
+    if (value.missing()) return true;
+    const auto name = value.kind == ValueKind::string ? spelled(value.text, names)
+                                                      : std::optional<std::string_view>{};
+    if (!name) {
+        return reject(RejectReason::bad_enum, to_string(field),
+                      fmt::format("must be one of {}", fmt::join(names, ", ")));
+    }
+    if (*name == value.text) return true;
+    value_.assign("\"").append(*name).push_back('"');
+    put_value(field, value_, Repair::enum_spelled);
+    return true;
+}
+
+bool EventParser::check_text(Field field) {
+    const auto& value = reader_[field];
+    if (value.missing()) return true;
+    if (value.kind == ValueKind::string && value.text.size() <= kTextBytesMax) return true;
+    return reject(RejectReason::bad_type, field, "must be a string of at most 256 bytes");
+}
+
+bool EventParser::check_metadata() {
+    const auto& value = reader_[Field::metadata];
+    if (value.missing()) return true;
+    if (value.kind == ValueKind::object && !reader_.metadata_nested()) return true;
+    return reject(RejectReason::bad_type, Field::metadata,
+                  "must be an object of strings, numbers, booleans and nulls");
+}
+
+void EventParser::check_created_at() {
+    const auto& value = reader_[Field::created_at];
+    needs_stamp_ = options_.stamp_created_at;
+    if (value.missing()) return;
+    if (value.kind == ValueKind::string && is_iso8601(value.text)) {
+        needs_stamp_ = false;
+        return;
+    }
+    remove_member(value);
+    note(Repair::created_at_removed);
+}
+
+// Fills an absent field in: before the last brace, or in the place of its null.
+void EventParser::fill(Field field, std::string_view json, EditKind kind) {
+    const auto& value = reader_[field];
+    if (value.kind == ValueKind::null) {
+        patch_.replace(value.begin, value.end, {json}, kind);
+        return;
+    }
+    const auto brace = reader_.closing_brace();
+    patch_.replace(brace, brace, {",\"", to_string(field), "\":", json}, kind);
+}
+
+void EventParser::put_value(Field field, std::string_view json, Repair repair) {
+    const auto& value = reader_[field];
+    patch_.replace(value.begin, reader_.end_of(value), {json});
+    note(repair);
+}
+
+// Takes a member out with one comma. It is never the only one: provider is required.
+void EventParser::remove_member(const Value& value) {
+    auto end = reader_.end_of(value);
+    auto begin = static_cast<std::size_t>(value.key_begin);
+    auto before = begin - 1;
+    while (is_json_space(text_[before])) --before;
+    if (text_[before] == ',') {
+        begin = before;
+    } else {
+        while (text_[end] != ',') ++end;
+        ++end;
+    }
+    patch_.replace(begin, end, {});
+}
+
+// Raw newlines stand only between tokens in JSON, so that they are all replaceable.
+void EventParser::flatten(std::string_view bytes) {
+    text_ = bytes;
+    if (bytes.find('\n') == std::string_view::npos && bytes.find('\r') == std::string_view::npos) {
+        return;
+    }
+    flat_.assign(bytes);
+    std::replace_if(
+        flat_.begin(), flat_.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    text_ = flat_;
+}
+
+void EventParser::finish(WallTime received) {
+    if (needs_id_) {
+        minted_.emplace(received, rng_);
+        event_.id = minted_->text();
+        value_.assign("\"").append(event_.id).push_back('"');
+        fill(Field::external_request_id, value_, EditKind::receipt);
+        note(Repair::minted_id);
+    }
+    if (needs_stamp_) {
+        const TimeStamp stamp(received);
+        value_.assign("\"").append(stamp.text()).push_back('"');
+        // A createdAt that is being removed leaves no null behind, so this inserts at the end.
+        fill(Field::created_at, value_, EditKind::receipt);
+        note(Repair::created_at_stamped);
+    }
+    event_.json = text_;
+    auto said = text_;  // what the app said, which is what a repeat of it must say again
+    if (patch_.has(EditKind::repair)) {
+        patch_.apply(text_, false, hashed_);
+        said = event_.json = hashed_;
+    }
+    if (patch_.has(EditKind::receipt)) {
+        patch_.apply(text_, true, patched_);
+        event_.json = patched_;
+    }
+    event_.content_hash = XXH3_64bits(said.data(), said.size());
+}
+
+bool EventParser::reject(RejectReason reason, std::string_view field, std::string message) {
+    rejection_.reason = reason;
+    rejection_.field = field;
+    rejection_.message = std::move(message);
+    return false;
+}
+
+bool EventParser::reject(RejectReason reason, Field field, std::string_view message) {
+    return reject(reason, to_string(field), std::string(message));
+}
+
+bool EventParser::reject_unread(const ReadFailure& failure) {
+    if (failure.reason == RejectReason::too_deep) {
+        return reject(
+            failure.reason, "",
+            fmt::format("objects and arrays may be nested {} deep, no deeper", options_.depth_max));
+    }
+    if (failure.reason == RejectReason::not_an_object) {
+        return reject(failure.reason, "", "the event must be a JSON object");
+    }
+    return reject(failure.reason, "", fmt::format("{} at byte {}", failure.what, failure.offset));
+}
+
+// What a rejected event can still be found by.
+void EventParser::recognise() {
+    rejection_.parsed = true;
+    const auto& id = reader_[Field::external_request_id];
+    if (!id.missing() && !id.repeated && !complaint_about_id(id)) rejection_.id = id.text;
+    const auto name_of = [this](Field field) -> std::string_view {
+        const auto& value = reader_[field];
+        if (value.kind != ValueKind::string || value.repeated) return {};
+        const auto name = trim(value.text);
+        return clean_name(name) ? name : std::string_view{};
+    };
+    rejection_.provider = name_of(Field::provider);
+    rejection_.model = name_of(Field::model);
+}
+
+}  // namespace opsrelay::parse
