@@ -125,15 +125,17 @@ asio::awaitable<void> Committer::run_housekeeping() {
 
 void Committer::watch_disk() {
     last_stats_ = store_.stats();
-    const bool open = budget_.update(last_stats_);
+    const auto decided = budget_.decide(last_stats_);
+    const bool open = decided == Intake::open;
     if (open == queue_.spool_open()) return;
     queue_.set_spool_open(open);
     if (open) {
         log::info("spool", "intake open again", {{"spool_bytes", last_stats_.disk.count}});
         hooks_.settled(durable_);  // wakes the streams that wait for room
     } else {
-        log::warn("spool", "intake closed: the spool is full",
-                  {{"spool_bytes", last_stats_.disk.count},
+        log::warn("spool", "intake closed",
+                  {{"cause", to_string(decided)},
+                   {"spool_bytes", last_stats_.disk.count},
                    {"spool_max_bytes", options_.bytes_max.count},
                    {"volume_free_bytes", last_stats_.volume_free.count},
                    {"next", "it opens again as records are delivered"}});

@@ -13,6 +13,7 @@
 #include "core/signal.h"
 #include "observe/ledger.h"
 #include "observe/metrics.h"
+#include "spool/disk_budget.h"
 #include "spool/options.h"
 #include "spool/segment_queue.h"
 #include "spool/settler.h"
@@ -77,6 +78,7 @@ private:
     observe::Histogram& commit_seconds_;
     observe::Counter& commit_events_;
 
+    DiskBudget budget_;
     TimePoint last_start_{};
     std::optional<TimePoint> give_up_at_;
     std::uint64_t in_hand_ = 0;

@@ -9,6 +9,7 @@
 #include <set>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/event.h"
 #include "observe/ledger.h"

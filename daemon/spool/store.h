@@ -82,6 +82,7 @@ struct LaneState {
 struct StoreStats {
     Bytes disk;         // the whole spool directory
     Bytes volume_free;  // statvfs f_bavail
+    Bytes volume_size;  // statvfs f_blocks; 0: not known
     std::uint64_t dead_letters = 0;
 };
 

@@ -1,0 +1,72 @@
+// Pure: the keys of every column family, and the small values of the default one. README.md has the
+// grammar.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/event.h"
+#include "spool/store.h"
+
+namespace opsrelay::spool {
+
+/// Version of everything this folder writes. A newer one is refused, an older one would be read.
+inline constexpr std::uint32_t kFormatVersion = 1;
+/// One segment family costs memory, so there are few.
+inline constexpr std::size_t kLanesMax = 16;
+
+inline constexpr std::string_view kDefaultFamily = "default";  // RocksDB's own name for it
+inline constexpr std::string_view kIdLogFamily = "idlog";
+inline constexpr std::string_view kDeadFamily = "dead";
+
+inline constexpr std::string_view kFormatKey = "format";  // u32
+inline constexpr std::string_view kSaltKey = "salt";      // u64
+inline constexpr std::string_view kSealedKey = "sealed";  // u64: first id log entry needed
+inline constexpr std::string_view kIdEndKey = "id_end";   // u64: the next id log entry's number
+inline constexpr std::string_view kDeadUpstreamKey = "dead_upstream";  // u64: how many there are
+
+using SeqKey = std::array<char, 8>;
+using DeadKeyBytes = std::array<char, 11>;
+
+/// Key of a segment (its first record's number) or of an id log entry.
+[[nodiscard]] SeqKey seq_key(std::uint64_t number) noexcept;
+/// nullopt: not such a key.
+[[nodiscard]] std::optional<std::uint64_t> parse_seq_key(std::string_view key) noexcept;
+
+/// Which dead letter: `number` is the record's for upstream, the store's own count for admission.
+struct DeadKey {
+    DeadKind kind = DeadKind::admission;
+    LaneId lane = kDefaultLane;
+    std::uint64_t number = 0;
+};
+[[nodiscard]] DeadKeyBytes dead_key(const DeadKey& key) noexcept;
+[[nodiscard]] std::optional<DeadKey> parse_dead_key(std::string_view key) noexcept;
+
+/// Name of a lane's segment family: "seg_0".
+[[nodiscard]] std::string segment_family(LaneId lane);
+[[nodiscard]] std::optional<LaneId> parse_segment_family(std::string_view name) noexcept;
+
+/// Keys of the default family that exist once per lane: "lane/0", "ack/0", "end/0".
+[[nodiscard]] std::string lane_name_key(LaneId lane);
+[[nodiscard]] std::string ack_key(LaneId lane);
+[[nodiscard]] std::string end_key(LaneId lane);
+
+/// Value of ack_key: `next` is the first record without an outcome; no segment below `segment`
+/// holds it or a later one.
+struct Cursor {
+    Seq segment = 1;
+    Seq next = 1;
+    bool operator==(const Cursor&) const = default;
+};
+[[nodiscard]] std::string encode_cursor(const Cursor& cursor);
+[[nodiscard]] std::optional<Cursor> decode_cursor(std::string_view value) noexcept;
+
+[[nodiscard]] std::string encode_u64(std::uint64_t value);
+[[nodiscard]] std::optional<std::uint64_t> decode_u64(std::string_view value) noexcept;
+[[nodiscard]] std::string encode_u32(std::uint32_t value);
+[[nodiscard]] std::optional<std::uint32_t> decode_u32(std::string_view value) noexcept;
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,92 @@
+#include "spool/rocks_options.h"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+
+#include <limits>
+
+#include "spool/disk_budget.h"
+#include "spool/keys.h"
+
+namespace opsrelay::spool {
+namespace {
+
+constexpr std::size_t kBlockCacheBytes = 4U << 20U;
+constexpr std::size_t kBlockBytes = 1024;  // every segment becomes a block of its own
+
+}  // namespace
+
+std::shared_ptr<rocksdb::Cache> make_block_cache() {
+    return rocksdb::NewLRUCache(kBlockCacheBytes);
+}
+
+rocksdb::DBOptions make_db_options() {
+    rocksdb::DBOptions db;
+    db.create_if_missing = true;
+    db.create_missing_column_families = true;
+    // Without it a family that is seldom written keeps old logs alive, and damage in any of them
+    // makes recovery refuse the files that were written since.
+    db.atomic_flush = true;
+    db.max_background_jobs = 2;
+    db.max_open_files = 64;
+    db.max_file_opening_threads = 1;
+    db.skip_stats_update_on_db_open = true;
+    db.stats_dump_period_sec = 0;
+    db.stats_persist_period_sec = 0;
+    db.info_log_level = rocksdb::WARN_LEVEL;
+    db.max_log_file_size = 1U << 20U;
+    db.keep_log_file_num = 2;
+    db.max_total_wal_size = kLogBytesMax.count;
+    db.db_write_buffer_size = kWriteBuffersMax.count;
+    db.recycle_log_file_num = 0;
+    db.bytes_per_sync = 1U << 20U;
+    db.wal_bytes_per_sync = 0;
+    db.avoid_unnecessary_blocking_io = true;
+    db.avoid_flush_during_shutdown = false;
+    db.max_bgerror_resume_count = std::numeric_limits<int>::max();
+    db.bgerror_resume_retry_interval = 500'000;  // us
+    db.paranoid_checks = true;
+    return db;
+}
+
+rocksdb::ColumnFamilyOptions make_family_options(std::string_view family,
+                                                 const std::shared_ptr<rocksdb::Cache>& cache) {
+    rocksdb::BlockBasedTableOptions table;
+    table.block_cache = cache;
+    table.cache_index_and_filter_blocks = true;
+    table.format_version = 5;
+    table.checksum = rocksdb::kXXH3;
+    // The index knows each block's first key, so a lookup does not touch the first block of a later
+    // file: in level 0 damage there would otherwise hide every segment before it.
+    table.index_type = rocksdb::BlockBasedTableOptions::kBinarySearchWithFirstKey;
+    table.block_size = kBlockBytes;
+    table.filter_policy = nullptr;
+
+    // The packaged library asserts: a write buffer must be at least eight arena blocks.
+    rocksdb::ColumnFamilyOptions options;
+    options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+    options.max_write_buffer_number = 3;
+    options.compression = rocksdb::kNoCompression;
+    options.bottommost_compression = rocksdb::kDisableCompressionOption;
+    options.target_file_size_base = kTableFileBytes.count;
+    options.level_compaction_dynamic_level_bytes = true;  // from level 0 down is a move
+    options.write_buffer_size = 4U << 20U;
+    options.arena_block_size = 256U << 10U;
+    if (family == kIdLogFamily) options.write_buffer_size = 2U << 20U;
+    if (family == kDeadFamily || family == kDefaultFamily) {
+        options.write_buffer_size = 1U << 20U;
+        options.arena_block_size = 64U << 10U;
+    }
+    if (family == kDeadFamily) options.compression = rocksdb::kLZ4Compression;
+    return options;
+}
+
+rocksdb::ReadOptions make_read_options() {
+    rocksdb::ReadOptions options;
+    options.fill_cache = false;
+    options.verify_checksums = true;
+    return options;
+}
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,37 @@
+// What opening a spool needs beyond its options: the lanes to make, and the seam through which
+// tests let a disk fail.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "spool/dead_letter.h"
+#include "spool/options.h"
+#include "spool/store.h"
+
+namespace rocksdb {
+class Env;
+}
+
+namespace opsrelay::spool {
+
+struct LaneName {
+    LaneId lane = kDefaultLane;
+    std::string name;
+};
+
+struct RocksSetup {
+    /// Made on first sight, at most kLanesMax; a lane's number and name never change. Lanes that
+    /// the spool has and this list lacks keep their records.
+    std::vector<LaneName> lanes{{kDefaultLane, "default"}};
+    DeadLimits dead;
+    rocksdb::Env* env = nullptr;  // nullptr: the real one; outlives the store
+};
+
+/// As open_rocks_store(options), with another setup.
+[[nodiscard]] Result<std::unique_ptr<Store>> open_rocks_store(const Options& options,
+                                                              const RocksSetup& setup);
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,59 @@
+// What RocksStore remembers about its database while it is open, and how that is read back at
+// start. Used by RocksStore only. Thread: storage.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string_view>
+
+#include "core/error.h"
+#include "spool/dead_letter.h"
+#include "spool/id_log_marks.h"
+#include "spool/keys.h"
+#include "spool/rocks_open.h"
+
+namespace opsrelay::spool {
+
+/// Why a lane's next numbers may already be on disk although the write that used them failed.
+enum class Doubt : std::uint8_t { none, commit, replay };
+
+struct LaneBook {
+    rocksdb::ColumnFamilyHandle* family = nullptr;
+    Cursor cursor;
+    Seq next_write = 1;
+    Doubt doubt = Doubt::none;
+
+    /// Segments whose put is still in the current memory table: [first, end). Only these are
+    /// deleted by key, since a delete that meets its put there costs nothing and any other makes
+    /// files overlap. Bounded by the memory table.
+    struct Fresh {
+        Seq first = 0;
+        Seq end = 0;
+    };
+    std::deque<Fresh> fresh;
+    std::uint64_t seals_seen = 0;
+
+    // Since settled segments' files were last given back.
+    std::uint64_t settled_records = 0;
+    Bytes read_bytes;
+    Seq dropped_below = 1;
+};
+
+struct SpoolBook {
+    std::uint64_t salt = 0;
+    std::map<LaneId, LaneBook> lanes;
+    std::uint64_t next_entry = 1;  // of the id log
+    std::uint64_t sealed = 1;      // the first entry still needed
+    IdLogMarks marks{1};
+    AdmissionLetters admission;
+    std::uint64_t dead_upstream = 0;
+};
+
+/// Checks the format, makes what is missing (format, salt, lanes) and reads the rest. Bounded work,
+/// whatever the backlog. Errors: spool_unusable; as classify().
+[[nodiscard]] Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
+                                          const RocksSetup& setup);
+
+}  // namespace opsrelay::spool

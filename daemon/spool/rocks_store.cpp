@@ -1,0 +1,449 @@
+#include "spool/rocks_store.h"
+
+#include <fmt/format.h>
+#include <rocksdb/db.h>
+#include <rocksdb/listener.h>
+
+#include <algorithm>
+#include <atomic>
+#include <set>
+#include <utility>
+
+#include "core/assert.h"
+#include "core/log.h"
+#include "spool/disk_budget.h"
+#include "spool/disk_usage.h"
+#include "spool/id_entry.h"
+#include "spool/rocks_dead.h"
+#include "spool/rocks_files.h"
+#include "spool/rocks_open.h"
+#include "spool/rocks_options.h"
+#include "spool/rocks_scan.h"
+#include "spool/rocks_state.h"
+#include "spool/rocks_status.h"
+#include "spool/segment_reader.h"
+
+namespace opsrelay::spool {
+namespace {
+
+// Files of settled segments are given back after this much.
+constexpr std::uint64_t kSettledRecordsPerDrop = 100'000;
+constexpr Bytes kReadBytesPerDrop{64U << 20U};
+
+template <typename Key>
+rocksdb::Slice slice(const Key& key) {
+    return {key.data(), key.size()};
+}
+
+/// Called on the thread that writes and on RocksDB's own: only atomics.
+class Watch final : public rocksdb::EventListener {
+public:
+    void OnMemTableSealed(const rocksdb::MemTableInfo& info) override {
+        // All families are flushed together, so the segment families stand for each other.
+        if (parse_segment_family(info.cf_name)) seals_.fetch_add(1, std::memory_order_relaxed);
+    }
+    void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* error) override {
+        if (error->severity() >= rocksdb::Status::kFatalError) {
+            fatal_.store(true, std::memory_order_relaxed);
+        }
+    }
+    [[nodiscard]] std::uint64_t seals() const noexcept {
+        return seals_.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] bool fatal() const noexcept { return fatal_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<std::uint64_t> seals_{0};
+    std::atomic<bool> fatal_{false};
+};
+
+class RocksStore final : public Store {
+public:
+    RocksStore(Options options, RocksSetup setup)
+        : options_(std::move(options)), setup_(std::move(setup)), budget_(options_) {}
+
+    [[nodiscard]] Result<void> open();
+
+    [[nodiscard]] std::uint64_t salt() const override { return book_.salt; }
+    [[nodiscard]] std::vector<LaneState> lanes() const override;
+    [[nodiscard]] Result<void> replay_ids(
+        const std::function<void(const IdHash&, std::int64_t)>& sink) override;
+    [[nodiscard]] Result<void> commit(std::span<const Segment> segments,
+                                      std::span<const DeadLetter> rejected) override;
+    [[nodiscard]] Result<RecordBatch> read(LaneId lane, Seq from) override;
+    [[nodiscard]] Result<void> ack(const Ack& ack) override;
+    [[nodiscard]] Result<std::uint64_t> replay(LaneId lane, std::span<const Seq> dead) override;
+    [[nodiscard]] Result<void> sync() override;
+    [[nodiscard]] Result<void> reopen() override;
+    [[nodiscard]] StoreStats stats() override;
+    void close() override;
+
+private:
+    using Batch = rocksdb::WriteBatch;
+    [[nodiscard]] rocksdb::DB& db() const { return handle_->db(); }
+    [[nodiscard]] LaneBook& lane(LaneId id);
+    [[nodiscard]] Error closed() const;
+    [[nodiscard]] Result<void> write(Batch& batch, bool durable, std::string_view what);
+    void put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first);
+    void settle_doubts(Batch& batch, const std::set<LaneId>& rewritten);
+    void forget_sealed(LaneBook& book) const;
+    void note_written(LaneBook& book, std::uint64_t count);
+    [[nodiscard]] Seq segment_at(const LaneBook& book, Seq next) const;
+    void trim_id_log();
+    void drop_settled();
+    void relieve();
+
+    const Options options_;
+    const RocksSetup setup_;
+    const DiskBudget budget_;
+    std::shared_ptr<Watch> watch_;  // shared with RocksDB, which may call it until the close ends
+    std::unique_ptr<RocksHandle> handle_;
+    SpoolBook book_;
+    bool settled_since_relief_ = false;
+};
+
+Result<void> RocksStore::open() {
+    watch_ = std::make_shared<Watch>();
+    auto handle = open_rocks(options_, setup_, watch_);
+    if (!handle) return handle.error();
+    auto book = load_book(**handle, options_, setup_);
+    if (!book) return book.error();
+    handle_ = std::move(*handle);
+    book_ = std::move(*book);
+    settled_since_relief_ = true;  // what an earlier process settled may still take space
+    return {};
+}
+
+LaneBook& RocksStore::lane(LaneId id) {
+    const auto found = book_.lanes.find(id);
+    OPSRELAY_ASSERT(found != book_.lanes.end());
+    return found->second;
+}
+
+Error RocksStore::closed() const {
+    return {Errc::spool_reopen, fmt::format("spool {}: not open", options_.dir)};
+}
+
+std::vector<LaneState> RocksStore::lanes() const {
+    std::vector<LaneState> states;
+    for (const auto& [id, book] : book_.lanes) {
+        states.push_back({id, book.cursor.next, book.next_write});
+    }
+    return states;
+}
+
+Result<void> RocksStore::write(Batch& batch, bool durable, std::string_view what) {
+    rocksdb::WriteOptions options;
+    options.sync = durable;
+    const auto status = db().Write(options, &batch);
+    if (status.ok()) return {};
+    auto error = rocks_error(status, what);
+    // The first failure comes back without its severity; the listener has heard of it by then.
+    if (watch_->fatal()) error.code = Errc::spool_reopen;
+    return error;
+}
+
+Result<void> RocksStore::replay_ids(const std::function<void(const IdHash&, std::int64_t)>& sink) {
+    if (!handle_) return closed();
+    const auto visited =
+        visit_entries(db(), *handle_->family(kIdLogFamily), book_.sealed, book_.next_entry,
+                      [&sink](std::uint64_t, std::string_view value) { visit_ids(value, sink); });
+    if (!visited) return visited.error();
+    return {};
+}
+
+void RocksStore::put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first) {
+    batch.Put(lane(id).family, slice(seq_key(first)), encode_segment(segment, first));
+    batch.Put(end_key(id), encode_u64(first + segment.count));
+}
+
+// A failed commit may be on disk all the same. If it was given up, what comes next takes its keys;
+// lanes that nothing comes next for lose theirs here.
+void RocksStore::settle_doubts(Batch& batch, const std::set<LaneId>& rewritten) {
+    for (const auto& [id, book] : book_.lanes) {
+        if (book.doubt == Doubt::none || rewritten.contains(id)) continue;
+        batch.Delete(book.family, slice(seq_key(book.next_write)));
+        batch.Put(end_key(id), encode_u64(book.next_write));
+    }
+}
+
+Result<void> RocksStore::commit(std::span<const Segment> segments,
+                                std::span<const DeadLetter> rejected) {
+    if (!handle_) return closed();
+    Batch batch;
+    std::set<LaneId> written;
+    auto entry = book_.next_entry;
+    for (const auto& segment : segments) {
+        OPSRELAY_ASSERT(segment.ids.size() == segment.count);
+        const bool only_one = written.insert(segment.lane).second;
+        OPSRELAY_ASSERT(only_one);
+        put_segment(batch, segment.lane, segment, lane(segment.lane).next_write);
+        batch.Put(handle_->family(kIdLogFamily), slice(seq_key(entry++)), encode_ids(segment));
+    }
+    if (entry != book_.next_entry) batch.Put(slice(kIdEndKey), encode_u64(entry));
+    const auto change = put_rejected(*handle_, batch, book_.admission, rejected);
+    if (batch.Count() == 0) return {};
+    settle_doubts(batch, written);
+
+    const auto what = fmt::format("commit {} segments", segments.size());
+    if (auto done = write(batch, true, what); !done) {
+        for (const auto id : written) lane(id).doubt = Doubt::commit;
+        return done.error();
+    }
+    for (auto& [id, book] : book_.lanes) book.doubt = Doubt::none;
+    for (const auto& segment : segments) {
+        book_.marks.add(book_.next_entry++, segment.ids.size());
+        note_written(lane(segment.lane), segment.count);
+    }
+    book_.admission.replace(change.fresh, change.evicted);
+    trim_id_log();
+    return {};
+}
+
+void RocksStore::forget_sealed(LaneBook& book) const {
+    if (book.seals_seen == watch_->seals()) return;
+    book.seals_seen = watch_->seals();
+    book.fresh.clear();
+}
+
+void RocksStore::note_written(LaneBook& book, std::uint64_t count) {
+    const auto first = book.next_write;
+    book.next_write += count;
+    if (book.seals_seen == watch_->seals()) {
+        book.fresh.push_back({first, book.next_write});
+    } else {
+        forget_sealed(book);  // sealed before or after the put: a needless tombstone is worse
+    }
+}
+
+Result<RecordBatch> RocksStore::read(LaneId id, Seq from) {
+    if (!handle_) return closed();
+    auto& book = lane(id);
+    from = std::max(from, book.cursor.next);
+    RecordBatch batch;
+    batch.lane = id;
+    batch.first_seq = book.next_write;
+    if (from >= book.next_write) return batch;
+
+    SegmentReader reader(db(), *book.family, book.cursor.segment, book.next_write);
+    auto found = reader.find(from);
+    if (!found) return found.error();
+    if (auto& segment = *found) {
+        book.read_bytes += Bytes{segment->payload.size()};
+        batch = to_batch(std::move(*segment), id, std::max(from, segment->first_seq));
+    }
+    batch.lost = batch.first_seq - from;
+    if (batch.lost > 0) {
+        log::error("spool", "records cannot be read and are given up",
+                   {{"lane", static_cast<std::uint16_t>(id)},
+                    {"first_seq", from},
+                    {"records", batch.lost},
+                    {"cause", reader.damage().empty() ? "missing" : reader.damage()}});
+    }
+    return batch;
+}
+
+// Below which segment nothing unsettled lies. A close bound keeps reads off settled tombstones.
+Seq RocksStore::segment_at(const LaneBook& book, Seq next) const {
+    if (next == book.next_write) return next;
+    const auto low = seq_key(book.cursor.segment);
+    const auto low_slice = slice(low);
+    auto read = make_read_options();
+    read.iterate_lower_bound = &low_slice;
+    const std::unique_ptr<rocksdb::Iterator> it(db().NewIterator(read, book.family));
+    const auto target = seq_key(next);
+    it->SeekForPrev(slice(target));
+    const auto first = it->Valid() ? parse_seq_key(it->key().ToStringView()) : std::nullopt;
+    return first.value_or(book.cursor.segment);
+}
+
+Result<void> RocksStore::ack(const Ack& ack) {
+    if (!handle_) return closed();
+    auto& book = lane(ack.lane);
+    OPSRELAY_ASSERT(ack.next <= book.next_write);
+    const auto next = std::max(ack.next, book.cursor.next);
+    if (next == book.cursor.next && ack.dead.empty()) return {};
+
+    Batch batch;
+    const auto fresh_dead = put_dead(*handle_, batch, ack);
+    if (!fresh_dead) return fresh_dead.error();
+    const auto dead_upstream = book_.dead_upstream + *fresh_dead;
+    if (*fresh_dead > 0) batch.Put(slice(kDeadUpstreamKey), encode_u64(dead_upstream));
+    auto cursor = book.cursor;
+    forget_sealed(book);
+    std::size_t deleted = 0;
+    if (next > cursor.next) {
+        cursor = {segment_at(book, next), next};
+        for (; deleted < book.fresh.size() && book.fresh[deleted].end <= next; ++deleted) {
+            batch.Delete(book.family, slice(seq_key(book.fresh[deleted].first)));
+        }
+        // In another family than the segments: among them it would widen the key range of every
+        // file and turn moves into rewrites.
+        batch.Put(ack_key(ack.lane), encode_cursor(cursor));
+    }
+    if (auto done = write(batch, false, fmt::format("ack up to {}", next)); !done) {
+        return done.error();
+    }
+    book_.dead_upstream = dead_upstream;
+    book.settled_records += cursor.next - book.cursor.next;
+    if (cursor.segment != book.cursor.segment) settled_since_relief_ = true;
+    book.cursor = cursor;
+    book.fresh.erase(book.fresh.begin(), book.fresh.begin() + static_cast<std::ptrdiff_t>(deleted));
+    const auto read_limit = std::min(kReadBytesPerDrop, Bytes{options_.bytes_max.count / 16});
+    if (book.settled_records < kSettledRecordsPerDrop && book.read_bytes < read_limit) return {};
+    if (auto synced = sync(); !synced) {
+        // The ack itself is written; the next commit meets the same error and reports it.
+        log::warn("spool", "space of settled records is not given back yet",
+                  {{"cause", synced.error().context}});
+    }
+    return {};
+}
+
+Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
+    if (!handle_) return closed();
+    auto& book = lane(id);
+    if (book.doubt == Doubt::commit) {
+        return Error{Errc::spool_busy, "replay: a failed commit must be retried first"};
+    }
+    Batch batch;
+    const auto taken = take_dead(*handle_, batch, id, dead);
+    if (!taken) return taken.error();
+    auto first = book.next_write;
+    for (const auto& segment : *taken) {
+        put_segment(batch, id, segment, first);
+        first += segment.count;
+    }
+    const auto count = first - book.next_write;
+    if (count == 0) return count;
+    const auto left = book_.dead_upstream - std::min(count, book_.dead_upstream);
+    batch.Put(slice(kDeadUpstreamKey), encode_u64(left));
+    if (auto done = write(batch, true, fmt::format("replay {} dead letters", count)); !done) {
+        book.doubt = Doubt::replay;
+        return done.error();
+    }
+    book.doubt = Doubt::none;
+    book.next_write = first;
+    forget_sealed(book);
+    book_.dead_upstream = left;
+    return count;
+}
+
+Result<void> RocksStore::sync() {
+    if (!handle_) return closed();
+    // Before files go: so that a missing range can be told from damage.
+    const auto status = db().FlushWAL(true);
+    if (!status.ok()) {
+        auto error = rocks_error(status, "sync acks");
+        if (watch_->fatal()) error.code = Errc::spool_reopen;
+        return error;
+    }
+    drop_settled();
+    relieve();
+    return {};
+}
+
+// The moved mark is not synced: without it an earlier start is replayed, of which less is there.
+void RocksStore::trim_id_log() {
+    if (!book_.marks.trim()) return;
+    book_.sealed = book_.marks.first_needed();
+    Batch batch;
+    batch.Put(slice(kSealedKey), encode_u64(book_.sealed));
+    auto status = rocksdb::Status::OK();
+    if (const auto done = write(batch, false, "trim the id log"); done) {
+        status = drop_files(*handle_, handle_->family(kIdLogFamily), book_.sealed);
+    }
+    if (!status.ok()) {
+        log::warn("spool", "old ids stay on disk for now", {{"cause", status.ToString()}});
+    }
+}
+
+void RocksStore::drop_settled() {
+    for (auto& [id, book] : book_.lanes) {
+        book.settled_records = 0;
+        book.read_bytes = {};
+        if (book.dropped_below == book.cursor.segment) continue;
+        const auto status = drop_files(*handle_, book.family, book.cursor.segment);
+        if (status.ok()) {
+            book.dropped_below = book.cursor.segment;
+            continue;
+        }
+        log::warn("spool", "files of settled records stay for now; tried again with the next ones",
+                  {{"lane", static_cast<std::uint16_t>(id)}, {"cause", status.ToString()}});
+    }
+}
+
+// Near the limit, space that is held only by the log, by level 0 or by half-settled tables decides
+// whether intake may go on, so it is worth the writes.
+void RocksStore::relieve() {
+    if (!settled_since_relief_) return;
+    if (directory_bytes(options_.dir) <= budget_.resume_at()) return;
+    auto status = flush_tables(*handle_);
+    for (const auto& [id, book] : book_.lanes) {
+        if (!status.ok()) break;
+        status = move_and_drop_files(*handle_, book.family, book.cursor.segment);
+    }
+    if (status.ok()) {
+        status = move_and_drop_files(*handle_, handle_->family(kIdLogFamily), book_.sealed);
+    }
+    if (status.ok()) {
+        settled_since_relief_ = false;
+    } else {
+        log::warn("spool", "no space could be given back; tried again with the next sync",
+                  {{"cause", status.ToString()}});
+    }
+}
+
+// What is confirmed keeps its numbers. A commit that failed may be on disk beyond them: its retry
+// writes the same keys. A replay may be there as well, but it took its dead letters away in the
+// same batch, so it is adopted.
+Result<void> RocksStore::reopen() {
+    handle_.reset();
+    auto before = std::exchange(book_, SpoolBook{});
+    if (auto opened = open(); !opened) {
+        book_ = std::move(before);  // reopen() may be tried again
+        return Error{Errc::spool_reopen, std::move(opened.error().context)};
+    }
+    for (auto& [id, book] : book_.lanes) {
+        const auto old = before.lanes.find(id);
+        if (old == before.lanes.end() || old->second.doubt == Doubt::replay) continue;
+        book.doubt = old->second.doubt;
+        book.next_write = std::max(old->second.next_write, book.cursor.next);
+    }
+    book_.next_entry = std::max(before.next_entry, book_.sealed);
+    return {};
+}
+
+StoreStats RocksStore::stats() {
+    StoreStats stats;
+    const auto volume = volume_space(options_.dir);
+    stats.disk = directory_bytes(options_.dir);
+    stats.volume_free = volume.free;
+    stats.volume_size = volume.size;
+    stats.dead_letters = book_.dead_upstream + book_.admission.size();
+    return stats;
+}
+
+void RocksStore::close() {
+    if (!handle_) return;
+    auto status = db().FlushWAL(true);
+    if (status.ok()) status = flush_tables(*handle_);  // the next start has no log to replay
+    if (!status.ok()) {
+        log::warn("spool", "the spool was not written out; the next start replays its log",
+                  {{"cause", status.ToString()}});
+    }
+    handle_.reset();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_rocks_store(const Options& options, const RocksSetup& setup) {
+    auto store = std::make_unique<RocksStore>(options, setup);
+    if (auto opened = store->open(); !opened) return opened.error();
+    return std::unique_ptr<Store>(std::move(store));
+}
+
+Result<std::unique_ptr<Store>> open_rocks_store(const Options& options) {
+    return open_rocks_store(options, RocksSetup{});
+}
+
+}  // namespace opsrelay::spool
