@@ -56,8 +56,8 @@ class Inlet {
 public:
     virtual ~Inlet() = default;
 
-    /// Never blocks, never waits for the disk. The result is valid until the next call. A burst of a
-    /// datagram or HTTP origin that finds no room is `shed`; streams ask has_room() first and are
+    /// Never blocks, never waits for the disk. The result is valid until the next call. A burst of
+    /// a datagram or HTTP origin that finds no room is `shed`; streams ask has_room() first and are
     /// never shed for memory: a burst that was begun is taken whole.
     [[nodiscard]] virtual std::span<const Offered> offer(std::span<const Message> burst,
                                                          const Origin& origin) = 0;

@@ -18,10 +18,10 @@ inline constexpr std::size_t kConnectionsMax = 1024;
 /// One listener. Unix sockets have a path, UDP and HTTP an address and port; HTTP may have either.
 struct ListenerOptions {
     ListenerKind kind = ListenerKind::unix_datagram;
-    std::string path;     // absolute; empty for an IP listener
-    std::string address;  // numeric IPv4 or IPv6 address; empty for a Unix listener
-    std::uint16_t port = 0;  // 0: any free port, reported once bound
-    std::uint32_t mode = 0666;  // Unix sockets: like /dev/log
+    std::string path;                  // absolute; empty for an IP listener
+    std::string address;               // numeric IPv4 or IPv6 address; empty for a Unix listener
+    std::uint16_t port = 0;            // 0: any free port, reported once bound
+    std::uint32_t mode = 0666;         // Unix sockets: like /dev/log
     std::optional<std::string> group;  // Unix sockets: name or number; unset: as created
     LaneId lane = kDefaultLane;
 };
@@ -35,7 +35,15 @@ struct Options {
     milliseconds stream_ack_timeout{10'000};
     /// HTTP: 503 when the commit has not returned by then. The official SDKs give up at 600 ms.
     milliseconds http_ack_timeout{400};
-    Bytes http_body_max{1U << 20U};
+    Bytes http_body_max{1U << 20U};  // an event's own limit, kEventBytesMax, comes first
+    std::size_t http_header_bytes_max = 8U << 10U;
+    milliseconds http_idle_timeout{60'000};  // between two requests of a connection
+    milliseconds http_read_timeout{10'000};  // header and body of a request; also a reply's writing
+    /// Acks that no commit caused (rejected lines, known duplicates) are held back at most this
+    /// long.
+    milliseconds stream_ack_delay{50};
+    /// How often Unix paths are looked after and the kernel's drop counters are read.
+    milliseconds watch_interval{1'000};
 };
 
 }  // namespace opsrelay::listen

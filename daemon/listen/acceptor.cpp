@@ -1,0 +1,116 @@
+#include "listen/acceptor.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/this_coro.hpp>
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "listen/socket.h"
+
+namespace opsrelay::listen {
+
+namespace {
+
+constexpr std::size_t kAcceptsPerTurn = 64;  // then running sessions get a turn
+constexpr std::size_t kDrainMax = kAcceptQueue + 1;
+constexpr milliseconds kExhaustedPause{200};
+constexpr milliseconds kLogInterval{60'000};
+
+// Keeps the number of connections right however a session ends.
+class Counted {
+public:
+    explicit Counted(std::size_t& count) noexcept : count_(count) {}
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+    ~Counted() { --count_; }
+
+private:
+    std::size_t& count_;
+};
+
+}  // namespace
+
+Acceptor::Acceptor(TaskGroup& sessions, UniqueFd socket, ListenerState& state, Serve serve,
+                   Refuse refuse)
+    : sessions_(sessions),
+      state_(state),
+      socket_(sessions.executor(), std::move(socket)),
+      serve_(std::move(serve)),
+      refuse_(std::move(refuse)),
+      throttle_(state.clock, kLogInterval) {}
+
+asio::awaitable<void> Acceptor::run() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        if (replacement_) {
+            (void)accept_turn(kDrainMax);
+            socket_.replace(std::move(*replacement_));
+            replacement_.reset();
+        }
+        if (co_await socket_.readable() == WaitEnd::aborted) continue;
+        if (accept_turn(kAcceptsPerTurn) == Turn::exhausted) {
+            co_await state_.clock.sleep_for(kExhaustedPause);
+        }
+    }
+    if (!is_terminal(stop)) (void)accept_turn(kDrainMax);
+    socket_.close();
+}
+
+void Acceptor::replace(UniqueFd socket) {
+    replacement_ = std::move(socket);
+    socket_.cancel();
+}
+
+Acceptor::Turn Acceptor::accept_turn(std::size_t connections_max) {
+    for (std::size_t i = 0; i < connections_max;) {
+        UniqueFd connection(
+            ::accept4(socket_.native(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+        if (connection) {
+            admit(std::move(connection));
+            ++i;
+            continue;
+        }
+        const int error_number = errno;
+        if (error_number == EAGAIN || error_number == EWOULDBLOCK) return Turn::drained;
+        if (error_number == EINTR || error_number == ECONNABORTED) {
+            ++i;
+            continue;  // that peer is gone, the next one is not
+        }
+        if (const auto hidden = throttle_.allow("accept")) {
+            log::warn("listen", "cannot accept connections, trying again",
+                      {{"listener", state_.address},
+                       {"error", std::generic_category().message(error_number)},
+                       {"connections", active_},
+                       {"retry_in_ms", kExhaustedPause.count()},
+                       {"suppressed", *hidden}});
+        }
+        return Turn::exhausted;
+    }
+    return Turn::more;
+}
+
+void Acceptor::admit(UniqueFd connection) {
+    if (active_ >= state_.options.connections_max) {
+        state_.counts.refused_metric.add();
+        if (const auto hidden = throttle_.allow("limit")) {
+            log::warn("listen", "connection limit reached, closing new connections",
+                      {{"listener", state_.address},
+                       {"limit", state_.options.connections_max},
+                       {"suppressed", *hidden}});
+        }
+        if (refuse_) refuse_(connection.get());
+        return;
+    }
+    ++active_;
+    sessions_.spawn("connection of " + state_.address, serve(std::move(connection)));
+}
+
+asio::awaitable<void> Acceptor::serve(UniqueFd connection) {
+    const Counted counted(active_);
+    co_await serve_(std::move(connection));
+}
+
+}  // namespace opsrelay::listen

@@ -1,0 +1,58 @@
+// Accepts connections of one listening socket and owns their number.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "core/log.h"
+#include "core/task_group.h"
+#include "core/unique_fd.h"
+#include "listen/listener_state.h"
+#include "listen/ready_fd.h"
+
+namespace opsrelay::listen {
+
+/// At most options.connections_max sessions at a time: a connection over it is accepted, refused
+/// (`refuse` may say why to the peer) and closed at once, counted. When the process or the host
+/// runs out of descriptors it waits instead of spinning. Thread: ingest.
+class Acceptor {
+public:
+    /// Serves one connection until its end; takes a non-blocking descriptor.
+    using Serve = std::function<asio::awaitable<void>(UniqueFd)>;
+    /// Tells the peer of a refused connection why; must not block.
+    using Refuse = std::function<void(int socket)>;
+
+    /// Sessions are spawned into `sessions`, which the owner cancels and joins after this loop.
+    Acceptor(TaskGroup& sessions, UniqueFd socket, ListenerState& state, Serve serve,
+             Refuse refuse);
+
+    /// Runs until cancelled. After `total` the connections that wait in the queue are still
+    /// accepted.
+    [[nodiscard]] asio::awaitable<void> run();
+    /// The socket's path was made anew: takes what the old queue holds and goes on with this one.
+    void replace(UniqueFd socket);
+
+    [[nodiscard]] std::size_t active() const noexcept { return active_; }
+
+private:
+    enum class Turn : std::uint8_t { drained, more, exhausted };
+
+    [[nodiscard]] Turn accept_turn(std::size_t connections_max);
+    [[nodiscard]] asio::awaitable<void> serve(UniqueFd connection);
+    void admit(UniqueFd connection);
+
+    TaskGroup& sessions_;
+    ListenerState& state_;
+    ReadyFd socket_;
+    std::optional<UniqueFd> replacement_;
+    Serve serve_;
+    Refuse refuse_;
+    log::Throttle throttle_;
+    std::size_t active_ = 0;
+};
+
+}  // namespace opsrelay::listen

@@ -1,0 +1,135 @@
+#include "listen/datagram_source.h"
+
+#include <linux/sock_diag.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <boost/asio/error.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <utility>
+
+#include "listen/control_line.h"
+
+namespace opsrelay::listen {
+
+namespace {
+
+constexpr std::size_t kBatchesPerTurn = 16;    // then the streams get a turn
+constexpr std::size_t kDrainBatchesMax = 512;  // more than a 4 MiB buffer holds at 768 bytes each
+constexpr milliseconds kErrorPause{100};
+constexpr milliseconds kLogInterval{60'000};
+
+}  // namespace
+
+DatagramSource::DatagramSource(const asio::any_io_executor& ingest, UniqueFd socket,
+                               ListenerState& state)
+    : state_(state),
+      socket_(ingest, std::move(socket)),
+      burst_(state),
+      throttle_(state.clock, kLogInterval) {}
+
+asio::awaitable<void> DatagramSource::run() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        if (replacement_) swap_socket();
+        // Waiting also yields: a socket that is readable again waits behind the others.
+        if (co_await socket_.readable() == WaitEnd::aborted) continue;
+        if (receive_turn(kBatchesPerTurn) == Turn::failed) {
+            co_await state_.clock.sleep_for(kErrorPause);
+        }
+    }
+    if (!is_terminal(stop)) (void)receive_turn(kDrainBatchesMax);
+    socket_.close();
+}
+
+void DatagramSource::replace(UniqueFd socket) {
+    replacement_ = std::move(socket);
+    socket_.cancel();
+}
+
+void DatagramSource::swap_socket() {
+    (void)receive_turn(kDrainBatchesMax);  // senders that are still connected to the old one
+    socket_.replace(std::move(*replacement_));
+    replacement_.reset();
+    drops_seen_ = 0;
+}
+
+DatagramSource::Turn DatagramSource::receive_turn(std::size_t batches_max) {
+    for (std::size_t i = 0; i < batches_max; ++i) {
+        const auto ec = batch_.receive(socket_.native());
+        if (ec == asio::error::would_block || ec == asio::error::try_again) return Turn::drained;
+        if (ec) {
+            if (const auto hidden = throttle_.allow("receive")) {
+                log::warn("listen", "cannot receive datagrams, trying again",
+                          {{"listener", state_.address},
+                           {"error", ec.message()},
+                           {"retry_in_ms", kErrorPause.count()},
+                           {"suppressed", *hidden}});
+            }
+            return Turn::failed;
+        }
+        offer_batch();
+        note_kernel_drops(batch_.kernel_drops());
+        if (batch_.size() < DatagramBatch::kSlots) return Turn::drained;
+    }
+    return Turn::more;
+}
+
+void DatagramSource::offer_batch() {
+    for (std::size_t i = 0; i < batch_.size(); ++i) split(batch_[i]);
+    (void)burst_.offer();  // nobody to tell: the inlet counts
+}
+
+void DatagramSource::split(const DatagramBatch::Datagram& datagram) {
+    auto rest = datagram.bytes;
+    for (auto newline = rest.find('\n'); newline != std::string_view::npos;
+         newline = rest.find('\n')) {
+        add_line(rest.substr(0, newline));
+        rest.remove_prefix(newline + 1);
+    }
+    if (datagram.truncated) {
+        add({rest.substr(0, kEventBytesMax.count), true});
+    } else if (!rest.empty() && datagram.bytes.size() > kEventBytesMax.count) {
+        add({rest.substr(0, kEventBytesMax.count), true});
+    } else {
+        add_line(rest);
+    }
+}
+
+void DatagramSource::add_line(std::string_view line) {
+    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
+    if (const auto control = parse_control_line(line);
+        control && control->kind == ControlLine::Kind::dropped) {
+        state_.inlet.note_client_drops(control->dropped);
+        return;
+    }
+    if (line.size() > kEventBytesMax.count) {
+        add({line.substr(0, kEventBytesMax.count), true});
+    } else {
+        add({line, false});
+    }
+}
+
+void DatagramSource::add(const Message& message) {
+    burst_.add(message);
+    if (burst_.full()) (void)burst_.offer();
+}
+
+void DatagramSource::note_kernel_drops(std::uint32_t total) {
+    if (total == 0) return;                            // absent until there was a drop
+    const auto fresh = total - drops_seen_;            // modulo 2^32
+    if (fresh == 0 || fresh > UINT32_MAX / 2) return;  // known from the poll
+    drops_seen_ = total;
+    state_.counts.add_kernel_drops(fresh);
+}
+
+void DatagramSource::poll_kernel_drops() {
+    if (state_.origin.kind != ListenerKind::udp) return;  // Unix senders wait or get EAGAIN
+    std::array<std::uint32_t, SK_MEMINFO_VARS> info{};
+    socklen_t length = sizeof info;
+    if (::getsockopt(socket_.native(), SOL_SOCKET, SO_MEMINFO, info.data(), &length) != 0) return;
+    note_kernel_drops(info[SK_MEMINFO_DROPS]);
+}
+
+}  // namespace opsrelay::listen

@@ -1,0 +1,192 @@
+#include "listen/http_rules.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace opsrelay::listen {
+
+namespace {
+
+constexpr char lower(char c) noexcept {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+bool same_text(std::string_view a, std::string_view b) noexcept {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](char x, char y) { return lower(x) == lower(y); });
+}
+
+std::string_view trimmed(std::string_view text) noexcept {
+    const auto first = text.find_first_not_of(" \t");
+    if (first == std::string_view::npos) return {};
+    return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+// A JSON string, quotes included (RFC 8259 section 7).
+std::string quoted(std::string_view text) {
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (static_cast<unsigned char>(c) < 0x20) {
+            out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+        } else {
+            out += c;
+        }
+    }
+    return out += '"';
+}
+
+// host[:port] of this machine; names resolve elsewhere when a web page rebinds them.
+bool is_local_host(std::string_view host) noexcept {
+    constexpr std::array<std::string_view, 3> kLocal{"localhost", "127.0.0.1", "[::1]"};
+    const auto port = host.find(':', host.starts_with('[') ? host.find(']') : 0);
+    if (port != std::string_view::npos) {
+        if (host.find_first_not_of("0123456789", port + 1) != std::string_view::npos) return false;
+        host = host.substr(0, port);
+    }
+    return std::any_of(kLocal.begin(), kLocal.end(),
+                       [host](std::string_view local) { return same_text(host, local); });
+}
+
+bool is_local_origin(std::string_view origin) noexcept {
+    for (const std::string_view scheme : {"http://", "https://"}) {
+        if (same_text(origin.substr(0, scheme.size()), scheme)) {
+            return is_local_host(origin.substr(scheme.size()));
+        }
+    }
+    return false;
+}
+
+// Any prefix, repeated slashes, a query and a slash at the end do not matter.
+bool is_ingest_path(std::string_view target) {
+    target = target.substr(0, target.find_first_of("?#"));
+    std::string path;
+    path.reserve(target.size());
+    for (const char c : target) {
+        if (c != '/' || !path.ends_with('/')) path += c;
+    }
+    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    return path.ends_with(kIngestPath);
+}
+
+bool is_json(std::string_view content_type) noexcept {
+    return same_text(trimmed(content_type.substr(0, content_type.find(';'))), "application/json");
+}
+
+HttpReply not_confirmed(std::string_view reason, const std::string& id, std::string_view message) {
+    auto reply = error_reply(503, reason, "", message);
+    if (!id.empty()) {
+        reply.body.pop_back();
+        reply.body += fmt::format(",\"externalRequestId\":{}}}", quoted(id));
+    }
+    reply.retry_soon = true;
+    return reply;
+}
+
+HttpReply accepted(const Offered& offered, const PlanFields& plan) {
+    HttpReply reply;
+    reply.body = fmt::format(
+        "{{\"ok\":true,\"externalRequestId\":{},\"reason\":null,\"telemetryPaused\":{},"
+        "\"providerCallsContinue\":true,\"isPlanLimitReached\":{},\"budgetWarning\":{},"
+        "\"budgetExceeded\":{},\"planTier\":{},\"warnings\":[]{}}}",
+        quoted(offered.id), plan.telemetry_paused, plan.plan_limit_reached, plan.budget_warning,
+        plan.budget_exceeded, plan.plan_tier.empty() ? "null" : quoted(plan.plan_tier),
+        offered.admission == Admission::duplicate ? ",\"duplicate\":true" : "");
+    return reply;
+}
+
+std::string_view status_text(int status) noexcept {
+    switch (status) {
+        case 200: return "OK";
+        case 400: return "Bad Request";
+        case 403: return "Forbidden";
+        case 404: return "Not Found";
+        case 405: return "Method Not Allowed";
+        case 408: return "Request Timeout";
+        case 413: return "Content Too Large";
+        case 415: return "Unsupported Media Type";
+        case 431: return "Request Header Fields Too Large";
+        case 503: return "Service Unavailable";
+        default: return "Error";
+    }
+}
+
+}  // namespace
+
+HttpReply error_reply(int status, std::string_view reason, std::string_view field,
+                      std::string_view message) {
+    HttpReply reply;
+    reply.status = status;
+    reply.body = fmt::format(
+        "{{\"ok\":false,\"reason\":{},\"errors\":[{{\"field\":{},\"message\":{}}}],"
+        "\"warnings\":[]}}",
+        quoted(reason), quoted(field), quoted(message));
+    return reply;
+}
+
+std::optional<HttpReply> refusal(const HttpHead& head) {
+    if (!head.unix_socket) {
+        if (!head.host) return error_reply(400, "bad_request", "Host", "must be present");
+        if (!is_local_host(trimmed(*head.host))) {
+            return error_reply(403, "host_not_allowed", "Host",
+                               "must be localhost, 127.0.0.1 or [::1]");
+        }
+    }
+    if (head.origin && !is_local_origin(trimmed(*head.origin))) {
+        return error_reply(403, "origin_not_allowed", "Origin", "must be absent or local");
+    }
+    if (!is_ingest_path(head.target)) {
+        return error_reply(404, "not_found", "", fmt::format("the path here is {}", kIngestPath));
+    }
+    if (head.method != "POST") {
+        auto reply = error_reply(405, "method_not_allowed", "", "use POST");
+        reply.allow_post = true;
+        return reply;
+    }
+    if (head.content_type && !is_json(*head.content_type)) {
+        return error_reply(415, "unsupported_media_type", "Content-Type",
+                           "must be application/json");
+    }
+    if (head.content_encoding && !same_text(trimmed(*head.content_encoding), "identity")) {
+        return error_reply(415, "unsupported_media_type", "Content-Encoding",
+                           "must be absent or identity");
+    }
+    return std::nullopt;
+}
+
+HttpReply event_reply(const Offered& offered, Settled settled, const PlanFields& plan) {
+    switch (offered.admission) {
+        case Admission::rejected:
+            return error_reply(offered.reject == RejectReason::too_large ? 413 : 400,
+                               to_string(offered.reject), offered.field, offered.message);
+        case Admission::shed:
+            return not_confirmed(to_string(offered.shed), offered.id,
+                                 "not accepted; send it again");
+        case Admission::accepted:
+        case Admission::duplicate: break;
+    }
+    switch (settled) {
+        case Settled::durable: return accepted(offered, plan);
+        case Settled::given_up:
+            return not_confirmed("given_up", offered.id,
+                                 "the event could not be stored; send it again");
+        case Settled::timed_out: break;
+    }
+    return not_confirmed("not_confirmed", offered.id,
+                         "not durable yet; sending the same externalRequestId again is safe");
+}
+
+std::string serialize(const HttpReply& reply, bool keep_alive, bool head_only) {
+    return fmt::format(
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}{}"
+        "Connection: {}\r\n\r\n{}",
+        reply.status, status_text(reply.status), reply.body.size(),
+        reply.allow_post ? "Allow: POST\r\n" : "", reply.retry_soon ? "Retry-After: 1\r\n" : "",
+        keep_alive ? "keep-alive" : "close", head_only ? "" : reply.body);
+}
+
+}  // namespace opsrelay::listen

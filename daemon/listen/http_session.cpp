@@ -1,0 +1,289 @@
+#include "listen/http_session.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/this_coro.hpp>
+#include <boost/beast/core/string.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/rfc7230.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "listen/http_rules.h"
+#include "listen/ready_fd.h"
+
+namespace opsrelay::listen {
+
+namespace {
+
+namespace beast = boost::beast;
+namespace http = beast::http;
+
+using Parser = http::request_parser<http::string_body>;
+
+constexpr std::size_t kReadBytes = 16U << 10U;
+constexpr milliseconds kLinger{1'000};
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
+std::string_view view(beast::string_view text) noexcept { return {text.data(), text.size()}; }
+
+class HttpSession {
+public:
+    HttpSession(UniqueFd connection, ListenerState& state, const asio::any_io_executor& ingest,
+                const PlanState& plan, std::span<char> scratch)
+        : state_(state),
+          plan_(plan),
+          scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
+          socket_(ingest, std::move(connection)) {}
+
+    asio::awaitable<void> run();
+
+private:
+    enum class ReadEnd : std::uint8_t {
+        complete,
+        refused,  // the head is enough to answer: `refusal_`
+        closed,   // the peer, an idle deadline or a stop ended the connection between requests
+        too_slow,
+        malformed,
+        head_too_large,
+        body_too_large
+    };
+
+    asio::awaitable<ReadEnd> read_request();
+    asio::awaitable<std::optional<ReadEnd>> read_more(TimePoint due);
+    [[nodiscard]] std::optional<ReadEnd> parse();
+    asio::awaitable<bool> continue_if_expected(TimePoint due);
+    asio::awaitable<HttpReply> answer(ReadEnd end);
+    asio::awaitable<HttpReply> take_event();
+    asio::awaitable<Settled> settle(Position position);
+    asio::awaitable<bool> write(HttpReply reply, bool keep_alive);
+    asio::awaitable<void> linger();
+    [[nodiscard]] HttpHead head() const;
+    [[nodiscard]] std::optional<std::string_view> field(http::field name) const;
+    [[nodiscard]] asio::awaitable<bool> stopping();
+
+    ListenerState& state_;
+    const PlanState& plan_;
+    std::span<char> scratch_;
+    ReadyFd socket_;
+    std::optional<Parser> parser_;
+    std::string input_;  // received, not yet parsed: an incomplete head, or pipelined requests
+    std::optional<HttpReply> refusal_;
+    bool continued_ = false;
+};
+
+asio::awaitable<void> HttpSession::run() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (!is_terminal(stop)) {
+        const auto end = co_await read_request();
+        if (end == ReadEnd::closed) co_return;
+        auto reply = co_await answer(end);
+        // Only after a request that was read to its end is it known where the next one begins.
+        const bool complete = parser_->is_done();
+        const bool keep_alive = complete && parser_->keep_alive() && !co_await stopping();
+        if (!co_await write(std::move(reply), keep_alive)) co_return;
+        if (!keep_alive) {
+            if (!complete) co_await linger();
+            co_return;
+        }
+    }
+}
+
+asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
+    parser_.emplace();
+    parser_->eager(true);
+    parser_->header_limit(static_cast<std::uint32_t>(state_.options.http_header_bytes_max));
+    parser_->body_limit(std::min(state_.options.http_body_max, kEventBytesMax).count);
+    refusal_.reset();
+    continued_ = false;
+    bool begun = false;
+    auto due = state_.clock.now() + state_.options.http_idle_timeout;
+    for (;;) {
+        if (!input_.empty()) {
+            if (!std::exchange(begun, true)) {
+                due = state_.clock.now() + state_.options.http_read_timeout;
+            }
+            if (const auto end = parse()) co_return *end;
+            if (!co_await continue_if_expected(due)) co_return ReadEnd::closed;
+        }
+        if (const auto end = co_await read_more(due)) {
+            const bool expired = *end == ReadEnd::too_slow;
+            co_return expired && !begun ? ReadEnd::closed : *end;
+        }
+    }
+}
+
+// Adds to `input_`; a value when the connection ends instead.
+asio::awaitable<std::optional<HttpSession::ReadEnd>> HttpSession::read_more(TimePoint due) {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    for (;;) {
+        const auto got = socket_.receive(scratch_);
+        if (got.state == Transfer::State::done) {
+            input_.append(scratch_.data(), got.bytes);
+            // A peer that trickles bytes never waits, so its deadline is looked at here too.
+            if (state_.clock.now() < due) co_return std::nullopt;
+            co_return ReadEnd::too_slow;
+        }
+        if (got.state == Transfer::State::ended || is_terminal(stop)) co_return ReadEnd::closed;
+        const bool between_requests = !parser_->got_some() && input_.empty();
+        if (between_requests && co_await stopping()) co_return ReadEnd::closed;
+        if (co_await socket_.readable_until(state_.clock, due) == WaitEnd::timed_out) {
+            co_return ReadEnd::too_slow;
+        }
+    }
+}
+
+// Gives the parser what is there; a value when the request is complete or cannot become so.
+std::optional<HttpSession::ReadEnd> HttpSession::parse() {
+    bool moved = true;
+    while (moved && !input_.empty() && !parser_->is_done()) {
+        boost::system::error_code ec;
+        const auto used = parser_->put(asio::const_buffer(input_.data(), input_.size()), ec);
+        input_.erase(0, used);
+        moved = used > 0;
+        if (ec == http::error::header_limit) return ReadEnd::head_too_large;
+        if (ec == http::error::body_limit) return ReadEnd::body_too_large;
+        if (ec && ec != http::error::need_more) return ReadEnd::malformed;
+    }
+    if (parser_->is_header_done() && !refusal_) refusal_ = refusal(head());
+    if (parser_->is_done()) return refusal_ ? ReadEnd::refused : ReadEnd::complete;
+    if (refusal_) return ReadEnd::refused;  // its body would only be thrown away
+    return std::nullopt;
+}
+
+asio::awaitable<bool> HttpSession::continue_if_expected(TimePoint due) {
+    if (continued_ || !parser_->is_header_done()) co_return true;
+    const auto expect = field(http::field::expect);
+    if (!expect || !beast::iequals(*expect, "100-continue")) co_return true;
+    continued_ = true;
+    co_return co_await socket_.send_all(kContinue, state_.clock, due);
+}
+
+asio::awaitable<HttpReply> HttpSession::answer(ReadEnd end) {
+    switch (end) {
+        case ReadEnd::complete: co_return co_await take_event();
+        case ReadEnd::refused: co_return std::move(*refusal_);
+        case ReadEnd::closed: break;
+        case ReadEnd::too_slow:
+            co_return error_reply(408, "timed_out", "", "the request did not arrive in time");
+        case ReadEnd::malformed: break;
+        case ReadEnd::head_too_large:
+            co_return error_reply(431, "header_too_large", "", "the request's header is too long");
+        case ReadEnd::body_too_large: {
+            if (auto refused = refusal(head())) co_return std::move(*refused);
+            Burst burst(state_);
+            burst.add({parser_->get().body(), true});  // counted like any event that is too large
+            (void)burst.offer();
+            co_return error_reply(413, to_string(RejectReason::too_large), "",
+                                  "an event has at most 64 KiB");
+        }
+    }
+    co_return error_reply(400, "bad_request", "", "the request is not valid HTTP/1.1");
+}
+
+asio::awaitable<HttpReply> HttpSession::take_event() {
+    Burst burst(state_);
+    burst.add({parser_->get().body(), false});
+    const Offered offered = burst.offer().front();
+    auto settled = Settled::durable;
+    const bool waits =
+        offered.admission == Admission::accepted || offered.admission == Admission::duplicate;
+    if (waits && offered.position != 0) settled = co_await settle(offered.position);
+    co_return event_reply(offered, settled, plan_.get());
+}
+
+// A graceful stop ends a wait early, but this request is still answered truthfully.
+asio::awaitable<Settled> HttpSession::settle(Position position) {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    const auto due = state_.clock.now() + state_.options.http_ack_timeout;
+    auto settled = co_await state_.inlet.settled(position, due);
+    while (settled == Settled::timed_out && state_.clock.now() < due && !is_terminal(stop)) {
+        settled = co_await state_.inlet.settled(position, due);
+    }
+    co_return settled;
+}
+
+asio::awaitable<bool> HttpSession::write(HttpReply reply, bool keep_alive) {
+    const bool head_only = parser_->is_header_done() && parser_->get().method() == http::verb::head;
+    const auto bytes = serialize(reply, keep_alive, head_only);
+    co_return co_await socket_.send_all(bytes, state_.clock,
+                                        state_.clock.now() + state_.options.http_read_timeout);
+}
+
+// Closing a socket with unread input resets it, and the peer would lose our reply (RFC 9112 section
+// 9.6): read what still comes, for a while and up to the body limit.
+asio::awaitable<void> HttpSession::linger() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    (void)::shutdown(socket_.native(), SHUT_WR);
+    const auto due = state_.clock.now() + kLinger;
+    std::uint64_t discarded = 0;
+    while (stop.cancelled() == asio::cancellation_type::none && !state_.stopping &&
+           discarded < state_.options.http_body_max.count) {
+        const auto got = socket_.receive(scratch_);
+        if (got.state == Transfer::State::ended) co_return;
+        if (got.state == Transfer::State::done) {
+            discarded += got.bytes;
+        } else if (co_await socket_.readable_until(state_.clock, due) == WaitEnd::timed_out) {
+            co_return;
+        }
+    }
+}
+
+HttpHead HttpSession::head() const {
+    const auto& request = parser_->get();
+    HttpHead head;
+    head.method = view(request.method_string());
+    head.target = view(request.target());
+    head.host = field(http::field::host);
+    head.origin = field(http::field::origin);
+    head.content_type = field(http::field::content_type);
+    head.content_encoding = field(http::field::content_encoding);
+    head.unix_socket = state_.address.starts_with('/');
+    return head;
+}
+
+std::optional<std::string_view> HttpSession::field(http::field name) const {
+    const auto found = parser_->get().find(name);
+    if (found == parser_->get().end()) return std::nullopt;
+    return view(found->value());
+}
+
+asio::awaitable<bool> HttpSession::stopping() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    co_return state_.stopping || stop.cancelled() != asio::cancellation_type::none;
+}
+
+}  // namespace
+
+asio::awaitable<void> serve_http(UniqueFd connection, ListenerState& state,
+                                 asio::any_io_executor ingest, const PlanState& plan,
+                                 std::span<char> scratch) {
+    const int on = 1;  // a reply is one write: it must not wait for more. Fails on Unix sockets
+    (void)::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    HttpSession session(std::move(connection), state, ingest, plan, scratch);
+    co_await session.run();
+}
+
+void refuse_http(int connection) noexcept {
+    try {
+        auto reply = error_reply(503, "too_many_connections", "", "close idle connections");
+        reply.retry_soon = true;
+        const auto bytes = serialize(reply, false, false);
+        (void)::send(connection, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    } catch (const std::exception&) {  // out of memory: the peer learns it from the close
+        return;
+    }
+    (void)::shutdown(connection, SHUT_WR);
+    std::array<char, 4096> unread{};  // unread input would turn the close into a reset
+    (void)::recv(connection, unread.data(), unread.size(), MSG_DONTWAIT);
+}
+
+}  // namespace opsrelay::listen

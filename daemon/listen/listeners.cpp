@@ -1,0 +1,240 @@
+#include "listen/listeners.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/this_coro.hpp>
+#include <fstream>
+#include <optional>
+#include <utility>
+
+#include "core/log.h"
+#include "listen/acceptor.h"
+#include "listen/datagram_source.h"
+#include "listen/http_session.h"
+#include "listen/socket.h"
+#include "listen/stream_session.h"
+#include "listen/unix_path.h"
+
+namespace opsrelay::listen {
+
+namespace {
+
+constexpr std::size_t kScratchBytes = 64U << 10U;
+constexpr milliseconds kLogInterval{60'000};
+constexpr long kDatagramQueueMin = 64;  // fewer, and a burst of a busy sender meets EAGAIN
+
+int socket_type(ListenerKind kind) noexcept {
+    switch (kind) {
+        case ListenerKind::unix_datagram:
+        case ListenerKind::udp: return SOCK_DGRAM;
+        case ListenerKind::unix_stream:
+        case ListenerKind::http: return SOCK_STREAM;
+    }
+    return SOCK_STREAM;
+}
+
+void warn_of_short_queue() {
+    long length = 0;
+    std::ifstream file("/proc/sys/net/unix/max_dgram_qlen");
+    if (!(file >> length) || length >= kDatagramQueueMin) return;
+    log::warn("listen", "few datagrams fit a Unix socket; use the stream socket or HTTP for bursts",
+              {{"net.unix.max_dgram_qlen", length}, {"recommended", kDatagramQueueMin}});
+}
+
+}  // namespace
+
+struct Listeners::Listener {
+    ListenerKind kind;
+    std::optional<UnixPath> place;  // Unix sockets
+    UniqueFd fd;                    // until start()
+    Bytes receive_buffer;
+    ListenerState state;
+    std::unique_ptr<DatagramSource> datagrams;
+    std::unique_ptr<Acceptor> acceptor;
+
+    Listener(const Listeners& owner, RoomWatch& room, const Origin& origin, std::string address)
+        : kind(origin.kind),
+          state{owner.options_,
+                owner.inlet_,
+                owner.clock_,
+                room,
+                origin,
+                {owner.registry_, std::string(to_string(origin.kind)) + ":" + address},
+                address} {}
+};
+
+Listeners::Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, Options options,
+                     observe::Registry& registry, const PlanState& plan)
+    : ingest_(std::move(ingest)),
+      inlet_(inlet),
+      clock_(clock),
+      options_(std::move(options)),
+      registry_(registry),
+      plan_(plan),
+      room_(ingest_, inlet, clock),
+      scratch_(new char[kScratchBytes]),
+      throttle_(clock, kLogInterval),
+      sources_(ingest_, clock),
+      services_(ingest_, clock) {}
+
+Listeners::~Listeners() = default;
+
+Result<void> Listeners::open() {
+    bool unix_datagrams = false;
+    for (const auto& one : options_.listeners) {
+        if (const auto opened = open_one(one); !opened) {
+            listeners_.clear();
+            return with_prefix(opened.error(), to_string(one.kind));
+        }
+        unix_datagrams |= one.kind == ListenerKind::unix_datagram;
+    }
+    if (unix_datagrams) warn_of_short_queue();
+    return {};
+}
+
+Result<void> Listeners::open_one(const ListenerOptions& options) {
+    const int type = socket_type(options.kind);
+    std::optional<UnixPath> place;
+    UniqueFd fd;
+    std::string address;
+    if (!options.path.empty()) {
+        auto claimed = UnixPath::claim({type, options.path, options.mode, options.group});
+        if (!claimed) return claimed.error();
+        place.emplace(std::move(*claimed));
+        auto bound = place->bind();
+        if (!bound) return bound.error();
+        fd = std::move(*bound);
+        address = options.path;
+    } else {
+        auto bound = bind_ip(type, options.address, options.port);
+        if (!bound) return bound.error();
+        fd = std::move(bound->fd);
+        address = std::move(bound->address);
+    }
+    auto listener = std::make_unique<Listener>(*this, room_, Origin{options.kind, options.lane},
+                                               std::move(address));
+    if (place) listener->place.emplace(std::move(*place));
+    listener->fd = std::move(fd);
+    if (type == SOCK_DGRAM) {
+        listener->receive_buffer = set_receive_buffer(listener->fd.get(), options_.receive_buffer);
+        if (listener->receive_buffer < options_.receive_buffer) {
+            log::warn("listen", "receive buffer is smaller than asked; raise net.core.rmem_max",
+                      {{"listener", listener->state.address},
+                       {"asked_bytes", options_.receive_buffer.count},
+                       {"granted_bytes", listener->receive_buffer.count}});
+        }
+    }
+    log::info("listen", "listening",
+              {{"type", to_string(options.kind)}, {"address", listener->state.address}});
+    listeners_.push_back(std::move(listener));
+    return {};
+}
+
+void Listeners::start() {
+    for (const auto& listener : listeners_) begin(*listener);
+    services_.spawn("room watch", room_.run());
+    services_.spawn("listener watch", watch());
+}
+
+void Listeners::begin(Listener& listener) {
+    auto& state = listener.state;
+    const std::span<char> scratch(scratch_.get(), kScratchBytes);
+    if (socket_type(listener.kind) == SOCK_DGRAM) {
+        listener.datagrams =
+            std::make_unique<DatagramSource>(ingest_, std::move(listener.fd), state);
+        sources_.spawn("datagrams of " + state.address, listener.datagrams->run());
+        return;
+    }
+    Acceptor::Serve serve;
+    Acceptor::Refuse refuse;
+    if (listener.kind == ListenerKind::http) {
+        serve = [this, &state, scratch](UniqueFd fd) {
+            return serve_http(std::move(fd), state, ingest_, plan_, scratch);
+        };
+        refuse = refuse_http;
+    } else {
+        serve = [this, &state, scratch](UniqueFd fd) {
+            return serve_stream(std::move(fd), state, sources_, scratch);
+        };
+    }
+    listener.acceptor = std::make_unique<Acceptor>(sources_, std::move(listener.fd), state,
+                                                   std::move(serve), std::move(refuse));
+    sources_.spawn("connections of " + state.address, listener.acceptor->run());
+}
+
+asio::awaitable<void> Listeners::stop(TimePoint deadline) {
+    for (const auto& listener : listeners_) {
+        listener->state.stopping = true;
+        if (listener->place) listener->place->remove();
+        listener->fd.reset();
+    }
+    sources_.cancel(asio::cancellation_type::total);
+    if (!co_await sources_.join_until(deadline)) {
+        log::warn("listen", "deadline passed, closing connections",
+                  {{"connections", connections()}});
+        // A session may have begun to wait between two rounds.
+        while (sources_.size() > 0) {
+            sources_.cancel(asio::cancellation_type::terminal);
+            room_.wake_all();
+            co_await sources_.join_until(clock_.now() + milliseconds{10});
+        }
+    }
+    services_.cancel(asio::cancellation_type::terminal);
+    co_await services_.join();
+}
+
+// Unix paths that something removed (a cleaner of /run, an unlucky rm) are made anew.
+asio::awaitable<void> Listeners::watch() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        co_await clock_.sleep_for(options_.watch_interval);
+        for (const auto& listener : listeners_) look_after(*listener);
+    }
+}
+
+void Listeners::look_after(Listener& listener) {
+    if (listener.state.stopping) return;
+    if (listener.datagrams) listener.datagrams->poll_kernel_drops();
+    if (!listener.place || !listener.place->lost()) return;
+    auto bound = listener.place->bind();
+    if (!bound) {
+        if (const auto hidden = throttle_.allow(listener.state.address)) {
+            log::error("listen", "socket path is gone and cannot be made again, trying again",
+                       {{"error", bound.error().context},
+                        {"retry_in_ms", options_.watch_interval.count()},
+                        {"suppressed", *hidden}});
+        }
+        return;
+    }
+    log::warn("listen", "socket path was removed, made again",
+              {{"address", listener.state.address}});
+    if (listener.datagrams) {
+        (void)set_receive_buffer(bound->get(), options_.receive_buffer);
+        listener.datagrams->replace(std::move(*bound));
+    } else {
+        listener.acceptor->replace(std::move(*bound));
+    }
+}
+
+std::vector<ListenerStatus> Listeners::status() const {
+    std::vector<ListenerStatus> all;
+    all.reserve(listeners_.size());
+    for (const auto& listener : listeners_) {
+        const auto& counts = listener->state.counts;
+        all.push_back({listener->kind, listener->state.address,
+                       counts.received.load(std::memory_order_relaxed),
+                       counts.kernel_drops.load(std::memory_order_relaxed),
+                       listener->receive_buffer});
+    }
+    return all;
+}
+
+std::size_t Listeners::connections() const noexcept {
+    std::size_t total = 0;
+    for (const auto& listener : listeners_) {
+        if (listener->acceptor) total += listener->acceptor->active();
+    }
+    return total;
+}
+
+}  // namespace opsrelay::listen

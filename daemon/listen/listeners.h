@@ -1,0 +1,84 @@
+// All data listeners of the process: made, started, looked after, stopped.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/event.h"
+#include "core/log.h"
+#include "core/plan_state.h"
+#include "core/task_group.h"
+#include "listen/inlet.h"
+#include "listen/listener_state.h"
+#include "listen/options.h"
+#include "observe/metrics.h"
+
+namespace opsrelay::listen {
+
+/// One listener as `/status` shows it.
+struct ListenerStatus {
+    ListenerKind kind = ListenerKind::unix_datagram;
+    std::string address;             // the path, or the address and port that were bound
+    std::uint64_t received = 0;      // messages, blank and control lines excluded
+    std::uint64_t kernel_drops = 0;  // UDP
+    Bytes receive_buffer;            // granted; 0: not asked for (streams and HTTP)
+};
+
+/// Owns the sockets and every coroutine that reads them. Thread: ingest, except where noted.
+/// Metrics carry the listener as "<kind>:<address>", because UDP and HTTP may share an address.
+class Listeners {
+public:
+    /// The references must outlive the object.
+    Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, Options options,
+              observe::Registry& registry, const PlanState& plan);
+    Listeners(const Listeners&) = delete;
+    Listeners& operator=(const Listeners&) = delete;
+    /// stop() must have ended if start() was called. Unlinks the Unix sockets that are still ours.
+    ~Listeners();
+
+    /// Binds every listener; after an error none is left. Warns about kernel limits that will hurt.
+    /// Errors: config_invalid, address_in_use, listener_failed. Before start(); any thread.
+    [[nodiscard]] Result<void> open();
+    /// Begins to read. After open(); on the ingest thread or before it runs.
+    void start();
+    /// Takes nothing new: Unix paths are unlinked, what the kernel holds is read, sessions finish
+    /// the request or line in hand and send their last acks. What is left at `deadline` is cut off.
+    [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
+
+    /// Any thread, from open() to destruction.
+    [[nodiscard]] std::vector<ListenerStatus> status() const;
+    /// Connections being served.
+    [[nodiscard]] std::size_t connections() const noexcept;
+
+private:
+    struct Listener;
+
+    [[nodiscard]] Result<void> open_one(const ListenerOptions& options);
+    void begin(Listener& listener);
+    [[nodiscard]] asio::awaitable<void> watch();
+    void look_after(Listener& listener);
+
+    // Constant after open().
+    asio::any_io_executor ingest_;
+    Inlet& inlet_;
+    Clock& clock_;
+    Options options_;
+    observe::Registry& registry_;
+    const PlanState& plan_;
+    std::vector<std::unique_ptr<Listener>> listeners_;
+
+    // Ingest thread.
+    RoomWatch room_;
+    std::unique_ptr<char[]> scratch_;  // read buffer of all sessions
+    log::Throttle throttle_;
+    TaskGroup sources_;   // accept and datagram loops, sessions
+    TaskGroup services_;  // outlive the sources: room watch, path watch
+};
+
+}  // namespace opsrelay::listen
