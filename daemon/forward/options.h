@@ -11,15 +11,18 @@ namespace opsrelay::forward {
 struct Options {
     std::string url = "https://api.opsmeter.io";  // scheme, host and optional port
     std::string path = "/v1/ingest/llm-request";
-    std::string api_key_file;  // empty: no file. Watched: a change takes effect within a second
-    std::string api_key;       // from OPSRELAY_API_KEY only; empty: none
-    std::string ca_file;       // extra trust anchors (PEM); empty: the system's store
+    std::string status_path = "/v1/diagnostics/workspace-status";
+    std::string api_key_file;      // empty: no file. Watched: a change takes effect within a second
+    std::string api_key;           // from OPSRELAY_API_KEY only; empty: none
+    std::string ca_file;           // extra trust anchors (PEM); empty: the system's store
     bool allow_plaintext = false;  // http:// to a host that is not loopback
     unsigned connections = 8;      // 1..64 keep-alive connections
     milliseconds timeout{10'000};  // one request, from connect to the last byte of the reply
     std::size_t in_flight_max = 4096;  // records read but not settled
     milliseconds backoff_base{250};
     milliseconds backoff_max{60'000};
+    /// Records waiting, none settled, breaker closed for this long: connections are built anew.
+    milliseconds stall_limit{120'000};
 };
 
 }  // namespace opsrelay::forward

@@ -1,4 +1,5 @@
-// The seam to the upstream. HttpUpstream is the real one, ScriptedUpstream in the tests plays faults.
+// The seam to the upstream. HttpUpstream is the real one, ScriptedUpstream in the tests plays
+// faults.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -12,7 +13,8 @@
 
 namespace opsrelay::forward {
 
-/// Where an exchange ended. Label values of `reason` in opsrelay_upstream_retries_total.
+/// Where an exchange ended. All but `ok` are label values of `code` in
+/// opsrelay_upstream_requests_total; a complete reply has its status there.
 enum class Transport : std::uint8_t { ok, timeout, reset, refused, resolve, tls };
 inline constexpr std::array<EnumName<Transport>, 6> kTransports{{
     {Transport::ok, "ok"},            // a complete reply was read
@@ -41,12 +43,17 @@ inline constexpr std::size_t kReplyBodyMax = 64U << 10U;
 class Upstream {
 public:
     virtual ~Upstream() = default;
-    /// POSTs one event. `body` must live until the call returns. May be repeated with the same bytes.
-    [[nodiscard]] virtual asio::awaitable<Reply> send(std::string_view body, TimePoint deadline) = 0;
+    /// POSTs one event. `body` must live until the call returns. May be repeated with the same
+    /// bytes.
+    [[nodiscard]] virtual asio::awaitable<Reply> send(std::string_view body,
+                                                      TimePoint deadline) = 0;
     /// GET /v1/diagnostics/workspace-status.
     [[nodiscard]] virtual asio::awaitable<Reply> workspace_status(TimePoint deadline) = 0;
     /// The key for later requests; empty: none.
     virtual void set_api_key(std::string key) = 0;
+    /// Closes idle connections that are too old, or with `rebuild` all of them; those in use then
+    /// end with their request, and the next ones resolve and connect anew. Never waits.
+    virtual void tend_connections(bool rebuild) { static_cast<void>(rebuild); }
 };
 
 }  // namespace opsrelay::forward

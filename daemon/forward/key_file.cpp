@@ -1,0 +1,124 @@
+#include "forward/key_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/this_coro.hpp>
+#include <cerrno>
+#include <utility>
+
+#include "core/unique_fd.h"
+
+namespace opsrelay::forward {
+
+namespace {
+
+constexpr seconds kPollInterval{1};
+constexpr minutes kLogInterval{1};
+constexpr std::string_view kNextStep =
+    "put the workspace's API key into it, readable by opsrelay's user";
+
+std::int64_t to_ns(const timespec& time) {
+    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+}
+
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+}  // namespace
+
+Result<std::string> check_api_key(std::string_view text, std::string_view source) {
+    while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+    while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+    if (text.empty()) {
+        return Error{Errc::config_invalid,
+                     fmt::format("API key in {} is empty; {}", source, kNextStep)};
+    }
+    if (text.size() > kKeyBytesMax) {
+        return Error{Errc::config_invalid,
+                     fmt::format("API key in {} is longer than {} bytes; it must hold the key and "
+                                 "nothing else",
+                                 source, kKeyBytesMax)};
+    }
+    const auto printable = [](char c) { return c > ' ' && c < '\x7f'; };
+    if (!std::all_of(text.begin(), text.end(), printable)) {
+        return Error{Errc::config_invalid,
+                     fmt::format("API key in {} has spaces, control characters or non-ASCII bytes "
+                                 "inside; it must hold the key and nothing else",
+                                 source)};
+    }
+    return std::string(text);
+}
+
+Result<std::string> read_api_key(const std::string& path) {
+    const auto what = fmt::format("API key file {}", path);
+    // O_NONBLOCK: opening a FIFO must not wait for a writer.
+    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!file) return errno_error(Errc::io, what, errno, kNextStep);
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0) return errno_error(Errc::io, what, errno, kNextStep);
+    if (!S_ISREG(info.st_mode)) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: not a regular file; name a file that holds the key", what)};
+    }
+    std::array<char, kKeyBytesMax + 64> buffer{};  // room for white space around the longest key
+    std::size_t length = 0;
+    while (length < buffer.size()) {
+        const auto got = ::read(file.get(), buffer.data() + length, buffer.size() - length);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return errno_error(Errc::io, what, errno, kNextStep);
+        if (got == 0) break;
+        length += static_cast<std::size_t>(got);
+    }
+    if (length == buffer.size()) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: longer than {} bytes; it must hold the key and nothing else",
+                                 what, kKeyBytesMax)};
+    }
+    return check_api_key({buffer.data(), length}, fmt::format("file {}", path));
+}
+
+KeyFile::KeyFile(std::string path, Clock& clock)
+    : path_(std::move(path)), clock_(clock), throttle_(clock, kLogInterval) {}
+
+KeyFile::Stamp KeyFile::look() const {
+    struct stat info {};
+    if (::stat(path_.c_str(), &info) != 0) return {};
+    return {true, info.st_dev, info.st_ino, info.st_size, to_ns(info.st_mtim), to_ns(info.st_ctim)};
+}
+
+Result<std::string> KeyFile::load() {
+    stamp_ = look();  // before reading: a change in between is seen by the next poll
+    auto key = read_api_key(path_);
+    if (key) key_ = *key;
+    return key;
+}
+
+std::optional<std::string> KeyFile::poll() {
+    if (look() == stamp_) return std::nullopt;
+    const auto before = key_;
+    const auto key = load();
+    if (!key) {
+        if (const auto hidden = throttle_.allow(to_string(key.error().code))) {
+            log::warn("forward", "api key file cannot be used; the key last read stays in use",
+                      {{"error", key.error().context}, {"suppressed", *hidden}});
+        }
+        return std::nullopt;
+    }
+    if (*key == before) return std::nullopt;
+    log::info("forward", "api key read from file", {{"file", path_}});
+    return *key;
+}
+
+asio::awaitable<void> KeyFile::watch(std::function<void(std::string)> on_key) {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        if (auto key = poll()) on_key(std::move(*key));
+        co_await clock_.sleep_for(kPollInterval);
+    }
+}
+
+}  // namespace opsrelay::forward

@@ -1,0 +1,61 @@
+// The API key in a file: read at start, and again whenever the file changes (a rotated secret, a
+// Kubernetes volume's symbolic link).
+#pragma once
+
+#include <sys/types.h>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/log.h"
+
+namespace opsrelay::forward {
+
+inline constexpr std::size_t kKeyBytesMax = 4096;
+
+/// The key itself: white space around it removed. Errors (Errc::config_invalid, io) name the file
+/// and the next step, never its content: not readable, not a regular file, empty, over 4 KiB, or
+/// with control characters, spaces or non-ASCII bytes inside (they cannot go into a header).
+[[nodiscard]] Result<std::string> read_api_key(const std::string& path);
+/// The same rules for a key from elsewhere; `source` names it in errors.
+[[nodiscard]] Result<std::string> check_api_key(std::string_view text, std::string_view source);
+
+/// Watches one file. A file that becomes unreadable or invalid is logged (once a minute) and the
+/// key last read stays in use. Thread: forward.
+class KeyFile {
+public:
+    KeyFile(std::string path, Clock& clock);
+
+    /// Reads the file and remembers its state, whatever comes out.
+    [[nodiscard]] Result<std::string> load();
+    /// Looks once a second and calls `on_key` with every new key, until cancelled. Call load()
+    /// first.
+    [[nodiscard]] asio::awaitable<void> watch(std::function<void(std::string)> on_key);
+    /// One look: the new key, if there is one. watch() is this in a loop.
+    [[nodiscard]] std::optional<std::string> poll();
+
+private:
+    /// What stat(2) says through symbolic links; enough to see a rewrite and a replacement.
+    struct Stamp {
+        bool exists = false;
+        dev_t device = 0;
+        ino_t inode = 0;
+        off_t size = 0;
+        std::int64_t modified_ns = 0;
+        std::int64_t changed_ns = 0;
+        bool operator==(const Stamp&) const = default;
+    };
+    [[nodiscard]] Stamp look() const;
+
+    std::string path_;
+    Clock& clock_;
+    log::Throttle throttle_;
+    Stamp stamp_;
+    std::string key_;
+};
+
+}  // namespace opsrelay::forward

@@ -1,0 +1,323 @@
+#include "forward/lane.h"
+
+#include <algorithm>
+
+#include "core/assert.h"
+
+namespace opsrelay::forward {
+
+namespace {
+
+constexpr unsigned kFailuresToOpen = 2;
+constexpr milliseconds kThrottleMin{1000};
+constexpr milliseconds kPauseMin = minutes{10};
+constexpr milliseconds kPauseMax = minutes{15};
+constexpr milliseconds kSlowProbeMin = minutes{1};
+constexpr milliseconds kSlowProbeMax = minutes{15};
+// periodEnd is the last second of a period (23:59:59Z): the next one begins a second later.
+constexpr seconds kAfterPeriodEnd{1};
+constexpr std::size_t kPutBackRemembered = 1000;
+
+std::optional<LaneState> state_for(Verdict verdict) {
+    switch (verdict) {
+        case Verdict::delivered:
+        case Verdict::rejected: return std::nullopt;
+        case Verdict::not_the_api:
+        case Verdict::misconfigured: return LaneState::misconfigured;
+        case Verdict::unauthorized: return LaneState::unauthorized;
+        case Verdict::plan_limited: return LaneState::plan_limited;
+        case Verdict::budget_stopped: return LaneState::budget_stopped;
+        case Verdict::throttled: return LaneState::throttled;
+        case Verdict::backoff: return LaneState::backing_off;
+    }
+    return std::nullopt;
+}
+
+bool asks_to_wait(const Decision& decision) {
+    return decision.retry_after && *decision.retry_after > milliseconds{0};
+}
+
+}  // namespace
+
+std::string_view what_next(LaneState state) {
+    switch (state) {
+        case LaneState::active: return "sending, one request at a time at first";
+        case LaneState::backing_off:
+        case LaneState::throttled:
+        case LaneState::budget_stopped: return "events are spooled; then one is sent as a probe";
+        case LaneState::plan_limited:
+            return "events are spooled; then workspace-status is read again";
+        case LaneState::unauthorized:
+            return "events are spooled; put a valid key into the API key file: a change is tried "
+                   "at "
+                   "once, else one event is sent as a probe";
+        case LaneState::misconfigured:
+            return "events are spooled; check upstream.url and upstream.path: what answers there "
+                   "is "
+                   "not the API, or refuses every event; one is sent as a probe";
+        case LaneState::no_key:
+            return "events are spooled; put the workspace's API key into a file and name it with "
+                   "upstream.api_key_file or OPSRELAY_API_KEY_FILE";
+    }
+    return "";
+}
+
+Lane::Lane(LaneId id, const Options& options, Rng& rng, Moment start)
+    : id_(id),
+      connections_(std::max(1U, options.connections)),
+      rng_(rng),
+      backoff_(options.backoff_base, options.backoff_max, rng),
+      record_backoff_(options.backoff_base, options.backoff_max, rng),
+      since_(start.wall),
+      cause_("no API key") {}
+
+Permit Lane::next(TimePoint now) const {
+    if (state_ == LaneState::no_key || in_flight_ >= connections_) return {};
+    if (state_ == LaneState::active) {
+        return {in_flight_now_ < window_ ? Action::start : Action::wait, TimePoint::max()};
+    }
+    if (probe_ != 0) return {};
+    if (learn_period_) return {Action::check_status, now};
+    if (now < retry_at_) return {Action::wait, retry_at_};
+    const bool ask_first = state_ == LaneState::plan_limited && !probe_by_event_;
+    return {ask_first ? Action::check_status : Action::probe, now};
+}
+
+Ticket Lane::begin(Action action) {
+    OPSRELAY_ASSERT(action != Action::wait);
+    const Ticket ticket{++last_ticket_, epoch_};
+    ++in_flight_;
+    ++in_flight_now_;
+    if (action != Action::start) {
+        OPSRELAY_ASSERT(probe_ == 0);
+        probe_ = ticket.number;
+        asking_ = action == Action::check_status;
+    }
+    return ticket;
+}
+
+void Lane::end(Ticket ticket) {
+    OPSRELAY_ASSERT(in_flight_ > 0);
+    --in_flight_;
+    if (ticket.epoch == epoch_) --in_flight_now_;
+    if (ticket.number == probe_) probe_ = 0;
+}
+
+void Lane::on_abandoned(Ticket ticket) { end(ticket); }
+
+Effect Lane::on_reply(Ticket ticket, const Attempt& attempt, const Decision& decision,
+                      std::string_view cause, Moment at) {
+    const bool current = ticket.epoch == epoch_;
+    end(ticket);
+    switch (decision.verdict) {
+        case Verdict::delivered:
+            rejected_in_row_.clear();
+            if (current && state_ != LaneState::active) activate(at);
+            note_delivered(current);
+            return {.fate = Fate::delivered};
+        case Verdict::rejected: return on_rejected(current, attempt, cause, at);
+        case Verdict::not_the_api:
+        case Verdict::unauthorized:
+        case Verdict::plan_limited:
+        case Verdict::budget_stopped:
+        case Verdict::misconfigured:
+        case Verdict::throttled:
+        case Verdict::backoff: return on_failure(current, attempt, decision, cause, at);
+    }
+    return {};
+}
+
+void Lane::note_delivered(bool current) {
+    if (!current) return;
+    proven_ = true;
+    failures_in_row_ = 0;
+    if (++delivered_in_round_ < window_) return;
+    delivered_in_round_ = 0;
+    window_ = std::min(window_ * 2, connections_);
+}
+
+bool Lane::blames_event(std::uint64_t content_hash) const {
+    const auto is_it = [&](const Rejected& r) { return r.content_hash == content_hash; };
+    return std::find(put_back_before_.begin(), put_back_before_.end(), content_hash) !=
+               put_back_before_.end() ||
+           std::any_of(rejected_in_row_.begin(), rejected_in_row_.end(), is_it);
+}
+
+Effect Lane::on_rejected(bool current, const Attempt& attempt, std::string_view cause, Moment at) {
+    if (state_ == LaneState::misconfigured) {
+        if (current) arm({}, at);
+        return {.failed = true};  // the next probe takes another record
+    }
+    if (current && state_ != LaneState::active) activate(at);  // it answers
+    // An event that was refused before, put back, and is refused again is itself the reason: it
+    // does not count, or ten bad events would stop the lane again and again.
+    if (!blames_event(attempt.content_hash)) {
+        rejected_in_row_.push_back({attempt.seq, attempt.content_hash});
+    }
+    Effect effect{.fate = Fate::dead_letter};
+    if (state_ != LaneState::active || rejected_in_row_.size() < kRejectionsInRowMax) return effect;
+    for (const auto& rejected : rejected_in_row_) {
+        effect.put_back.push_back(rejected.seq);
+        put_back_before_.push_back(rejected.content_hash);
+        if (put_back_before_.size() > kPutBackRemembered) put_back_before_.pop_front();
+    }
+    rejected_in_row_.clear();
+    enter(LaneState::misconfigured, cause, at);
+    arm({}, at);
+    return effect;
+}
+
+Effect Lane::on_failure(bool current, const Attempt& attempt, const Decision& decision,
+                        std::string_view cause, Moment at) {
+    const bool transient = decision.verdict == Verdict::backoff;
+    Effect effect{.failed = transient};
+    if (!current) {
+        const bool waits = state_ == LaneState::backing_off || state_ == LaneState::throttled;
+        if (waits && asks_to_wait(decision)) {
+            retry_at_ = std::max(retry_at_, at.now + *decision.retry_after);
+        }
+        return effect;
+    }
+    if (transient && state_ == LaneState::active && !asks_to_wait(decision)) {
+        ++failures_in_row_;
+        if (proven_ && failures_in_row_ < kFailuresToOpen) {
+            effect.delay = record_backoff_.after(attempt.failures);
+            return effect;
+        }
+    }
+    const auto state = state_for(decision.verdict);
+    OPSRELAY_ASSERT(state.has_value());
+    enter(*state, cause, at);
+    arm(decision, at);
+    return effect;
+}
+
+void Lane::on_status(Ticket ticket, const WorkspaceStatus& status, Moment at) {
+    const bool current = ticket.epoch == epoch_;
+    const bool learning = learn_period_;
+    end(ticket);
+    if (!current) return;
+    learn_period_ = false;
+    const auto& period_end =
+        state_ == LaneState::plan_limited ? status.plan_period_end : status.budget_period_end;
+    if (learning) {
+        // The 402 is newer than what this says: it only tells when the period ends.
+        if (status.readable) limit_wait(period_end, at);
+    } else if (!status.readable) {
+        probe_by_event_ = true;
+    } else if (!status.paused) {
+        activate(at);
+    } else {
+        retry_at_ = at.now + rng_.between(kPauseMin, kPauseMax);
+        limit_wait(period_end, at);
+    }
+}
+
+void Lane::on_key(bool has_key, Moment at) {
+    ++epoch_;  // replies to the old key say nothing about the new one
+    in_flight_now_ = 0;
+    if (!has_key) return enter(LaneState::no_key, "no API key", at);
+    switch (state_) {
+        case LaneState::no_key: return activate(at);
+        case LaneState::unauthorized:
+        case LaneState::misconfigured:
+        case LaneState::plan_limited:
+        case LaneState::budget_stopped: return try_now(at);
+        case LaneState::active:
+        case LaneState::backing_off:
+        case LaneState::throttled: return;
+    }
+}
+
+void Lane::try_now(Moment at) {
+    if (state_ == LaneState::active || state_ == LaneState::no_key) return;
+    if (probe_ != 0 && asking_) {  // its answer must not park the lane again
+        ++epoch_;
+        in_flight_now_ = 0;
+    }
+    retry_at_ = std::min(retry_at_, at.now);
+    learn_period_ = false;
+    probe_by_event_ = true;
+    slow_probes_ = 0;
+}
+
+void Lane::enter(LaneState state, std::string_view cause, Moment at) {
+    if (state != state_) since_ = at.wall;
+    state_ = state;
+    cause_ = cause;
+    ++epoch_;
+    in_flight_now_ = 0;
+    retry_at_ = TimePoint::max();
+    learn_period_ = false;
+    probe_by_event_ = false;
+    failures_in_row_ = 0;
+    proven_ = false;
+    window_ = 1;
+    delivered_in_round_ = 0;
+}
+
+void Lane::activate(Moment at) {
+    enter(LaneState::active, "", at);
+    backoff_.reset();
+    slow_probes_ = 0;
+}
+
+milliseconds Lane::slow_probe_delay() {
+    // Uniform between one step and the next: 1..2, 2..4, 4..8, then 7.5..15 minutes.
+    const auto doublings = std::min(slow_probes_++, 4U);
+    const auto low = std::min(kSlowProbeMin * (1U << doublings), kSlowProbeMax / 2);
+    return rng_.between(low, std::min(low * 2, kSlowProbeMax));
+}
+
+void Lane::arm(const Decision& decision, Moment at) {
+    switch (state_) {
+        case LaneState::active:
+        case LaneState::no_key: return;
+        case LaneState::backing_off:
+        case LaneState::throttled: {
+            auto delay = backoff_.next();
+            if (state_ == LaneState::throttled) delay = std::max(delay, kThrottleMin);
+            if (asks_to_wait(decision)) delay = *decision.retry_after;
+            retry_at_ = at.now + delay;
+            return;
+        }
+        case LaneState::plan_limited:
+        case LaneState::budget_stopped:
+            retry_at_ = at.now + rng_.between(kPauseMin, kPauseMax);
+            learn_period_ = true;
+            return;
+        case LaneState::unauthorized:
+        case LaneState::misconfigured: retry_at_ = at.now + slow_probe_delay(); return;
+    }
+}
+
+void Lane::limit_wait(std::optional<WallTime> period_end, Moment at) {
+    // A period that is over already limits nothing: upstream has not rolled over yet.
+    if (!period_end || *period_end <= at.wall) return;
+    const auto left = *period_end + kAfterPeriodEnd - at.wall;
+    if (left < retry_at_ - at.now) {
+        retry_at_ = at.now + std::chrono::ceil<milliseconds>(left);
+    }
+}
+
+std::optional<TimePoint> Lane::retry_at() const noexcept {
+    if (state_ == LaneState::active || state_ == LaneState::no_key) return std::nullopt;
+    if (probe_ != 0 && !learn_period_) return std::nullopt;
+    return retry_at_;
+}
+
+bool Lane::parked() const noexcept {
+    switch (state_) {
+        case LaneState::active:
+        case LaneState::backing_off:
+        case LaneState::throttled: return false;
+        case LaneState::plan_limited:
+        case LaneState::budget_stopped:
+        case LaneState::unauthorized:
+        case LaneState::misconfigured:
+        case LaneState::no_key: return true;
+    }
+    return false;
+}
+
+}  // namespace opsrelay::forward

@@ -1,0 +1,192 @@
+// The state machine of one lane: what it may send now, and what a reply changes. Pure: the pump
+// asks, sends and reports back.
+//
+//   active -- failure --> backing_off        one breaker for the lane, opened by the second failure
+//   in
+//     ^    -- 429 ------> throttled          a row, the first one after (re)starting, or
+//     Retry-After |    -- 401, 403 -▶ unauthorized |    -- 402 ------> plan_limited, budget_stopped
+//     |    -- other 4xx, not the API, ten 400s in a row -▶ misconfigured
+//     +---- delivered --- one probe from any of these (or workspace-status, for plan_limited)
+//
+// Every state but active lets exactly one request out at a time, when its wait is over. After a
+// recovery the number of requests in flight is 1, then doubles up to Options::connections.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/enum_table.h"
+#include "core/event.h"
+#include "core/random.h"
+#include "forward/options.h"
+#include "forward/retry.h"
+
+namespace opsrelay::forward {
+
+/// Label values of `state` in opsrelay_lane_state; the word in status and logs.
+enum class LaneState : std::uint8_t {
+    active,          // sending
+    backing_off,     // upstream fails or cannot be reached
+    throttled,       // 429
+    plan_limited,    // 402: the plan's requests are used up
+    budget_stopped,  // 402: a budget stops telemetry
+    unauthorized,    // 401, 403: the key is not accepted
+    misconfigured,   // what answers is not the API, or refuses everything
+    no_key,          // nothing is sent: no API key yet
+};
+inline constexpr std::array<EnumName<LaneState>, 8> kLaneStates{{
+    {LaneState::active, "active"},
+    {LaneState::backing_off, "backing_off"},
+    {LaneState::throttled, "throttled"},
+    {LaneState::plan_limited, "plan_limited"},
+    {LaneState::budget_stopped, "budget_stopped"},
+    {LaneState::unauthorized, "unauthorized"},
+    {LaneState::misconfigured, "misconfigured"},
+    {LaneState::no_key, "no_key"},
+}};
+static_assert(dense(kLaneStates));
+constexpr std::string_view to_string(LaneState s) { return kLaneStates.at(index_of(s)).name; }
+
+/// What an operator is told about a state: what happens next, and what to do about it.
+[[nodiscard]] std::string_view what_next(LaneState state);
+
+/// Both clocks at one moment.
+struct Moment {
+    TimePoint now;
+    WallTime wall;
+};
+
+enum class Action : std::uint8_t {
+    start,         // send any record
+    probe,         // send one record; it decides whether the lane recovers
+    check_status,  // read workspace-status
+    wait,          // nothing before `until`; TimePoint::max(): until a reply or a key
+};
+struct Permit {
+    Action action = Action::wait;
+    TimePoint until = TimePoint::max();
+};
+
+/// One request in flight. A reply whose epoch is over says nothing about the lane's present state.
+struct Ticket {
+    std::uint64_t number = 0;
+    std::uint64_t epoch = 0;
+};
+
+/// What became of the record.
+enum class Fate : std::uint8_t {
+    delivered,
+    dead_letter,
+    again  // it stays in the spool and is sent again
+};
+struct Effect {
+    Fate fate = Fate::again;
+    bool failed = false;          // counts as a failed attempt of this record
+    milliseconds delay{0};        // the record, not the lane, waits this long
+    std::vector<Seq> put_back{};  // dead letters to return to the spool: they were not to blame
+};
+
+/// The record a reply is about.
+struct Attempt {
+    Seq seq = 0;
+    std::uint64_t content_hash = 0;  // used only when the reply is a rejection
+    unsigned failures = 0;           // of this record so far
+};
+
+/// This many rejections of distinct events with no delivery between them: upstream (or what stands
+/// in its place) refuses everything, and the events are not to blame.
+inline constexpr std::size_t kRejectionsInRowMax = 10;
+
+/// Thread: forward.
+class Lane {
+public:
+    Lane(LaneId id, const Options& options, Rng& rng, Moment start);
+
+    /// What may be done now. Changes nothing: begin() does.
+    [[nodiscard]] Permit next(TimePoint now) const;
+    /// Claims what next() offered; each ticket ends in exactly one of the four calls below.
+    [[nodiscard]] Ticket begin(Action action);
+
+    /// A reply to an event (or its failure).
+    [[nodiscard]] Effect on_reply(Ticket ticket, const Attempt& attempt, const Decision& decision,
+                                  std::string_view cause, Moment at);
+    /// A reply to workspace-status.
+    void on_status(Ticket ticket, const WorkspaceStatus& status, Moment at);
+    /// The request was given up by us: says nothing about upstream.
+    void on_abandoned(Ticket ticket);
+
+    /// The key changed; false: there is none. Wakes unauthorized, misconfigured, plan_limited and
+    /// budget_stopped lanes at once (another key may be another workspace).
+    void on_key(bool has_key, Moment at);
+    /// One last try before shutdown: whatever the lane waits for, it probes now.
+    void try_now(Moment at);
+
+    [[nodiscard]] LaneId id() const noexcept { return id_; }
+    [[nodiscard]] LaneState state() const noexcept { return state_; }
+    [[nodiscard]] WallTime since() const noexcept { return since_; }
+    /// When the next attempt is due; nullopt while active, without a key, or while it is under way.
+    [[nodiscard]] std::optional<TimePoint> retry_at() const noexcept;
+    /// Waits for a human or a calendar rather than for a server to come back.
+    [[nodiscard]] bool parked() const noexcept;
+    [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
+    /// Requests that may be in flight while active.
+    [[nodiscard]] std::size_t window() const noexcept { return window_; }
+    /// Why the lane is not active; "" while it is.
+    [[nodiscard]] const std::string& cause() const noexcept { return cause_; }
+
+private:
+    void end(Ticket ticket);
+    void enter(LaneState state, std::string_view cause, Moment at);
+    void activate(Moment at);
+    /// Sets the wait of the state just entered, or entered again after a failed probe.
+    void arm(const Decision& decision, Moment at);
+    [[nodiscard]] milliseconds slow_probe_delay();
+    void limit_wait(std::optional<WallTime> period_end, Moment at);
+    void note_delivered(bool current);
+    [[nodiscard]] Effect on_rejected(bool current, const Attempt& attempt, std::string_view cause,
+                                     Moment at);
+    [[nodiscard]] Effect on_failure(bool current, const Attempt& attempt, const Decision& decision,
+                                    std::string_view cause, Moment at);
+    [[nodiscard]] bool blames_event(std::uint64_t content_hash) const;
+
+    LaneId id_;
+    std::size_t connections_;
+    Rng& rng_;
+    Backoff backoff_;         // of the lane
+    Backoff record_backoff_;  // of single records while their neighbours pass
+
+    LaneState state_ = LaneState::no_key;
+    WallTime since_;
+    std::string cause_;
+    TimePoint retry_at_ = TimePoint::max();
+    unsigned slow_probes_ = 0;     // unauthorized, misconfigured: since the lane was last active
+    bool learn_period_ = false;    // read workspace-status once, to learn when the period ends
+    bool probe_by_event_ = false;  // plan_limited: workspace-status was no help
+
+    std::uint64_t epoch_ = 1;
+    std::uint64_t last_ticket_ = 0;
+    std::size_t in_flight_ = 0;
+    std::size_t in_flight_now_ = 0;  // of this epoch
+    std::uint64_t probe_ = 0;        // ticket of the probe or status request; 0: none
+    bool asking_ = false;            // it is a status request
+
+    std::size_t window_ = 1;
+    std::size_t delivered_in_round_ = 0;
+    bool proven_ = false;  // a delivery since the lane became active
+    unsigned failures_in_row_ = 0;
+
+    struct Rejected {
+        Seq seq;
+        std::uint64_t content_hash;
+    };
+    std::vector<Rejected> rejected_in_row_;
+    std::deque<std::uint64_t> put_back_before_;  // their content; bounded
+};
+
+}  // namespace opsrelay::forward

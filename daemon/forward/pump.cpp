@@ -1,0 +1,428 @@
+#include "forward/pump.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/this_coro.hpp>
+#include <utility>
+
+#include "forward/dead_letter.h"
+
+namespace opsrelay::forward {
+
+namespace {
+
+constexpr milliseconds kChangeLogInterval{10'000};
+constexpr milliseconds kOutageLogInterval{60'000};
+constexpr seconds kWatchInterval{30};
+constexpr std::size_t kErrorTextMax = 256;
+
+std::string describe(const Reply& reply, Verdict verdict) {
+    std::string text;
+    if (reply.transport != Transport::ok) {
+        text = fmt::format("{}: {}", to_string(reply.transport), reply.error);
+    } else {
+        text = fmt::format("HTTP {}", reply.status);
+        if (verdict == Verdict::not_the_api) text += " with a body that is not the API's JSON";
+    }
+    if (text.size() > kErrorTextMax) text.resize(kErrorTextMax);
+    return text;
+}
+
+log::Level level_of(LaneState state) {
+    switch (state) {
+        case LaneState::active: return log::Level::info;
+        case LaneState::backing_off:
+        case LaneState::throttled:
+        case LaneState::plan_limited:
+        case LaneState::budget_stopped: return log::Level::warn;
+        case LaneState::unauthorized:
+        case LaneState::misconfigured:
+        case LaneState::no_key: return log::Level::error;
+    }
+    return log::Level::warn;
+}
+
+std::int64_t ms_until(std::optional<TimePoint> due, TimePoint now) {
+    if (!due || *due == TimePoint::max() || *due < now) return 0;
+    return std::chrono::ceil<milliseconds>(*due - now).count();
+}
+
+}  // namespace
+
+Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler& settler,
+           Upstream& upstream, const Options& options, LaneId lane, observe::Registry& registry,
+           PlanState& plan)
+    : clock_(clock),
+      settler_(settler),
+      upstream_(upstream),
+      plan_(plan),
+      registry_(registry),
+      options_(options),
+      lane_id_(lane),
+      lane_(lane, options, rng, moment()),
+      batcher_(1, options.in_flight_max),
+      read_backoff_(options.backoff_base, options.backoff_max, rng),
+      changed_(forward, clock),
+      sends_(forward, clock),
+      loops_(forward, clock),
+      timers_(forward, clock),
+      change_throttle_(clock, kChangeLogInterval),
+      outage_throttle_(clock, kOutageLogInterval),
+      plan_fields_(plan.get()),
+      progress_at_(clock.now()),
+      retry_at_gauge_(registry.gauge(observe::kLaneRetryAt)),
+      seconds_(registry.histogram(observe::kUpstreamSeconds)) {
+    for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
+        states_[i] = &registry.gauge(observe::kLaneState, kLaneStates[i].name);
+    }
+    for (std::size_t i = 0; i < kVerdicts.size(); ++i) {
+        if (kVerdicts[i].value == Verdict::delivered) continue;
+        retries_[i] = &registry.counter(observe::kUpstreamRetries, kVerdicts[i].name);
+    }
+    status_.name = "default";
+    publish();
+}
+
+void Pump::start() {
+    batcher_ = Batcher(settler_.first_unsettled_at_start(lane_id_), options_.in_flight_max);
+    loops_.spawn("forward dispatch", dispatch_loop());
+    loops_.spawn("forward read", read_loop());
+    loops_.spawn("forward settle", settle_loop());
+    timers_.spawn("forward watch", watch_loop());
+    if (lane_.state() == LaneState::no_key) log_change(LaneState::no_key);
+}
+
+void Pump::notify_records() {
+    batcher_.note_records();
+    changed_.notify_all();
+}
+
+void Pump::set_key(std::string key) {
+    const bool has_key = !key.empty();
+    upstream_.set_api_key(std::move(key));
+    lane_.on_key(has_key, moment());
+    note_lane();
+}
+
+asio::awaitable<void> Pump::stop(TimePoint deadline) {
+    stopping_ = true;
+    changed_.notify_all();
+    timers_.cancel(asio::cancellation_type::terminal);
+    // Named first: g++ 12 miscompiles a co_await in the condition of an if that awaits inside.
+    const bool finished = co_await sends_.join_until(deadline);
+    if (!finished) {
+        aborting_ = true;
+        sends_.cancel(asio::cancellation_type::terminal);
+        co_await sends_.join();
+    }
+    finishing_ = true;
+    changed_.notify_all();
+    co_await loops_.join();
+    co_await timers_.join();
+    publish();
+}
+
+bool Pump::all_settled() const noexcept {
+    return batcher_.drained() && ends_.empty() && !settling_ && put_back_.empty();
+}
+
+asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
+    notify_records();  // "nothing there" is only believed when read again
+    bool tried = false;
+    while (!stopping_ && clock_.now() < deadline) {
+        if (all_settled()) co_return true;
+        const bool hopeless = lane_.parked() || lane_.retry_at().value_or(deadline) > deadline;
+        const bool can_try = lane_.in_flight() == 0 && !batcher_.want_read();
+        if (hopeless && can_try) {
+            if (tried || lane_.state() == LaneState::no_key) co_return false;
+            tried = true;
+            lane_.try_now(moment());
+            changed_.notify_all();
+            static_cast<void>(dispatch());
+            if (lane_.in_flight() == 0) co_return all_settled();
+        }
+        co_await changed_.wait_until(deadline);
+    }
+    co_return all_settled();
+}
+
+LaneStatus Pump::status() const {
+    const std::lock_guard lock(status_mutex_);
+    return status_;
+}
+
+asio::awaitable<void> Pump::dispatch_loop() {
+    while (!stopping_) {
+        const auto until = dispatch();
+        co_await changed_.wait_until(until);
+    }
+}
+
+TimePoint Pump::dispatch() {
+    while (!stopping_) {
+        const auto now = clock_.now();
+        const auto permit = lane_.next(now);
+        std::optional<Item> item;
+        switch (permit.action) {
+            case Action::wait: return permit.until;
+            case Action::check_status:
+                sends_.spawn("workspace status", check_status(lane_.begin(permit.action)));
+                continue;
+            case Action::start: item = batcher_.next(now); break;
+            case Action::probe: item = batcher_.next_probe(); break;
+        }
+        if (!item) return permit.action == Action::start ? batcher_.next_due() : TimePoint::max();
+        sends_.spawn("send", send_one(std::move(*item), lane_.begin(permit.action)));
+    }
+    return TimePoint::max();
+}
+
+asio::awaitable<void> Pump::read_loop() {
+    while (!stopping_) {
+        const auto from = batcher_.want_read();
+        if (!from) {
+            co_await changed_.wait();
+            continue;
+        }
+        auto batch = co_await settler_.read(lane_id_, *from);
+        if (batch) {
+            read_backoff_.reset();
+            batcher_.on_read(std::move(*batch));
+            publish();
+            changed_.notify_all();
+            continue;
+        }
+        const auto due = clock_.now() + read_backoff_.next();
+        if (const auto hidden = outage_throttle_.allow("read")) {
+            log::error("forward", "spool could not be read; trying again",
+                       {{"error", batch.error().context},
+                        {"from_seq", *from},
+                        {"retry_in_ms", ms_until(due, clock_.now())},
+                        {"suppressed", *hidden}});
+        }
+        while (!stopping_ && clock_.now() < due) co_await changed_.wait_until(due);
+    }
+}
+
+asio::awaitable<void> Pump::settle_loop() {
+    std::vector<Seq> settled;
+    while (true) {
+        if (!ends_.empty()) {
+            // Everything that ended while the last call was under way goes into this one.
+            auto ends = std::exchange(ends_, {});
+            settled.clear();
+            for (const auto& end : ends) settled.push_back(end.seq);
+            settling_ = true;
+            co_await settler_.settle(lane_id_, std::move(ends));
+            settling_ = false;
+            for (const auto seq : settled) batcher_.settled(seq);
+            progress_at_ = clock_.now();
+            publish();
+            changed_.notify_all();
+        } else if (!put_back_.empty()) {
+            co_await put_back_dead_letters();
+        } else if (finishing_) {
+            co_return;
+        } else {
+            co_await changed_.wait();
+        }
+    }
+}
+
+asio::awaitable<void> Pump::put_back_dead_letters() {
+    settling_ = true;
+    const auto wanted = std::exchange(put_back_, {});
+    const auto put_back = co_await settler_.replay(lane_id_, wanted);
+    settling_ = false;
+    if (put_back) {
+        log::warn("forward", "events refused in a row are back in the spool: upstream refuses all",
+                  {{"events", *put_back}});
+        batcher_.note_records();
+        changed_.notify_all();
+        co_return;
+    }
+    log::error("forward",
+               finishing_ ? "refused events could not be put back; they stay dead letters"
+                          : "refused events could not be put back; trying again",
+               {{"error", put_back.error().context}, {"events", wanted.size()}});
+    if (finishing_) co_return;
+    put_back_.insert(put_back_.begin(), wanted.begin(), wanted.end());
+    const auto due = clock_.now() + options_.backoff_max;
+    // Deliveries go on being settled meanwhile.
+    while (!finishing_ && ends_.empty() && clock_.now() < due) co_await changed_.wait_until(due);
+}
+
+asio::awaitable<void> Pump::watch_loop() {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        co_await clock_.sleep_for(kWatchInterval);
+        const auto now = clock_.now();
+        const bool waiting = batcher_.unsettled() > 0 && lane_.state() == LaneState::active;
+        if (!waiting) progress_at_ = now;
+        const bool stalled = now - progress_at_ >= options_.stall_limit;
+        upstream_.tend_connections(stalled);
+        if (!stalled) continue;
+        log::warn(
+            "forward",
+            "nothing was delivered although upstream should take events; "
+            "connections are built anew",
+            {{"stalled_ms", std::chrono::duration_cast<milliseconds>(now - progress_at_).count()},
+             {"events", batcher_.unsettled()},
+             {"in_flight", lane_.in_flight()}});
+        progress_at_ = now;
+    }
+}
+
+asio::awaitable<void> Pump::send_one(Item item, Ticket ticket) {
+    const auto began = clock_.now();
+    const auto reply = co_await upstream_.send(item.payload, began + options_.timeout);
+    if (aborting_ && reply.transport != Transport::ok) {
+        lane_.on_abandoned(ticket);
+        batcher_.put_back(std::move(item), clock_.now());
+        co_return;
+    }
+    count_request(reply, began);
+    on_reply(std::move(item), ticket, reply);
+}
+
+asio::awaitable<void> Pump::check_status(Ticket ticket) {
+    const auto began = clock_.now();
+    const auto reply = co_await upstream_.workspace_status(began + options_.timeout);
+    if (aborting_ && reply.transport != Transport::ok) {
+        lane_.on_abandoned(ticket);
+        co_return;
+    }
+    count_request(reply, began);
+    const auto status = read_workspace_status(reply);
+    if (status.readable) {
+        update_plan(status.plan);
+    } else {
+        last_error_ = fmt::format("workspace-status: {}", describe(reply, Verdict::not_the_api));
+    }
+    lane_.on_status(ticket, status, moment());
+    note_lane();
+}
+
+void Pump::on_reply(Item item, Ticket ticket, const Reply& reply) {
+    const auto at = moment();
+    const auto decision = classify(reply, at.wall);
+    update_plan(decision.plan);
+    const bool rejected = decision.verdict == Verdict::rejected;
+    std::string cause;
+    if (decision.verdict != Verdict::delivered) {
+        cause = describe(reply, decision.verdict);
+        last_error_ = cause;
+        if (rejected) cause += fmt::format(" for {} events in a row", kRejectionsInRowMax);
+    }
+    const Attempt attempt{item.seq, rejected ? content_hash(item.payload) : 0, item.failures};
+    const auto effect = lane_.on_reply(ticket, attempt, decision, cause, at);
+    take_effect(std::move(item), reply, effect, decision.verdict, at);
+    note_lane();
+}
+
+void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
+                       Moment at) {
+    switch (effect.fate) {
+        case Fate::delivered:
+            ends_.push_back({.seq = item.seq, .delivered = true, .dead = {}});
+            break;
+        case Fate::dead_letter:
+            ends_.push_back({.seq = item.seq,
+                             .delivered = false,
+                             .dead = make_dead_letter(item.payload, reply, at.wall)});
+            log_rejection(item.seq, reply);
+            break;
+        case Fate::again:
+            retries_[index_of(verdict)]->add();
+            if (effect.failed) ++item.failures;
+            batcher_.put_back(std::move(item), at.now + effect.delay);
+            log_failure(verdict);
+            break;
+    }
+    put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
+}
+
+void Pump::count_request(const Reply& reply, TimePoint began) {
+    const auto code = describe_code(reply);
+    auto found = requests_.find(code);
+    if (found == requests_.end()) {
+        auto& counter = registry_.counter(observe::kUpstreamRequests, code);
+        found = requests_.emplace(code, &counter).first;
+    }
+    found->second->add();
+    seconds_.observe(std::chrono::duration<double>(clock_.now() - began).count());
+}
+
+void Pump::update_plan(const PlanUpdate& update) {
+    auto fields = plan_fields_;
+    update.apply_to(fields);
+    if (fields == plan_fields_) return;
+    plan_fields_ = fields;
+    plan_.set(std::move(fields));
+}
+
+void Pump::note_lane() {
+    if (const auto from = std::exchange(shown_, lane_.state()); from != lane_.state()) {
+        log_change(from);
+    }
+    publish();
+    changed_.notify_all();
+}
+
+void Pump::log_change(LaneState from) {
+    const auto state = lane_.state();
+    const auto hidden = change_throttle_.allow(to_string(state));
+    if (!hidden) return;
+    log::write(level_of(state), "forward", "lane state",
+               {{"lane", "default"},
+                {"state", to_string(state)},
+                {"was", to_string(from)},
+                {"cause", lane_.cause()},
+                {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
+                {"next", what_next(state)},
+                {"suppressed", *hidden}});
+}
+
+void Pump::log_failure(Verdict verdict) {
+    const auto hidden = outage_throttle_.allow(to_string(verdict));
+    if (!hidden) return;
+    log::warn("forward", "request failed; the event stays spooled",
+              {{"lane", "default"},
+               {"reason", to_string(verdict)},
+               {"error", last_error_},
+               {"state", to_string(lane_.state())},
+               {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
+               {"suppressed", *hidden}});
+}
+
+void Pump::log_rejection(Seq seq, const Reply& reply) {
+    const auto hidden = outage_throttle_.allow("rejected_event");
+    if (!hidden) return;
+    log::error(
+        "forward", "upstream refused an event for good; it is kept as a dead letter",
+        {{"lane", "default"}, {"seq", seq}, {"status", reply.status}, {"suppressed", *hidden}});
+}
+
+void Pump::publish() {
+    const auto at = moment();
+    const auto due = lane_.retry_at();
+    std::optional<WallTime> retry_at;
+    if (due && *due != TimePoint::max()) {
+        const auto left = std::max(*due - at.now, TimePoint::duration::zero());
+        retry_at = at.wall + std::chrono::duration_cast<WallTime::duration>(left);
+    }
+    retry_at_gauge_.set(retry_at ? static_cast<double>(unix_ms(*retry_at)) / 1000.0 : 0.0);
+    for (std::size_t i = 0; i < states_.size(); ++i) {
+        states_[i]->set(index_of(lane_.state()) == i ? 1.0 : 0.0);
+    }
+    const std::lock_guard lock(status_mutex_);
+    status_.state = lane_.state();
+    status_.since = lane_.since();
+    status_.retry_at = retry_at;
+    if (status_.last_error != last_error_) status_.last_error = last_error_;
+    status_.in_flight = lane_.in_flight();
+    status_.oldest_received_unix_ms = batcher_.oldest_received_unix_ms();
+}
+
+}  // namespace opsrelay::forward

@@ -1,0 +1,139 @@
+// Carries records from the spool to the upstream: reads ahead, sends what the lane permits, settles
+// the ends. Decides nothing itself: Batcher says which record, Lane says when, classify() says what
+// a reply means. One Pump per lane.
+#pragma once
+
+#include <array>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/event.h"
+#include "core/log.h"
+#include "core/plan_state.h"
+#include "core/random.h"
+#include "core/signal.h"
+#include "core/task_group.h"
+#include "forward/batcher.h"
+#include "forward/lane.h"
+#include "forward/options.h"
+#include "forward/upstream.h"
+#include "observe/metrics.h"
+#include "spool/settler.h"
+
+namespace opsrelay::forward {
+
+/// A lane as /status shows it.
+struct LaneStatus {
+    std::string name;
+    LaneState state = LaneState::no_key;
+    WallTime since;
+    std::optional<WallTime> retry_at;
+    std::string
+        last_error;  // of the last attempt that failed; "" when none did. No payload, no key
+    std::size_t in_flight = 0;
+    /// Receive time of the oldest record in memory; nullopt: none is waiting to be sent.
+    std::optional<std::int64_t> oldest_received_unix_ms;
+};
+
+/// Thread: forward, except status(). `settler`, `upstream`, `registry` and `plan` outlive it;
+/// stop() has returned before it is destroyed.
+class Pump {
+public:
+    Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler& settler,
+         Upstream& upstream, const Options& options, LaneId lane, observe::Registry& registry,
+         PlanState& plan);
+    Pump(const Pump&) = delete;
+    Pump& operator=(const Pump&) = delete;
+
+    /// Begins at the lane's first unsettled record (Settler::adopt(true) has run). Without a key
+    /// nothing is sent until set_key().
+    void start();
+    /// Records were committed to this lane.
+    void notify_records();
+    /// The key for later requests; empty: none. Takes effect at once, also in a lane that waits for
+    /// it.
+    void set_key(std::string key);
+    /// Sends nothing new, lets requests in flight finish until `deadline`, then cancels them, and
+    /// settles what came back. Unsent records stay spooled. Waits for the storage thread.
+    [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
+    /// For a spool that does not outlive the process: delivers until it is empty (true) or until
+    /// `deadline`. A parked lane gets one last try and is not waited for. Follow with stop().
+    [[nodiscard]] asio::awaitable<bool> drain_until(TimePoint deadline);
+
+    /// Any thread. A snapshot, renewed when something happens to the lane.
+    [[nodiscard]] LaneStatus status() const;
+
+private:
+    [[nodiscard]] Moment moment() const { return {clock_.now(), clock_.wall_now()}; }
+
+    asio::awaitable<void> dispatch_loop();
+    asio::awaitable<void> read_loop();
+    asio::awaitable<void> settle_loop();
+    asio::awaitable<void> watch_loop();
+    /// Starts what the lane permits; returns when there may be more to do.
+    [[nodiscard]] TimePoint dispatch();
+    asio::awaitable<void> send_one(Item item, Ticket ticket);
+    asio::awaitable<void> check_status(Ticket ticket);
+    asio::awaitable<void> put_back_dead_letters();
+
+    void on_reply(Item item, Ticket ticket, const Reply& reply);
+    void take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
+                     Moment at);
+    void count_request(const Reply& reply, TimePoint began);
+    void update_plan(const PlanUpdate& update);
+    /// Logs and exports what happened to the lane since the last call, and wakes the loops.
+    void note_lane();
+    void log_change(LaneState from);
+    void log_failure(Verdict verdict);
+    void log_rejection(Seq seq, const Reply& reply);
+    void publish();
+    [[nodiscard]] bool all_settled() const noexcept;
+
+    Clock& clock_;
+    spool::Settler& settler_;
+    Upstream& upstream_;
+    PlanState& plan_;
+    observe::Registry& registry_;
+    const Options options_;
+    const LaneId lane_id_;
+
+    Lane lane_;
+    Batcher batcher_;
+    Backoff read_backoff_;
+    Signal changed_;  // anything a loop waits for
+    TaskGroup sends_;
+    TaskGroup loops_;
+    TaskGroup timers_;  // ends when cancelled
+    log::Throttle change_throttle_;
+    log::Throttle outage_throttle_;
+
+    bool stopping_ = false;   // nothing new is sent or read
+    bool finishing_ = false;  // no request is in flight any more: settle what is left and end
+    bool aborting_ = false;   // replies that come now are the cancellation's
+    LaneState shown_ = LaneState::no_key;
+    std::string last_error_;
+    PlanFields plan_fields_;
+    TimePoint progress_at_{};  // last settlement, or the last moment without anything to send
+    bool settling_ = false;
+    std::vector<spool::Settlement> ends_;  // not yet settled; bounded by the records in flight
+    std::vector<Seq> put_back_;            // dead letters to return to the spool
+
+    std::map<std::string, observe::Counter*, std::less<>> requests_;  // by code: at most 1000
+    std::array<observe::Counter*, kVerdicts.size()> retries_{};
+    std::array<observe::Gauge*, kLaneStates.size()> states_{};
+    observe::Gauge& retry_at_gauge_;
+    observe::Histogram& seconds_;
+
+    mutable std::mutex status_mutex_;
+    LaneStatus status_;  // protected by status_mutex_
+};
+
+}  // namespace opsrelay::forward
