@@ -1,0 +1,50 @@
+// One function per subcommand: it adds the subcommand and sets `action` when it was chosen.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "cli/cli.h"
+#include "config/config.h"
+
+namespace CLI {
+class App;
+}
+
+namespace opsrelay::cli {
+
+using Action = std::function<int()>;
+
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitUsage = 2;
+
+enum class Output : std::uint8_t { text, json };
+
+void add_run(CLI::App& app, Program& program, Action& action);
+void add_check(CLI::App& app, Program& program, Action& action);
+void add_send(CLI::App& app, Program& program, Action& action);
+void add_status(CLI::App& app, Program& program, Action& action);
+void add_version(CLI::App& app, Program& program, Action& action);
+
+/// `--output text|json`.
+void add_output(CLI::App& command, Output& output);
+
+/// --config and the flags of `run`, which `check` takes too.
+struct RunFlags {
+    std::optional<std::string> file;
+    config::Flags flags;
+};
+void add_run_flags(CLI::App& command, RunFlags& into);
+/// Loads the configuration of `run`. Relative paths given as flags are made absolute.
+[[nodiscard]] Result<config::Config> load(const RunFlags& given, const Program& program);
+
+/// Prints "opsrelay: context" and returns the exit code of the error.
+[[nodiscard]] int fail(Program& program, const Error& error);
+
+/// A JSON string, quotes included.
+[[nodiscard]] std::string json_quote(std::string_view text);
+
+}  // namespace opsrelay::cli

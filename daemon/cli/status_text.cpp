@@ -1,0 +1,174 @@
+#include "cli/status_text.h"
+
+#include <fmt/format.h>
+#include <rapidjson/document.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <iterator>
+
+namespace opsrelay::cli {
+
+namespace {
+
+using Json = rapidjson::Value;
+
+const Json* member(const Json& object, const char* name) {
+    if (!object.IsObject()) return nullptr;
+    const auto found = object.FindMember(name);
+    return found == object.MemberEnd() ? nullptr : &found->value;
+}
+
+std::string text(const Json& object, const char* name) {
+    const auto* const value = member(object, name);
+    if (value == nullptr || !value->IsString()) return {};
+    return printable({value->GetString(), value->GetStringLength()});
+}
+
+double number(const Json& object, const char* name) {
+    const auto* const value = member(object, name);
+    return value != nullptr && value->IsNumber() ? value->GetDouble() : 0.0;
+}
+
+std::uint64_t count(const Json& object, const char* name) {
+    const auto* const value = member(object, name);
+    return value != nullptr && value->IsUint64() ? value->GetUint64() : 0;
+}
+
+// Binary units with one digit; exact numbers are in the JSON.
+std::string size_text(double bytes) {
+    constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+    std::size_t unit = 0;
+    while (bytes >= 1024 && unit + 1 < kUnits.size()) {
+        bytes /= 1024;
+        ++unit;
+    }
+    return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, kUnits.at(unit));
+}
+
+// The two largest units: 3h 12m.
+std::string age_text(double age_s) {
+    if (!std::isfinite(age_s) || age_s <= 0) return "0s";
+    if (age_s < 10) return fmt::format("{:.1f}s", age_s);
+    const auto s = static_cast<std::uint64_t>(std::min(age_s, 1e12));
+    if (s < 60) return fmt::format("{}s", s);
+    if (s < 3600) return fmt::format("{}m {}s", s / 60, s % 60);
+    if (s < 86'400) return fmt::format("{}h {}m", s / 3600, s % 3600 / 60);
+    return fmt::format("{}d {}h", s / 86'400, s % 86'400 / 3600);
+}
+
+void append_ledger(std::string& out, const Json& ledger) {
+    auto to = std::back_inserter(out);
+    constexpr std::array<const char*, 6> kIn{"received", "accepted", "duplicates",
+                                             "rejected", "shed",     "pending"};
+    constexpr std::array<const char*, 6> kOut{"recovered", "replayed", "delivered",
+                                              "dead",      "dropped",  "spooled"};
+    out += "\nevents\n";
+    for (std::size_t i = 0; i < kIn.size(); ++i) {
+        fmt::format_to(to, "  {:<11}{:>14}    {:<11}{:>14}\n", kIn[i], count(ledger, kIn[i]),
+                       kOut[i], count(ledger, kOut[i]));
+    }
+    if (const auto imbalance = count(ledger, "imbalance"); imbalance != 0) {
+        fmt::format_to(to, "  imbalance {}: this is a bug, please report it\n", imbalance);
+    }
+    const auto* const reasons = member(ledger, "reasons");
+    if (reasons == nullptr || !reasons->IsObject()) return;
+    for (const auto& reason : reasons->GetObject()) {
+        const auto name = printable({reason.name.GetString(), reason.name.GetStringLength()});
+        const auto n = reason.value.IsUint64() ? reason.value.GetUint64() : 0;
+        fmt::format_to(to, "  {:<30}{:>14}\n", name, n);
+    }
+}
+
+void append_lanes(std::string& out, const Json& lanes) {
+    auto to = std::back_inserter(out);
+    out += "\nlanes\n";
+    for (const auto& lane : lanes.GetArray()) {
+        fmt::format_to(to, "  {}: {}", text(lane, "name"), text(lane, "state"));
+        if (const auto since = text(lane, "since"); !since.empty()) {
+            fmt::format_to(to, " since {}", since);
+        }
+        if (const auto retry = text(lane, "retry_at"); !retry.empty()) {
+            fmt::format_to(to, ", next attempt {}", retry);
+        }
+        fmt::format_to(to, ", {} spooled", count(lane, "spooled"));
+        if (count(lane, "spooled") != 0) {
+            fmt::format_to(to, ", oldest {}", age_text(number(lane, "oldest_age_s")));
+        }
+        out += '\n';
+        if (const auto error = text(lane, "last_error"); !error.empty()) {
+            fmt::format_to(to, "    last error: {}\n", error);
+        }
+    }
+}
+
+void append_spool(std::string& out, const Json& spool, const Json* dedupe) {
+    auto to = std::back_inserter(out);
+    const auto bytes = number(spool, "bytes");
+    const auto limit = number(spool, "limit");
+    fmt::format_to(to, "\nspool\n  {} of {}", size_text(bytes), size_text(limit));
+    if (limit > 0) fmt::format_to(to, " ({:.0f} %)", 100 * bytes / limit);
+    fmt::format_to(to, ", oldest {}, {} dead letters\n", age_text(number(spool, "oldest_age_s")),
+                   count(spool, "dead_letters"));
+    if (dedupe == nullptr) return;
+    fmt::format_to(to, "  {} of {} ids remembered, back to {} ago\n", count(*dedupe, "ids"),
+                   count(*dedupe, "ids_max"), age_text(number(*dedupe, "window_s")));
+}
+
+void append_listeners(std::string& out, const Json& listeners) {
+    auto to = std::back_inserter(out);
+    out += "\nlisteners\n";
+    for (const auto& listener : listeners.GetArray()) {
+        fmt::format_to(to, "  {:<14} {:<40} {:>12} received", text(listener, "type"),
+                       text(listener, "address"), count(listener, "received"));
+        if (const auto drops = count(listener, "kernel_drops"); drops != 0) {
+            fmt::format_to(to, ", {} dropped by the kernel", drops);
+        }
+        out += '\n';
+    }
+}
+
+}  // namespace
+
+std::string printable(std::string_view text) {
+    std::string out(text);
+    for (auto& c : out) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x20 || byte == 0x7f) c = ' ';
+    }
+    while (out.ends_with(' ')) out.pop_back();
+    return out;
+}
+
+Result<std::string> status_text(std::string_view json) {
+    rapidjson::Document status;
+    status.Parse(json.data(), json.size());
+    if (status.HasParseError() || !status.IsObject()) {
+        return Error{Errc::refused,
+                     "/status: the answer is not a JSON object; is the other side an "
+                     "opsrelay of this version?"};
+    }
+    const auto* const ready = member(status, "ready");
+    const bool is_ready = ready != nullptr && ready->IsTrue();
+    std::string out =
+        fmt::format("opsrelay {}: {}\n", text(status, "version"), is_ready ? "ready" : "not ready");
+    const auto* const reasons = member(status, "reasons");
+    if (reasons != nullptr && reasons->IsArray()) {
+        for (const auto& reason : reasons->GetArray()) {
+            if (!reason.IsString()) continue;
+            out += fmt::format("  {}\n", printable({reason.GetString(), reason.GetStringLength()}));
+        }
+    }
+    if (const auto* ledger = member(status, "ledger")) append_ledger(out, *ledger);
+    const auto* const lanes = member(status, "lanes");
+    if (lanes != nullptr && lanes->IsArray()) append_lanes(out, *lanes);
+    if (const auto* spool = member(status, "spool")) {
+        append_spool(out, *spool, member(status, "dedupe"));
+    }
+    const auto* const listeners = member(status, "listeners");
+    if (listeners != nullptr && listeners->IsArray()) append_listeners(out, *listeners);
+    return out;
+}
+
+}  // namespace opsrelay::cli

@@ -1,0 +1,17 @@
+// /status as a table for people.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace opsrelay::cli {
+
+/// The JSON of /status, rendered. Absent fields are left out. Error: refused, not a JSON object.
+[[nodiscard]] Result<std::string> status_text(std::string_view json);
+
+/// Without control characters, so that a reply cannot steer the terminal.
+[[nodiscard]] std::string printable(std::string_view text);
+
+}  // namespace opsrelay::cli

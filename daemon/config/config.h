@@ -1,0 +1,99 @@
+// The whole configuration: every stage's Options plus what belongs to the process. load_config() is
+// the only way to one, so that a Config that exists is a valid one. Layers, later ones win:
+// defaults, the YAML file, environment variables, flags of `run`.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/units.h"
+#include "forward/options.h"
+#include "listen/options.h"
+#include "parse/options.h"
+#include "spool/options.h"
+
+namespace opsrelay::config {
+
+/// Read if it exists and no other file was asked for.
+inline constexpr const char* kDefaultFile = "/etc/opsrelay/opsrelay.yaml";
+/// Where a service run by root keeps its sockets and its spool.
+inline constexpr const char* kSystemRunDir = "/run/opsrelay";
+inline constexpr const char* kSystemSpoolDir = "/var/lib/opsrelay";
+/// Names of the default sockets in the run directory.
+inline constexpr const char* kStreamSocket = "telemetry.stream.sock";
+inline constexpr const char* kAdminSocket = "admin.sock";
+
+/// The read-only admin listener and the admin socket.
+struct Admin {
+    bool enabled = true;                // the IP listener; the socket is always there
+    std::string address = "127.0.0.1";  // a loopback address
+    std::uint16_t port = 8711;          // 0: any free port, reported once bound
+    std::string socket = kAdminSocket;  // absolute after load_config()
+};
+
+/// A valid configuration. All paths are absolute; relative socket paths have been resolved against
+/// the run directory. The directories need not exist.
+struct Config {
+    forward::Options upstream;
+    listen::Options listen;
+    std::string run_dir;
+    spool::Options spool;
+    bool ephemeral = false;  // the spool dies with the pod: deliver before the end
+    parse::Options events;
+    milliseconds shutdown_deadline{20'000};
+    Admin admin;
+    log::Format log_format = log::Format::automatic;
+    log::Level log_level = log::Level::info;
+    /// What an operator should know although it is not an error; one sentence each, no secrets.
+    std::vector<std::string> warnings;
+};
+
+/// What the process was started with. Tests make their own; the program calls take_environment().
+struct Environment {
+    /// OPSRELAY_*, XDG_RUNTIME_DIR, XDG_STATE_HOME and HOME; others are not looked at.
+    std::map<std::string, std::string> variables;
+    bool root = false;  // effective user id 0
+};
+
+/// Values of the flags of `run`, as text. Ports are a number or "off".
+struct Flags {
+    std::optional<std::string> run_dir;
+    std::optional<std::string> spool_dir;
+    std::optional<std::string> upstream_url;
+    std::optional<std::string> api_key_file;
+    std::optional<std::string> http_port;
+    std::optional<std::string> udp_port;
+    std::optional<std::string> admin_port;
+    std::optional<std::string> log_format;
+    std::optional<std::string> log_level;
+};
+
+/// Everything a configuration is made of.
+struct Sources {
+    /// From --config. Unset: OPSRELAY_CONFIG, else `default_file`. A file that was asked for must
+    /// exist.
+    std::optional<std::string> file;
+    std::string default_file = kDefaultFile;
+    Environment environment;
+    Flags flags;
+};
+
+/// Reads and checks all layers. Error: config_invalid, with file:line:column, variable or flag,
+/// then key, value and what is allowed. Reads the file; touches nothing else.
+[[nodiscard]] Result<Config> load_config(const Sources& sources);
+
+/// The only reader of the process environment. Takes OPSRELAY_API_KEY out of it, so that neither a
+/// child nor /proc/PID/environ shows the key. Call once, before threads start.
+[[nodiscard]] Environment take_environment();
+
+/// The effective configuration as YAML that load_config() reads again, secrets shown as ***.
+[[nodiscard]] std::string to_yaml(const Config& config);
+/// The same as one JSON object; `warnings` is an array beside `config`.
+[[nodiscard]] std::string to_json(const Config& config);
+
+}  // namespace opsrelay::config

@@ -1,0 +1,216 @@
+#include "config/keys.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+
+#include "config/fields.h"
+
+namespace opsrelay::config {
+
+namespace {
+
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""min;
+using std::chrono_literals::operator""h;
+using View = std::string_view;
+
+enum class UpstreamKind : std::uint8_t { opsmeter };
+constexpr std::array<EnumName<UpstreamKind>, 1> kUpstreamKinds{{
+    {UpstreamKind::opsmeter, "opsmeter"},
+}};
+static_assert(dense(kUpstreamKinds));
+
+template <typename T, typename Value>
+Result<void> assign(T& target, Result<Value> value) {
+    if (!value) return value.error();
+    target = static_cast<T>(*std::move(value));
+    return {};
+}
+
+// A file that may be unset: an empty text clears it.
+Result<void> assign_file(std::string& target, View key, View text) {
+    if (text.empty()) {
+        target.clear();
+        return {};
+    }
+    return assign(target, path_field(key, text, true));
+}
+
+Result<void> assign_admin(Admin& admin, View key, View text) {
+    if (text == "off") {
+        admin.enabled = false;
+        return {};
+    }
+    auto endpoint = endpoint_field(key, text);
+    if (!endpoint) return endpoint.error();
+    admin.enabled = true;
+    admin.address = endpoint->address;
+    admin.port = endpoint->port;
+    return {};
+}
+
+std::string yes_no(bool value) { return value ? "true" : "false"; }
+
+constexpr bool kNullable = true;
+constexpr bool kQuoted = true;
+
+const std::array kKeys{
+    Key{"upstream.kind", false, false,
+        [](Config&, View key, View text) -> Result<void> {
+            const auto kind = enum_field(key, text, kUpstreamKinds);
+            if (!kind) return kind.error();
+            return {};
+        },
+        [](const Config&) { return std::string(kUpstreamKinds.front().name); }},
+    Key{"upstream.url", false, kQuoted,
+        [](Config& c, View key, View text) { return assign(c.upstream.url, url_field(key, text)); },
+        [](const Config& c) { return c.upstream.url; }},
+    Key{"upstream.path", false, kQuoted,
+        [](Config& c, View key, View text) {
+            return assign(c.upstream.path, url_path_field(key, text));
+        },
+        [](const Config& c) { return c.upstream.path; }},
+    Key{"upstream.api_key_file", kNullable, kQuoted,
+        [](Config& c, View key, View text) {
+            return assign_file(c.upstream.api_key_file, key, text);
+        },
+        [](const Config& c) { return c.upstream.api_key_file; }},
+    Key{"upstream.ca_file", kNullable, kQuoted,
+        [](Config& c, View key, View text) { return assign_file(c.upstream.ca_file, key, text); },
+        [](const Config& c) { return c.upstream.ca_file; }},
+    Key{"upstream.allow_plaintext", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.upstream.allow_plaintext, bool_field(key, text));
+        },
+        [](const Config& c) { return yes_no(c.upstream.allow_plaintext); }},
+    Key{"upstream.connections", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.upstream.connections, count_field(key, text, {1, 64}));
+        },
+        [](const Config& c) { return fmt::format("{}", c.upstream.connections); }},
+    Key{"upstream.timeout", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.upstream.timeout, duration_field(key, text, {100ms, 5min}));
+        },
+        [](const Config& c) { return format_duration(c.upstream.timeout); }},
+    Key{"run_dir", false, kQuoted,
+        [](Config& c, View key, View text) {
+            return assign(c.run_dir, path_field(key, text, true));
+        },
+        [](const Config& c) { return c.run_dir; }},
+    Key{"spool.dir", false, kQuoted,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.dir, path_field(key, text, true));
+        },
+        [](const Config& c) { return c.spool.dir; }},
+    Key{"spool.max_bytes", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.bytes_max, bytes_field(key, text, {64_MiB, 16'384_GiB}));
+        },
+        [](const Config& c) { return format_bytes(c.spool.bytes_max); }},
+    Key{"spool.ephemeral", false, false,
+        [](Config& c, View key, View text) { return assign(c.ephemeral, bool_field(key, text)); },
+        [](const Config& c) { return yes_no(c.ephemeral); }},
+    Key{"spool.commit_gap", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.commit_gap, duration_field(key, text, {0ms, 1s}));
+        },
+        [](const Config& c) { return format_duration(c.spool.commit_gap); }},
+    Key{"events.missing_id", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.events.missing_id, enum_field(key, text, kMissingIds));
+        },
+        [](const Config& c) {
+            return std::string(kMissingIds.at(index_of(c.events.missing_id)).name);
+        }},
+    Key{"events.stamp_created_at", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.events.stamp_created_at, bool_field(key, text));
+        },
+        [](const Config& c) { return yes_no(c.events.stamp_created_at); }},
+    Key{"memory.stall_buffer", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.stall_buffer, bytes_field(key, text, {1_MiB, 1_GiB}));
+        },
+        [](const Config& c) { return format_bytes(c.spool.stall_buffer); }},
+    Key{"http.ack_timeout", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.listen.http_ack_timeout, duration_field(key, text, {10ms, 60s}));
+        },
+        [](const Config& c) { return format_duration(c.listen.http_ack_timeout); }},
+    Key{"http.max_body", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.listen.http_body_max, bytes_field(key, text, {64_KiB, 64_MiB}));
+        },
+        [](const Config& c) { return format_bytes(c.listen.http_body_max); }},
+    Key{"stream.ack_timeout", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.listen.stream_ack_timeout, duration_field(key, text, {100ms, 10min}));
+        },
+        [](const Config& c) { return format_duration(c.listen.stream_ack_timeout); }},
+    Key{"shutdown.deadline", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.shutdown_deadline, duration_field(key, text, {0ms, 1h}));
+        },
+        [](const Config& c) { return format_duration(c.shutdown_deadline); }},
+    Key{"admin.address", false, kQuoted,
+        [](Config& c, View key, View text) { return assign_admin(c.admin, key, text); },
+        [](const Config& c) {
+            return c.admin.enabled ? format_endpoint(c.admin.address, c.admin.port) : "off";
+        }},
+    Key{"admin.socket", false, kQuoted,
+        [](Config& c, View key, View text) {
+            return assign(c.admin.socket, path_field(key, text, false));
+        },
+        [](const Config& c) { return c.admin.socket; }},
+    Key{"log.format", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.log_format, enum_field(key, text, kLogFormats));
+        },
+        [](const Config& c) { return std::string(kLogFormats.at(index_of(c.log_format)).name); }},
+    Key{"log.level", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.log_level, enum_field(key, text, kLogLevels));
+        },
+        [](const Config& c) { return std::string(kLogLevels.at(index_of(c.log_level)).name); }},
+};
+
+}  // namespace
+
+std::span<const Key> keys() { return kKeys; }
+
+const Key* find_key(std::string_view name) {
+    const auto* const found = std::find_if(kKeys.begin(), kKeys.end(),
+                                           [name](const Key& key) { return key.name == name; });
+    return found == kKeys.end() ? nullptr : &*found;
+}
+
+std::vector<std::string_view> key_names() {
+    std::vector<std::string_view> names;
+    for (const auto& key : kKeys) names.push_back(key.name);
+    return names;
+}
+
+std::string unknown_key(std::string_view name, std::span<const std::string_view> candidates) {
+    if (const auto near = nearest(name, candidates)) {
+        return fmt::format("{}: unknown key; did you mean {}?", name, *near);
+    }
+    return fmt::format("{}: unknown key; known are {}", name, fmt::join(candidates, ", "));
+}
+
+std::string variable_name(std::string_view key) {
+    std::string name = "OPSRELAY_";
+    for (const char c : key) {
+        if (c == '.') {
+            name += "__";
+        } else {
+            name += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+        }
+    }
+    return name;
+}
+
+}  // namespace opsrelay::config

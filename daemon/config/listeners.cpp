@@ -1,0 +1,259 @@
+#include "config/listeners.h"
+
+#include <fmt/format.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "config/fields.h"
+#include "config/keys.h"
+
+namespace opsrelay::config {
+
+namespace {
+
+using listen::ListenerOptions;
+
+constexpr std::uint16_t kDataPort = 8710;
+constexpr std::array<std::string_view, 6> kListenerKeys{"type", "path",  "address",
+                                                        "mode", "group", "lane"};
+
+ListenerOptions unix_listener(ListenerKind kind, std::string path) {
+    ListenerOptions listener;
+    listener.kind = kind;
+    listener.path = std::move(path);
+    return listener;
+}
+
+ListenerOptions ip_listener(ListenerKind kind, std::uint16_t port) {
+    ListenerOptions listener;
+    listener.kind = kind;
+    listener.address = "127.0.0.1";
+    listener.port = port;
+    return listener;
+}
+
+bool is_unix(ListenerKind kind) {
+    return kind == ListenerKind::unix_datagram || kind == ListenerKind::unix_stream;
+}
+
+// One `{type: ..., ...}` of the list. `key` is "listeners[2]".
+class ListenerReader {
+public:
+    ListenerReader(const YamlNode& node, std::string key, std::string_view file)
+        : node_(node), key_(std::move(key)), file_(file) {}
+
+    Result<ListenerOptions> read() {
+        if (node_.kind != YamlNode::Kind::map) {
+            return at(node_.place, fmt::format("{}: must be a map, such as {{type: udp, address: "
+                                               "\"127.0.0.1:8710\"}}",
+                                               key_));
+        }
+        for (const auto& member : node_.members) {
+            const auto read = set(member);
+            if (!read) return read.error();
+        }
+        if (!typed_) return at(node_.place, fmt::format("{}.type: is missing", key_));
+        if (const auto complaint = contradiction()) {
+            return at(node_.place, fmt::format("{}: {}", key_, *complaint));
+        }
+        return std::move(listener_);
+    }
+
+private:
+    Error at(Place place, std::string_view complaint) const {
+        return {Errc::config_invalid, fmt::format("{}: {}", place_text(file_, place), complaint)};
+    }
+
+    Result<void> set(const YamlNode::Member& member) {
+        if (std::find(kListenerKeys.begin(), kListenerKeys.end(), member.key) ==
+            kListenerKeys.end()) {
+            return at(
+                member.place,
+                with_prefix({Errc::config_invalid, unknown_key(member.key, kListenerKeys)}, key_)
+                    .context);
+        }
+        const auto key = fmt::format("{}.{}", key_, member.key);
+        const bool null = member.value.kind == YamlNode::Kind::null;
+        if (null && member.key == "group") return {};
+        if (member.value.kind != YamlNode::Kind::scalar) {
+            return at(member.value.place, fmt::format("{}: needs one value", key));
+        }
+        const auto done = assign(member.key, key, member.value.text);
+        if (!done) return at(member.value.place, done.error().context);
+        return {};
+    }
+
+    Result<void> assign(std::string_view name, std::string_view key, std::string_view text) {
+        if (name == "type") {
+            const auto kind = enum_field(key, text, kListenerKinds);
+            if (!kind) return kind.error();
+            listener_.kind = *kind;
+            typed_ = true;
+        } else if (name == "path") {
+            auto path = path_field(key, text, false);
+            if (!path) return path.error();
+            listener_.path = *std::move(path);
+        } else if (name == "address") {
+            const auto endpoint = endpoint_field(key, text);
+            if (!endpoint) return endpoint.error();
+            listener_.address = endpoint->address;
+            listener_.port = endpoint->port;
+        } else if (name == "mode") {
+            const auto mode = mode_field(key, text);
+            if (!mode) return mode.error();
+            listener_.mode = *mode;
+            owned_ = true;
+        } else if (name == "group") {
+            auto group = path_field(key, text, false);
+            if (!group) return Error{Errc::config_invalid, fmt::format("{}: is no group", key)};
+            listener_.group = *std::move(group);
+            owned_ = true;
+        } else if (text != "default") {
+            return Error{Errc::config_invalid,
+                         fmt::format("{}: \"{}\" is not known; allowed: default", key, text)};
+        }
+        return {};
+    }
+
+    std::optional<std::string> contradiction() const {
+        const auto type = to_string(listener_.kind);
+        const bool path = !listener_.path.empty();
+        const bool address = !listener_.address.empty();
+        if (is_unix(listener_.kind)) {
+            if (!path) return fmt::format("{} needs a path", type);
+            if (address) return fmt::format("{} has a path, not an address", type);
+        } else if (listener_.kind == ListenerKind::udp) {
+            if (!address) return fmt::format("{} needs an address", type);
+            if (path) return fmt::format("{} has an address, not a path", type);
+        } else if (path == address) {
+            return fmt::format("{} needs either an address or a path", type);
+        }
+        if (owned_ && !path) return "mode and group are for sockets with a path";
+        return std::nullopt;
+    }
+
+    const YamlNode& node_;
+    std::string key_;
+    std::string_view file_;
+    ListenerOptions listener_;
+    bool typed_ = false;
+    bool owned_ = false;  // mode or group was given
+};
+
+std::string describe(std::size_t index, ListenerKind kind) {
+    return fmt::format("listeners[{}] ({})", index, to_string(kind));
+}
+
+// Takes the thing's place; the error names who has it already.
+Result<void> claim(std::map<std::string, std::string>& taken, std::string place,
+                   std::string owner) {
+    const auto [at, fresh] = taken.try_emplace(std::move(place), std::move(owner));
+    if (fresh) return {};
+    return Error{Errc::config_invalid,
+                 fmt::format("{}: {} is already used by {}", owner, at->first, at->second)};
+}
+
+Result<std::string> settle_path(std::string_view run_dir, std::string_view path,
+                                std::string_view owner) {
+    auto settled = path.starts_with('/') ? std::string(path) : fmt::format("{}/{}", run_dir, path);
+    constexpr auto kMax = sizeof(sockaddr_un::sun_path) - 1;
+    if (settled.size() <= kMax) return settled;
+    return Error{Errc::config_invalid,
+                 fmt::format("{}: {} has {} bytes, a socket path may have {}; choose a shorter "
+                             "run_dir",
+                             owner, settled, settled.size(), kMax)};
+}
+
+}  // namespace
+
+std::vector<ListenerOptions> default_listeners() {
+    return {unix_listener(ListenerKind::unix_datagram, "telemetry.sock"),
+            unix_listener(ListenerKind::unix_stream, kStreamSocket),
+            ip_listener(ListenerKind::udp, kDataPort), ip_listener(ListenerKind::http, kDataPort),
+            unix_listener(ListenerKind::http, "http.sock")};
+}
+
+Result<std::vector<ListenerOptions>> read_listeners(const YamlNode& list, std::string_view file) {
+    const auto refuse = [&](std::string_view complaint) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: listeners: {}", place_text(file, list.place), complaint)};
+    };
+    if (list.kind != YamlNode::Kind::list) return refuse("must be a list; [] for none");
+    if (list.items.size() > kListenersMax) {
+        return refuse(fmt::format("{} is outside [0, {}]", list.items.size(), kListenersMax));
+    }
+    std::vector<ListenerOptions> listeners;
+    for (std::size_t i = 0; i < list.items.size(); ++i) {
+        auto listener = ListenerReader(list.items[i], fmt::format("listeners[{}]", i), file).read();
+        if (!listener) return listener.error();
+        listeners.push_back(*std::move(listener));
+    }
+    return listeners;
+}
+
+Result<void> set_port(std::vector<ListenerOptions>& listeners, ListenerKind kind,
+                      std::string_view flag, std::string_view text) {
+    const auto is_match = [kind](const ListenerOptions& listener) {
+        return listener.kind == kind && listener.path.empty();
+    };
+    if (text == "off") {
+        std::erase_if(listeners, is_match);
+        return {};
+    }
+    const auto port = port_field(flag, text);
+    if (!port) return Error{Errc::config_invalid, port.error().context + "; or write off"};
+    const auto count = std::count_if(listeners.begin(), listeners.end(), is_match);
+    if (count > 1) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: {}: the file has {} {} listeners with an address; set their "
+                                 "ports there",
+                                 flag, text, count, to_string(kind))};
+    }
+    const auto found = std::find_if(listeners.begin(), listeners.end(), is_match);
+    if (found == listeners.end()) {
+        listeners.push_back(ip_listener(kind, *port));
+    } else {
+        found->port = *port;
+    }
+    return {};
+}
+
+Result<void> settle_listeners(Config& config) {
+    std::map<std::string, std::string> taken;
+    for (std::size_t i = 0; i < config.listen.listeners.size(); ++i) {
+        auto& listener = config.listen.listeners[i];
+        const auto owner = describe(i, listener.kind);
+        if (listener.path.empty()) {
+            if (listener.port == 0) continue;
+            const bool udp = listener.kind == ListenerKind::udp;
+            const auto claimed =
+                claim(taken,
+                      fmt::format("{} {}", udp ? "UDP" : "TCP",
+                                  format_endpoint(listener.address, listener.port)),
+                      owner);
+            if (!claimed) return claimed.error();
+            continue;
+        }
+        auto path = settle_path(config.run_dir, listener.path, owner);
+        if (!path) return path.error();
+        listener.path = *std::move(path);
+        const auto claimed = claim(taken, listener.path, owner);
+        if (!claimed) return claimed.error();
+    }
+    auto socket = settle_path(config.run_dir, config.admin.socket, "admin.socket");
+    if (!socket) return socket.error();
+    config.admin.socket = *std::move(socket);
+    const auto claimed = claim(taken, config.admin.socket, "admin.socket");
+    if (!claimed) return claimed.error();
+    if (!config.admin.enabled || config.admin.port == 0) return {};
+    return claim(taken,
+                 fmt::format("TCP {}", format_endpoint(config.admin.address, config.admin.port)),
+                 "admin.address");
+}
+
+}  // namespace opsrelay::config

@@ -1,0 +1,33 @@
+// The list of listeners: from the file, from --http-port and --udp-port, and the rules between
+// them.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "config/config.h"
+#include "config/yaml_reader.h"
+#include "core/error.h"
+
+namespace opsrelay::config {
+
+inline constexpr std::size_t kListenersMax = 64;
+
+/// What listens when the file has no `listeners`. Paths are relative to the run directory.
+[[nodiscard]] std::vector<listen::ListenerOptions> default_listeners();
+
+/// Reads the value of `listeners`. Error: config_invalid with `file`:line:column.
+[[nodiscard]] Result<std::vector<listen::ListenerOptions>> read_listeners(const YamlNode& list,
+                                                                          std::string_view file);
+
+/// --http-port and --udp-port: "off" removes the IP listeners of that kind; a number sets the port
+/// of the only one, or makes one on 127.0.0.1. Error: config_invalid when there are several.
+[[nodiscard]] Result<void> set_port(std::vector<listen::ListenerOptions>& listeners,
+                                    ListenerKind kind, std::string_view flag,
+                                    std::string_view text);
+
+/// Makes socket paths absolute (listeners and admin) and refuses paths longer than sun_path, and
+/// two listeners, the admin ones included, on one path or address.
+[[nodiscard]] Result<void> settle_listeners(Config& config);
+
+}  // namespace opsrelay::config

@@ -1,0 +1,14 @@
+#include <cstdio>
+#include <exception>
+
+#include "cli/cli.h"
+#include "relay.h"
+
+int main(int argc, char** argv) {
+    try {
+        return opsrelay::cli::dispatch(argc, argv, opsrelay::run_relay);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "opsrelay: %s\n", e.what());
+        return 1;
+    }
+}
