@@ -68,19 +68,32 @@ void write_listener(Writer& out, const ListenerView& listener) {
     out.EndObject();
 }
 
-}  // namespace
-
-std::string to_json(const StatusView& status) {
-    rapidjson::StringBuffer buffer;
-    Writer out(buffer);
-    out.StartObject();
-    field(out, "version", status.version);
+void write_readiness(Writer& out, const StatusView& status) {
     out.Key("ready");
     out.Bool(status.ready);
     out.Key("reasons");
     out.StartArray();
     for (const auto& reason : status.reasons) string(out, reason);
     out.EndArray();
+}
+
+}  // namespace
+
+std::string readiness_json(const StatusView& status) {
+    rapidjson::StringBuffer buffer;
+    Writer out(buffer);
+    out.StartObject();
+    write_readiness(out, status);
+    out.EndObject();
+    return {buffer.GetString(), buffer.GetSize()};
+}
+
+std::string to_json(const StatusView& status) {
+    rapidjson::StringBuffer buffer;
+    Writer out(buffer);
+    out.StartObject();
+    field(out, "version", status.version);
+    write_readiness(out, status);
     out.Key("ledger");
     const auto ledger = status.ledger.to_json();
     out.RawValue(ledger.data(), ledger.size(), rapidjson::kObjectType);

@@ -46,4 +46,7 @@ struct StatusView {
 /// One JSON object; times are ISO 8601 UTC with milliseconds, absent ones null.
 [[nodiscard]] std::string to_json(const StatusView& status);
 
+/// The body of /readyz: `{"ready":true,"reasons":[]}`.
+[[nodiscard]] std::string readiness_json(const StatusView& status);
+
 }  // namespace opsrelay::control

@@ -19,7 +19,7 @@ import time
 import unittest
 import uuid
 
-BUILD = os.environ.get("OPSRELAY_BUILD", "")
+BUILD = os.environ.get("RELAYTEST_BUILD", "")
 RELAY = os.path.join(BUILD, "daemon", "opsrelay")
 UPSTREAM = os.path.join(BUILD, "tests", "upstream", "opsrelay-upstream")
 KEY = "test-key"

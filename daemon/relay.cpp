@@ -1,0 +1,407 @@
+#include "relay.h"
+
+#include <fmt/format.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+#include <filesystem>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "control/admin_server.h"
+#include "control/status.h"
+#include "core/log.h"
+#include "core/nothrow.h"
+#include "core/run_on.h"
+#include "forward/http_upstream.h"
+#include "forward/key_file.h"
+#include "listen/listeners.h"
+#include "listen/unix_path.h"
+#include "pipeline.h"
+#include "spool/rocks_store.h"
+
+namespace opsrelay {
+
+namespace {
+
+constexpr seconds kFinishInFlight{
+    2};                              // P13: requests in flight when the spool outlives the process
+constexpr seconds kCommitAtStop{5};  // for a disk that refuses while we stop
+
+/// A thread that runs an io_context until its work guard is gone.
+class Loop {
+public:
+    explicit Loop(const char* name) : name_(name) {}
+    void start() {
+        thread_ = std::thread([this] {
+            ::pthread_setname_np(::pthread_self(), name_);
+            io_.run();
+        });
+    }
+    void stop() {
+        work_.reset();
+        if (thread_.joinable()) thread_.join();
+    }
+    [[nodiscard]] asio::io_context& io() noexcept { return io_; }
+    [[nodiscard]] asio::any_io_executor executor() noexcept { return io_.get_executor(); }
+
+private:
+    const char* name_;
+    asio::io_context io_{1};
+    asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
+    std::thread thread_;
+};
+
+Result<void> make_directory(const std::string& path, std::filesystem::perms mode,
+                            std::string_view key) {
+    std::error_code ec;
+    const bool made = std::filesystem::create_directories(path, ec);
+    if (ec) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: cannot make {}: {}; make it or choose another directory", key,
+                                 path, ec.message())};
+    }
+    if (made) std::filesystem::permissions(path, mode, ec);
+    return {};
+}
+
+Pipeline::Options pipeline_options(const config::Config& config) {
+    return {.intake = {.parse = config.events, .admit = {.ids_max = config.spool.ids_max}},
+            .spool = config.spool,
+            .forward = config.upstream};
+}
+
+/// Everything that exists while the daemon runs. Members are in the order of their lifetimes.
+class Relay {
+public:
+    explicit Relay(const config::Config& config)
+        : config_(config),
+          ingest_("ingest"),
+          storage_("storage"),
+          forward_("forward"),
+          main_tasks_(forward_.executor(), clock_),
+          key_tasks_(forward_.executor(), clock_),
+          wake_(forward_.executor(), clock_) {}
+
+    Result<void> open();
+    int run();
+
+private:
+    Result<void> open_store();
+    Result<void> open_listeners();
+    void log_start() const;
+    void load_key();
+    asio::awaitable<void> run_until_stopped();
+    asio::awaitable<void> watch_signals();
+    asio::awaitable<void> shut_down();
+    static void log_ledger(const observe::Ledger& ledger);
+    asio::awaitable<control::AdminResponse> answer(std::string path);
+    asio::awaitable<control::StatusView> status();
+    asio::awaitable<std::string> metrics();
+    [[nodiscard]] std::vector<std::string> not_ready(const Snapshot& snapshot) const;
+
+    const config::Config& config_;
+    SystemClock clock_;
+    Xoshiro intake_rng_ = Xoshiro::from_system();
+    Xoshiro forward_rng_ = Xoshiro::from_system();
+    observe::Registry registry_;
+    PlanState plan_;
+    Loop ingest_;
+    Loop storage_;
+    Loop forward_;
+    std::unique_ptr<spool::Store> store_;
+    std::unique_ptr<forward::HttpUpstream> upstream_;
+    std::unique_ptr<Pipeline> pipeline_;
+    std::optional<forward::KeyFile> key_file_;
+    std::unique_ptr<listen::Listeners> listeners_;
+    std::optional<listen::UnixPath> admin_path_;
+    std::unique_ptr<control::AdminServer> admin_;
+    std::unique_ptr<asio::signal_set> signals_;
+    TaskGroup main_tasks_;
+    TaskGroup key_tasks_;
+
+    // Forward thread.
+    Signal wake_;
+    int stop_signal_ = 0;
+    std::optional<Error> failure_;
+    bool stopping_ = false;
+    int exit_code_ = 0;
+};
+
+Result<void> Relay::open_store() {
+    using std::filesystem::perms;
+    const auto all_may_enter = perms::owner_all | perms::group_read | perms::group_exec |
+                               perms::others_read | perms::others_exec;
+    if (auto made = make_directory(config_.run_dir, all_may_enter, "run_dir"); !made) return made;
+    if (auto made = make_directory(config_.spool.dir, perms::owner_all, "spool.dir"); !made) {
+        return Error{Errc::spool_unusable, made.error().context};
+    }
+    auto store = spool::open_rocks_store(config_.spool);
+    if (!store) return store.error();
+    store_ = std::move(*store);
+    return {};
+}
+
+Result<void> Relay::open_listeners() {
+    listeners_ = std::make_unique<listen::Listeners>(ingest_.executor(), pipeline_->intake(),
+                                                     clock_, config_.listen, registry_, plan_);
+    if (auto opened = listeners_->open(); !opened) return opened;
+    admin_ = std::make_unique<control::AdminServer>(
+        forward_.executor(), clock_, [this](std::string path) { return answer(std::move(path)); });
+    if (config_.admin.enabled) {
+        auto bound = admin_->listen_tcp(config_.admin.address, config_.admin.port);
+        if (!bound) return bound;
+    }
+    auto path = listen::UnixPath::claim(
+        {.type = SOCK_STREAM, .path = config_.admin.socket, .mode = 0600, .group = std::nullopt});
+    if (!path) return with_prefix(path.error(), "admin.socket");
+    auto socket = path->bind();
+    if (!socket) return with_prefix(socket.error(), "admin.socket");
+    admin_path_.emplace(std::move(*path));
+    return admin_->adopt_unix(std::move(*socket));
+}
+
+Result<void> Relay::open() {
+    auto upstream = forward::HttpUpstream::make(forward_.executor(), clock_, config_.upstream);
+    if (!upstream) return upstream.error();
+    upstream_ = std::move(*upstream);
+    if (auto opened = open_store(); !opened) return opened;
+    pipeline_ = std::make_unique<Pipeline>(
+        Executors{ingest_.executor(), storage_.executor(), forward_.executor()}, clock_,
+        intake_rng_, forward_rng_, *store_, *upstream_, pipeline_options(config_), registry_, plan_,
+        [this](const Error& error) {
+            asio::post(forward_.executor(), [this, error] {
+                failure_ = error;
+                wake_.notify_all();
+            });
+        });
+    if (auto recovered = pipeline_->recover(); !recovered) return recovered;
+    return open_listeners();
+}
+
+void Relay::log_start() const {
+    if (admin_->port() != 0) {
+        log::info("control", "listening",
+                  {{"type", "admin"},
+                   {"address", fmt::format("{}:{}", config_.admin.address, admin_->port())}});
+    }
+    log::info("relay", "ready",
+              {{"version", OPSRELAY_VERSION},
+               {"spool", config_.spool.dir},
+               {"upstream", config_.upstream.url},
+               {"admin_socket", config_.admin.socket},
+               {"pid", ::getpid()}});
+}
+
+std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {
+    std::vector<std::string> reasons;
+    if (stopping_) reasons.emplace_back("stopping");
+    if (failure_) reasons.push_back(fmt::format("spool failed: {}", failure_->context));
+    if (!pipeline_->queue().spool_open()) reasons.emplace_back("spool_full");
+    if (!pipeline_->queue().has_room()) reasons.emplace_back("memory_full");
+    if (!snapshot.trouble.empty()) {
+        reasons.push_back(fmt::format("commits fail: {}", snapshot.trouble));
+    }
+    return reasons;
+}
+
+asio::awaitable<control::StatusView> Relay::status() {
+    const auto snapshot = co_await pipeline_->snapshot();
+    const auto now_ms = unix_ms(clock_.wall_now());
+    const auto age_s = [now_ms](std::int64_t since_ms) {
+        return since_ms == 0
+                   ? 0.0
+                   : static_cast<double>(std::max(now_ms - since_ms, std::int64_t{0})) / 1e3;
+    };
+    control::StatusView view;
+    view.version = OPSRELAY_VERSION;
+    view.reasons = not_ready(snapshot);
+    view.ready = view.reasons.empty();
+    view.ledger = snapshot.ledger;
+    const auto lane = pipeline_->pump().status();
+    view.lanes.push_back({.name = lane.name,
+                          .state = std::string(to_string(lane.state)),
+                          .since_unix_ms = unix_ms(lane.since),
+                          .retry_at_unix_ms = std::nullopt,
+                          .spooled = snapshot.ledger.spooled,
+                          .oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0)),
+                          .last_error = lane.last_error});
+    if (lane.retry_at) view.lanes.back().retry_at_unix_ms = unix_ms(*lane.retry_at);
+    view.spool_bytes = snapshot.store.disk.count;
+    view.spool_limit = config_.spool.bytes_max.count;
+    view.spool_oldest_age_s = view.lanes.back().oldest_age_s;
+    view.dead_letters = snapshot.store.dead_letters;
+    const auto ids = pipeline_->intake().ids();
+    view.dedupe_ids = ids.remembered;
+    view.dedupe_ids_max = config_.spool.ids_max;
+    view.dedupe_window_s = age_s(ids.oldest_unix_ms);
+    for (const auto& listener : listeners_->status()) {
+        view.listeners.push_back({std::string(to_string(listener.kind)), listener.address,
+                                  listener.received, listener.kernel_drops});
+    }
+    co_return view;
+}
+
+asio::awaitable<std::string> Relay::metrics() {
+    const auto view = co_await status();
+    view.ledger.publish(registry_);
+    registry_.gauge(observe::kSpoolBytes).set(static_cast<double>(view.spool_bytes));
+    registry_.gauge(observe::kSpoolLimitBytes).set(static_cast<double>(view.spool_limit));
+    registry_.gauge(observe::kSpoolOldestAge).set(view.spool_oldest_age_s);
+    registry_.gauge(observe::kDedupeIds).set(static_cast<double>(view.dedupe_ids));
+    registry_.gauge(observe::kDedupeWindow).set(view.dedupe_window_s);
+    registry_.gauge(observe::kBuildInfo, OPSRELAY_VERSION).set(1);
+    co_return registry_.exposition();
+}
+
+// No co_await inside the expression that makes a response: g++ 12 destroys its temporaries twice.
+asio::awaitable<control::AdminResponse> Relay::answer(std::string path) {
+    control::AdminResponse response;
+    if (path == "/livez") {
+        response.body = R"({"live":true})";
+    } else if (path == "/metrics") {
+        response.body = co_await metrics();
+        response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    } else if (path == "/status") {
+        const auto view = co_await status();
+        response.body = to_json(view);
+    } else if (path == "/readyz") {
+        const auto view = co_await status();
+        response.status = view.ready ? 200U : 503U;
+        response.body = readiness_json(view);
+    } else {
+        response.status = 404;
+        response.body = R"({"ok":false,"reason":"not_found",)"
+                        R"("paths":["/livez","/readyz","/metrics","/status"]})";
+    }
+    co_return response;
+}
+
+void Relay::load_key() {
+    const auto& path = config_.upstream.api_key_file;
+    if (path.empty()) {
+        pipeline_->pump().set_key(config_.upstream.api_key);
+        return;
+    }
+    key_file_.emplace(path, clock_);
+    if (auto key = key_file_->load()) {
+        pipeline_->pump().set_key(*key);
+    } else {
+        log::warn("forward",
+                  "the API key could not be read; the file is read again when it changes",
+                  {{"error", key.error().context}});
+        pipeline_->pump().set_key({});
+    }
+    auto use = [this](std::string key) { pipeline_->pump().set_key(std::move(key)); };
+    key_tasks_.spawn("key", key_file_->watch(std::move(use)));
+}
+
+asio::awaitable<void> Relay::watch_signals() {
+    for (;;) {
+        const auto [ec, number] = co_await signals_->async_wait(nothrow);
+        if (ec) co_return;
+        if (stop_signal_ != 0) {
+            log::warn("relay", "second signal, ending at once",
+                      {{"next", "acknowledged events are durable; unsynced acks are sent again"}});
+            ::_exit(1);
+        }
+        stop_signal_ = number;
+        wake_.notify_all();
+    }
+}
+
+asio::awaitable<void> Relay::run_until_stopped() {
+    while (stop_signal_ == 0 && !failure_) co_await wake_.wait();
+    if (failure_) {
+        exit_code_ = exit_code(failure_->code);
+    } else {
+        log::info("relay", "stopping",
+                  {{"signal", stop_signal_ == SIGTERM ? "SIGTERM" : "SIGINT"},
+                   {"next", config_.ephemeral ? "deliver what is spooled, then exit"
+                                              : "finish requests in flight, commit, exit"}});
+    }
+    co_await shut_down();
+}
+
+asio::awaitable<void> Relay::shut_down() {
+    stopping_ = true;
+    if (config_.ephemeral && !failure_) {
+        const auto deadline = clock_.now() + config_.shutdown_deadline;
+        if (!co_await pipeline_->pump().drain_until(deadline)) {
+            log::error("relay", "not everything could be delivered before the spool ends",
+                       {{"deadline_ms", config_.shutdown_deadline.count()}});
+        }
+    }
+    const auto deadline = clock_.now() + kFinishInFlight;
+    co_await asio::co_spawn(ingest_.executor(), listeners_->stop(deadline), asio::use_awaitable);
+    co_await pipeline_->stop(deadline);
+    key_tasks_.cancel(asio::cancellation_type::terminal);
+    co_await key_tasks_.join();
+    const auto snapshot = co_await pipeline_->snapshot();
+    auto close = [this] { store_->close(); };
+    co_await run_on(storage_.executor(), std::move(close));
+    co_await admin_->stop();
+    signals_->cancel();
+    log_ledger(snapshot.ledger);
+}
+
+void Relay::log_ledger(const observe::Ledger& ledger) {
+    log::info("relay", "ledger",
+              {{"received", ledger.intake.received},
+               {"duplicates", ledger.duplicates()},
+               {"rejected", ledger.rejected()},
+               {"shed", ledger.shed()},
+               {"accepted", ledger.storage.accepted},
+               {"pending", ledger.pending},
+               {"recovered", ledger.storage.recovered},
+               {"replayed", ledger.storage.replayed},
+               {"delivered", ledger.storage.delivered},
+               {"dead", ledger.storage.dead},
+               {"dropped", ledger.dropped()},
+               {"spooled", ledger.spooled},
+               {"imbalance", ledger.imbalance()}});
+}
+
+int Relay::run() {
+    signals_ = std::make_unique<asio::signal_set>(forward_.io(), SIGTERM, SIGINT);
+    pipeline_->start();
+    asio::post(ingest_.executor(), [this] { listeners_->start(); });
+    asio::post(forward_.executor(), [this] {
+        admin_->start();
+        load_key();
+        main_tasks_.spawn("signals", watch_signals());
+        main_tasks_.spawn("main", run_until_stopped());
+    });
+    log_start();
+    ingest_.start();
+    storage_.start();
+    forward_.start();
+    forward_.stop();  // returns when run_until_stopped() has
+    ingest_.stop();
+    storage_.stop();
+    return exit_code_;
+}
+
+}  // namespace
+
+int run_relay(const config::Config& config) {
+    // One arena: four threads would otherwise each keep their own pool of freed memory.
+    ::mallopt(M_ARENA_MAX, 1);
+    std::signal(SIGPIPE, SIG_IGN);
+    Relay relay(config);
+    if (const auto opened = relay.open(); !opened) {
+        log::error("relay", opened.error().context, {{"code", to_string(opened.error().code)}});
+        return exit_code(opened.error().code);
+    }
+    return relay.run();
+}
+
+}  // namespace opsrelay

@@ -1,0 +1,14 @@
+// The daemon: owns the threads, the real implementations behind the seams, the listeners and the
+// admin server, and their order at start and stop.
+#pragma once
+
+#include "config/config.h"
+
+namespace opsrelay {
+
+/// Runs until SIGTERM or SIGINT, or until the storage fails for good; returns the process's exit
+/// code (core/error.h). A second signal ends the process at once with code 1; what was acknowledged
+/// is durable then too. Logs the ledger as its last line. Thread: the main one, before any other.
+[[nodiscard]] int run_relay(const config::Config& config);
+
+}  // namespace opsrelay

@@ -1,0 +1,243 @@
+#include "intake.h"
+
+#include <boost/asio/io_context.hpp>
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "core/task_group.h"
+
+namespace opsrelay {
+
+namespace {
+
+using listen::Admission;
+using listen::Message;
+using listen::Settled;
+
+std::string event_json(const std::string& id, int tokens = 1) {
+    return R"({"externalRequestId":")" + id + R"(","provider":"openai","model":"m","inputTokens":)" +
+           std::to_string(tokens) + R"(,"outputTokens":1,"totalTokens":2,"status":"success"})";
+}
+
+struct World {
+    explicit World(Bytes stall_buffer = 8_MiB) : queue(stall_buffer) {}
+
+    listen::Offered offer(const std::string& bytes, ListenerKind kind = ListenerKind::http) {
+        const Message message{.bytes = bytes};
+        return intake.offer({&message, 1}, Origin{.kind = kind})[0];
+    }
+    [[nodiscard]] observe::IntakeTotals totals() const { return queue.snapshot().totals; }
+
+    asio::io_context io;
+    SystemClock clock;
+    Xoshiro rng{1};
+    observe::Registry registry;
+    spool::SegmentQueue queue;
+    int wakes = 0;
+    Intake intake{io.get_executor(), clock, rng, 42, {}, queue, registry, [this] { ++wakes; }};
+};
+
+asio::awaitable<void> await_settled(Intake& intake, Position position, TimePoint due,
+                                    std::vector<Settled>& results) {
+    results.push_back(co_await intake.settled(position, due));
+}
+
+asio::awaitable<void> await_room(Intake& intake, int& woken) {
+    co_await intake.wait_for_room();
+    ++woken;
+}
+
+}  // namespace
+
+TEST_CASE("intake: fresh events get positions in order and are handed to storage") {
+    World world;
+    const auto first = event_json("a");
+    const auto second = event_json("b");
+    const Message burst[] = {{.bytes = first}, {.bytes = second}};
+    const auto offered = world.intake.offer(burst, Origin{.kind = ListenerKind::unix_stream});
+    REQUIRE(offered.size() == 2);
+    CHECK(offered[0].admission == Admission::accepted);
+    CHECK(offered[0].position == 1);
+    CHECK(offered[1].position == 2);
+    CHECK(world.wakes == 1);
+    const auto group = world.queue.take();
+    REQUIRE(group.has_value());
+    CHECK(group->last == 2);
+    CHECK(group->segments[0].count == 2);
+    CHECK(group->segments[0].payload.find("\"a\"") != std::string::npos);
+}
+
+TEST_CASE("intake: a duplicate points at the first one's position, whatever listener it came by") {
+    World world;
+    CHECK(world.offer(event_json("a"), ListenerKind::udp).position == 1);
+    const auto same = world.offer(event_json("a"), ListenerKind::http);
+    CHECK(same.admission == Admission::duplicate);
+    CHECK(same.duplicate == DuplicateKind::same);
+    CHECK(same.position == 1);
+    CHECK(same.id == "a");
+    CHECK(world.offer(event_json("a", 2)).duplicate == DuplicateKind::conflict);
+    CHECK(world.offer(event_json("b")).position == 2);
+    CHECK(world.totals().received == 4);
+    CHECK(world.queue.snapshot().events == 2);
+}
+
+TEST_CASE("intake: a recovered id is a duplicate of unknown kind that is durable already") {
+    World world;
+    world.intake.recover_id(admit::hash_id(42, kDefaultLane, "old"), 1000);
+    const auto offered = world.offer(event_json("old"));
+    CHECK(offered.admission == Admission::duplicate);
+    CHECK(offered.duplicate == DuplicateKind::unknown);
+    CHECK(offered.position == 0);
+    CHECK(world.intake.ids().remembered == 1);
+}
+
+TEST_CASE("intake: a rejected event is counted, explained and kept as a dead letter") {
+    World world;
+    const auto offered =
+        world.offer(R"({"externalRequestId":"x","provider":"openai","model":"m","inputTokens":-1})");
+    CHECK(offered.admission == Admission::rejected);
+    CHECK(offered.reject == RejectReason::bad_tokens);
+    CHECK(offered.field == "inputTokens");
+    CHECK_FALSE(offered.message.empty());
+    const auto group = world.queue.take();
+    REQUIRE(group.has_value());
+    REQUIRE(group->rejected.size() == 1);
+    const auto& letter = group->rejected[0];
+    CHECK(letter.reason == "bad_tokens");
+    CHECK(letter.source == "http");
+    CHECK(letter.id == "x");
+    CHECK(letter.provider == "openai");
+    CHECK_FALSE(letter.payload.empty());
+}
+
+TEST_CASE("intake: what does not parse leaves length and hash, not its bytes") {
+    World world;
+    CHECK(world.offer("{\"secret\":").reject == RejectReason::not_json);
+    const Message huge{.bytes = "{\"cut", .oversize = true};
+    CHECK(world.intake.offer({&huge, 1}, Origin{})[0].reject == RejectReason::too_large);
+    const auto group = world.queue.take();
+    REQUIRE(group.has_value());
+    REQUIRE(group->rejected.size() == 2);
+    for (const auto& letter : group->rejected) {
+        CHECK(letter.payload.empty());
+        CHECK(letter.bytes > 0);
+        CHECK(letter.hash != 0);
+    }
+}
+
+TEST_CASE("intake: of a flood of rejected events 50 a second are kept, all are counted") {
+    World world;
+    for (int i = 0; i < 1000; ++i) static_cast<void>(world.offer("nonsense"));
+    std::size_t kept = 0;
+    while (const auto group = world.queue.take()) kept += group->rejected.size();
+    CHECK(kept >= 50);
+    CHECK(kept <= 150);  // the loop may straddle a second or two, never a thousand of them
+    CHECK(world.totals().rejected[index_of(RejectReason::not_json)] == 1000);
+}
+
+TEST_CASE("intake: without room datagrams and HTTP are shed, a stream's burst is taken") {
+    World world(200_B);
+    CHECK(world.offer(event_json("a")).admission == Admission::accepted);
+    CHECK_FALSE(world.intake.has_room());
+    const auto shed = world.offer(event_json("b"), ListenerKind::unix_datagram);
+    CHECK(shed.admission == Admission::shed);
+    CHECK(shed.shed == ShedReason::memory_full);
+    CHECK(world.offer(event_json("c"), ListenerKind::unix_stream).admission ==
+          Admission::accepted);
+    static_cast<void>(world.queue.take());
+    CHECK(world.intake.has_room());
+    CHECK(world.offer(event_json("b")).admission == Admission::accepted);  // shed leaves no trace
+}
+
+TEST_CASE("intake: a full spool sheds with its own reason") {
+    World world;
+    world.queue.set_spool_open(false);
+    CHECK(world.offer(event_json("a")).shed == ShedReason::spool_full);
+    CHECK_FALSE(world.intake.has_room());
+    CHECK(world.totals().shed[index_of(ShedReason::spool_full)] == 1);
+}
+
+TEST_CASE("intake: a large burst is handed over in parts that fit a segment") {
+    World world;
+    std::vector<std::string> events;
+    for (int i = 0; i < 40; ++i) {
+        events.push_back(R"({"externalRequestId":"id)" + std::to_string(i) +
+                         R"(","provider":"p","model":"m","status":"success","x":")" +
+                         std::string(60'000, 'y') + "\"}");
+    }
+    std::vector<Message> burst;
+    for (const auto& text : events) burst.push_back({.bytes = text});
+    static_cast<void>(world.intake.offer(burst, Origin{.kind = ListenerKind::unix_stream}));
+    std::uint64_t count = 0;
+    while (const auto group = world.queue.take()) {
+        CHECK(group->segments[0].payload.size() <= spool::kSegmentRawBytesMax.count);
+        count += group->events;
+    }
+    CHECK(count == 40);
+}
+
+TEST_CASE("intake: waiting ends when storage settles, fails, or the time is over") {
+    World world;
+    TaskGroup tasks(world.io.get_executor(), world.clock);
+    std::vector<Settled> results;
+    const auto far = world.clock.now() + hours{1};
+    tasks.spawn("1", await_settled(world.intake, 1, far, results));
+    tasks.spawn("2", await_settled(world.intake, 2, far, results));
+    tasks.spawn("late", await_settled(world.intake, 2, world.clock.now(), results));
+    world.io.poll();
+    REQUIRE(results.size() == 1);
+    CHECK(results[0] == Settled::timed_out);
+    world.intake.note_settled(1);
+    world.io.poll();
+    REQUIRE(results.size() == 2);
+    CHECK(results[1] == Settled::durable);
+    world.intake.note_failed();
+    world.io.restart();
+    world.io.run();
+    REQUIRE(results.size() == 3);
+    CHECK(results[2] == Settled::given_up);
+}
+
+TEST_CASE("intake: a graceful stop still waits for the commit, a hard one does not") {
+    World world;
+    TaskGroup tasks(world.io.get_executor(), world.clock);
+    std::vector<Settled> results;
+    const auto far = world.clock.now() + hours{1};
+    tasks.spawn("1", await_settled(world.intake, 1, far, results));
+    world.io.poll();
+    tasks.cancel(asio::cancellation_type::total);
+    world.io.poll();
+    CHECK(results.empty());
+    tasks.cancel(asio::cancellation_type::terminal);
+    world.io.restart();
+    world.io.run();
+    REQUIRE(results.size() == 1);
+    CHECK(results[0] == Settled::timed_out);
+}
+
+TEST_CASE("intake: a stream that waits for room wakes when there is some, or when it is cancelled") {
+    World world(1_B);
+    static_cast<void>(world.offer(event_json("a")));
+    TaskGroup tasks(world.io.get_executor(), world.clock);
+    int woken = 0;
+    tasks.spawn("1", await_room(world.intake, woken));
+    world.io.poll();
+    CHECK(woken == 0);
+    static_cast<void>(world.queue.take());
+    world.intake.note_settled(1);
+    world.io.restart();
+    world.io.run();
+    CHECK(woken == 1);
+    static_cast<void>(world.offer(event_json("b")));
+    tasks.spawn("2", await_room(world.intake, woken));
+    world.io.restart();
+    world.io.poll();
+    tasks.cancel(asio::cancellation_type::total);
+    world.io.restart();
+    world.io.run();
+    CHECK(woken == 2);
+}
+
+}  // namespace opsrelay

@@ -1,0 +1,361 @@
+#include "support/mem_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/assert.h"
+
+namespace opsrelay::test {
+
+using spool::DeadKind;
+using spool::DeadLetter;
+using spool::RecordBatch;
+using spool::Segment;
+
+MemStore::MemStore(std::uint64_t salt, std::vector<LaneId> lanes, std::size_t ids_max,
+                   spool::DeadLimits dead)
+    : salt_(salt), ids_max_(ids_max), dead_limits_(dead) {
+    for (const auto id : lanes) {
+        live_.lanes[id];
+        doubts_[id] = Doubt::none;
+    }
+    durable_ = live_;
+}
+
+MemStore::Lane& MemStore::lane(LaneId id) {
+    const auto found = live_.lanes.find(id);
+    OPSRELAY_ASSERT(found != live_.lanes.end());
+    return found->second;
+}
+
+std::optional<MemStore::Failure> MemStore::take_failure(StoreCall call) {
+    const auto found = std::find_if(failures_.begin(), failures_.end(),
+                                    [call](const Failure& f) { return f.call == call; });
+    if (found == failures_.end()) return std::nullopt;
+    const auto failure = *found;
+    failures_.erase(found);
+    return failure;
+}
+
+Error MemStore::injected(const Failure& failure) {
+    if (failure.code == Errc::spool_reopen) needs_reopen_ = true;
+    return {failure.code, fmt::format("injected {}", to_string(failure.code))};
+}
+
+std::optional<Error> MemStore::refused_write() const {
+    OPSRELAY_ASSERT(!closed_);
+    if (!needs_reopen_) return std::nullopt;
+    return Error{Errc::spool_reopen, "reopen() has not been called"};
+}
+
+std::vector<spool::LaneState> MemStore::lanes() const {
+    std::vector<spool::LaneState> states;
+    for (const auto& [id, lane] : live_.lanes) {
+        states.push_back({id, lane.next_settle, lane.next_write});
+    }
+    return states;
+}
+
+Result<void> MemStore::replay_ids(const std::function<void(const IdHash&, std::int64_t)>& sink) {
+    for (const auto& [number, entry] : live_.id_log) {
+        if (number >= live_.next_entry) break;
+        for (const auto& id : entry.ids) sink(id, entry.unix_ms);
+    }
+    return {};
+}
+
+void MemStore::evict_admission(State& state) const {
+    const auto size_of = [](const DeadLetter& letter) {
+        return sizeof(std::uint64_t) + 3 + spool::encode_dead_letter(letter).size();
+    };
+    std::uint64_t bytes = 0;
+    for (const auto& [number, letter] : state.admission) bytes += size_of(letter);
+    while (state.admission.size() > dead_limits_.admission_letters ||
+           bytes > dead_limits_.admission_bytes.count) {
+        bytes -= size_of(state.admission.begin()->second);
+        state.admission.erase(state.admission.begin());
+    }
+}
+
+void MemStore::trim_ids(State& state) const {
+    std::size_t ids = 0;
+    for (const auto& [number, entry] : state.id_log) ids += entry.ids.size();
+    while (state.id_log.size() > 1 && ids - state.id_log.begin()->second.ids.size() >= ids_max_) {
+        ids -= state.id_log.begin()->second.ids.size();
+        state.id_log.erase(state.id_log.begin());
+    }
+}
+
+// The numbers are fixed when the change is made, so that a retry writes the same keys.
+MemStore::Change MemStore::commit_change(std::span<const Segment> segments,
+                                         std::span<const DeadLetter> rejected) const {
+    struct Put {
+        LaneId lane;
+        Seq first;
+        std::shared_ptr<const Segment> segment;
+    };
+    std::vector<Put> puts;
+    std::set<LaneId> written;
+    for (const auto& segment : segments) {
+        OPSRELAY_ASSERT(segment.ids.size() == segment.count);
+        const bool only_one = written.insert(segment.lane).second;
+        OPSRELAY_ASSERT(only_one);
+        const auto first = live_.lanes.at(segment.lane).next_write;
+        puts.push_back({segment.lane, first, std::make_shared<const Segment>(segment)});
+    }
+    std::map<LaneId, Seq> ends;  // lanes whose failed commit was given up
+    for (const auto& [id, doubt] : doubts_) {
+        if (doubt != Doubt::none && !written.contains(id)) {
+            ends[id] = live_.lanes.at(id).next_write;
+        }
+    }
+    std::vector<DeadLetter> letters(rejected.begin(), rejected.end());
+    const auto entry = live_.next_entry;
+    const auto number = live_.next_admission;
+    return [this, puts, ends, letters, entry, number](State& state) {
+        state.next_entry = entry;
+        for (const auto& put : puts) {
+            auto& lane = state.lanes.at(put.lane);
+            lane.segments[put.first] = {put.segment, false};
+            lane.next_write = put.first + put.segment->count;
+            state.id_log[state.next_entry++] = {put.segment->ids, put.segment->received_unix_ms};
+        }
+        for (const auto& [id, end] : ends) {
+            state.lanes.at(id).segments.erase(end);
+            state.lanes.at(id).next_write = end;
+        }
+        state.next_admission = number;
+        for (auto letter : letters) {
+            letter.kind = DeadKind::admission;
+            letter.seq = state.next_admission++;
+            state.admission[letter.seq] = letter;
+        }
+        evict_admission(state);
+        trim_ids(state);
+    };
+}
+
+void MemStore::make_durable() {
+    for (const auto& change : unsynced_) change(durable_);
+    unsynced_.clear();
+}
+
+void MemStore::apply_durably(const Change& change) {
+    make_durable();
+    change(durable_);
+    change(live_);
+}
+
+Result<void> MemStore::commit(std::span<const Segment> segments,
+                              std::span<const DeadLetter> rejected) {
+    if (auto refused = refused_write()) return *refused;
+    if (segments.empty() && rejected.empty()) return {};
+    const auto change = commit_change(segments, rejected);
+    if (const auto failure = take_failure(StoreCall::commit)) {
+        for (const auto& segment : segments) doubts_[segment.lane] = Doubt::commit;
+        if (failure->landed == Landed::yes) {
+            make_durable();
+            change(durable_);
+        }
+        return injected(*failure);
+    }
+    apply_durably(change);
+    for (auto& [id, doubt] : doubts_) doubt = Doubt::none;
+    ++commits_;
+    return {};
+}
+
+Result<RecordBatch> MemStore::read(LaneId id, Seq from) {
+    OPSRELAY_ASSERT(!closed_);
+    if (const auto failure = take_failure(StoreCall::read)) return injected(*failure);
+    const auto& lane = this->lane(id);
+    from = std::max(from, lane.next_settle);
+    RecordBatch batch;
+    batch.lane = id;
+    batch.first_seq = lane.next_write;
+    if (from >= lane.next_write) return batch;
+    for (const auto& [first, stored] : lane.segments) {
+        const auto end = first + stored.segment->count;
+        if (first >= lane.next_write) break;
+        if (end <= from || stored.damaged) continue;
+        batch.first_seq = std::max(first, from);
+        batch.received_unix_ms = stored.segment->received_unix_ms;
+        std::size_t at = 0;
+        const std::string& payload = stored.segment->payload;
+        for (auto seq = first; seq < batch.first_seq; ++seq) at = payload.find('\n', at) + 1;
+        batch.payload = payload.substr(at);
+        batch.offsets.push_back(0);
+        for (std::size_t i = 0; i < batch.payload.size(); ++i) {
+            if (batch.payload[i] == '\n')
+                batch.offsets.push_back(static_cast<std::uint32_t>(i + 1));
+        }
+        break;
+    }
+    batch.lost = batch.first_seq - from;
+    return batch;
+}
+
+Result<void> MemStore::ack(const spool::Ack& ack) {
+    if (auto refused = refused_write()) return *refused;
+    const auto& lane = this->lane(ack.lane);
+    OPSRELAY_ASSERT(ack.next <= lane.next_write);
+    if (ack.next <= lane.next_settle && ack.dead.empty()) return {};
+    if (const auto failure = take_failure(StoreCall::ack)) return injected(*failure);
+    const std::vector<DeadLetter> dead(ack.dead.begin(), ack.dead.end());
+    const Change change = [id = ack.lane, next = ack.next, dead](State& state) {
+        auto& changed = state.lanes.at(id);
+        changed.next_settle = std::max(changed.next_settle, next);
+        auto& segments = changed.segments;
+        while (!segments.empty() &&
+               segments.begin()->first + segments.begin()->second.segment->count <=
+                   changed.next_settle) {
+            segments.erase(segments.begin());
+        }
+        for (auto letter : dead) {
+            letter.kind = DeadKind::upstream;
+            letter.lane = id;
+            state.upstream[{id, letter.seq}] = letter;
+        }
+    };
+    change(live_);
+    unsynced_.push_back(change);
+    return {};
+}
+
+Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
+    if (auto refused = refused_write()) return *refused;
+    if (doubts_[id] == Doubt::commit) {
+        return Error{Errc::spool_busy, "replay: a failed commit must be retried first"};
+    }
+    std::vector<Segment>
+        segments;  // one a letter: how they are grouped is not part of the contract
+    std::vector<Seq> taken;
+    for (const auto seq : std::set<Seq>(dead.begin(), dead.end())) {
+        const auto found = live_.upstream.find({id, seq});
+        if (found == live_.upstream.end() || found->second.payload.empty()) continue;
+        taken.push_back(seq);
+        Segment segment;
+        segment.lane = id;
+        segment.payload = found->second.payload + '\n';
+        segment.count = 1;
+        segment.received_unix_ms = found->second.unix_ms;
+        segments.push_back(std::move(segment));
+    }
+    if (taken.empty()) return std::uint64_t{0};
+    const Change change = [id, segments, taken, first = lane(id).next_write](State& state) {
+        auto& changed = state.lanes.at(id);
+        changed.next_write = first;
+        for (const auto& segment : segments) {
+            changed.segments[changed.next_write++] = {std::make_shared<const Segment>(segment),
+                                                      false};
+        }
+        for (const auto seq : taken) state.upstream.erase({id, seq});
+    };
+    if (const auto failure = take_failure(StoreCall::replay)) {
+        doubts_[id] = Doubt::replay;
+        if (failure->landed == Landed::yes) {
+            make_durable();
+            change(durable_);
+        }
+        return injected(*failure);
+    }
+    apply_durably(change);
+    doubts_[id] = Doubt::none;
+    return static_cast<std::uint64_t>(taken.size());
+}
+
+Result<void> MemStore::sync() {
+    if (auto refused = refused_write()) return *refused;
+    if (const auto failure = take_failure(StoreCall::sync)) return injected(*failure);
+    make_durable();
+    return {};
+}
+
+// The process lives on: what it wrote is in the page cache, and what was confirmed keeps its
+// numbers.
+Result<void> MemStore::reopen() {
+    OPSRELAY_ASSERT(!closed_);
+    if (const auto failure = take_failure(StoreCall::reopen)) return injected(*failure);
+    make_durable();
+    const auto before = std::move(live_);
+    live_ = durable_;
+    for (auto& [id, lane] : live_.lanes) {
+        auto& doubt = doubts_[id];
+        if (doubt == Doubt::replay) {
+            doubt = Doubt::none;
+            continue;
+        }
+        lane.next_write = before.lanes.at(id).next_write;
+    }
+    live_.next_entry = before.next_entry;
+    needs_reopen_ = false;
+    return {};
+}
+
+spool::StoreStats MemStore::stats() {
+    spool::StoreStats stats;
+    for (const auto& [id, lane] : live_.lanes) {
+        for (const auto& [first, stored] : lane.segments) {
+            stats.disk += Bytes{stored.segment->payload.size()};
+        }
+    }
+    for (const auto& [number, entry] : live_.id_log) {
+        stats.disk += Bytes{entry.ids.size() * sizeof(IdHash)};
+    }
+    stats.volume_free = volume_free_;
+    stats.volume_size = volume_size_;
+    stats.dead_letters = live_.upstream.size() + live_.admission.size();
+    return stats;
+}
+
+void MemStore::close() {
+    if (closed_) return;
+    make_durable();
+    closed_ = true;
+}
+
+void MemStore::crash() {
+    unsynced_.clear();
+    live_ = durable_;
+    for (auto& [id, doubt] : doubts_) doubt = Doubt::none;
+    failures_.clear();
+    needs_reopen_ = false;
+    closed_ = false;
+}
+
+void MemStore::restart() {
+    make_durable();
+    crash();
+}
+
+void MemStore::fail_next(StoreCall call, Errc code, std::uint32_t times, Landed landed) {
+    for (; times > 0; --times) failures_.push_back({call, code, landed});
+}
+
+bool MemStore::damage(LaneId id, Seq seq) {
+    auto& segments = lane(id).segments;
+    auto found = segments.upper_bound(seq);
+    if (found == segments.begin()) return false;
+    found = std::prev(found);
+    if (found->first + found->second.segment->count <= seq) return false;
+    found->second.damaged = true;
+    const auto durable = durable_.lanes.at(id).segments.find(found->first);
+    if (durable != durable_.lanes.at(id).segments.end()) durable->second.damaged = true;
+    return true;
+}
+
+void MemStore::set_volume(Bytes free, Bytes size) noexcept {
+    volume_free_ = free;
+    volume_size_ = size;
+}
+
+std::vector<DeadLetter> MemStore::dead_letters() const {
+    std::vector<DeadLetter> all;
+    for (const auto& [key, letter] : live_.upstream) all.push_back(letter);
+    for (const auto& [number, letter] : live_.admission) all.push_back(letter);
+    return all;
+}
+
+}  // namespace opsrelay::test

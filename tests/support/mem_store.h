@@ -1,0 +1,135 @@
+// A Store in memory, simple enough to be obviously right, that forgets in a crash what was not
+// synced. The simulation runs on it; the model test holds RocksStore to it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "spool/dead_letter.h"
+#include "spool/options.h"
+#include "spool/store.h"
+
+namespace opsrelay::test {
+
+/// What a failed write left behind.
+enum class Landed : std::uint8_t {
+    no,   // nothing
+    yes,  // all of it, on disk: seen after a crash or a reopen
+};
+
+/// Which calls fail_next() applies to.
+enum class StoreCall : std::uint8_t { commit, read, ack, replay, sync, reopen };
+
+/// Deterministic: the same calls give the same results, in the same order. Thread: one.
+class MemStore final : public spool::Store {
+public:
+    /// `ids_max`: as spool::Options::ids_max.
+    explicit MemStore(std::uint64_t salt = 1, std::vector<LaneId> lanes = {kDefaultLane},
+                      std::size_t ids_max = spool::Options{}.ids_max, spool::DeadLimits dead = {});
+
+    [[nodiscard]] std::uint64_t salt() const override { return salt_; }
+    [[nodiscard]] std::vector<spool::LaneState> lanes() const override;
+    [[nodiscard]] Result<void> replay_ids(
+        const std::function<void(const IdHash&, std::int64_t)>& sink) override;
+    [[nodiscard]] Result<void> commit(std::span<const spool::Segment> segments,
+                                      std::span<const spool::DeadLetter> rejected) override;
+    [[nodiscard]] Result<spool::RecordBatch> read(LaneId lane, Seq from) override;
+    [[nodiscard]] Result<void> ack(const spool::Ack& ack) override;
+    [[nodiscard]] Result<std::uint64_t> replay(LaneId lane, std::span<const Seq> dead) override;
+    [[nodiscard]] Result<void> sync() override;
+    [[nodiscard]] Result<void> reopen() override;
+    [[nodiscard]] spool::StoreStats stats() override;
+    void close() override;
+
+    /// Power loss: what was not synced is gone; the store is then as a new process finds it.
+    void crash();
+    /// kill -9: what was written is there, synced or not; the store is as a new process finds it.
+    void restart();
+
+    /// The next `times` calls of this kind fail with `code`. spool_reopen stays until reopen():
+    /// every write fails with it. `landed` applies to commit and replay.
+    void fail_next(StoreCall call, Errc code, std::uint32_t times = 1, Landed landed = Landed::no);
+    /// Whether failures set by fail_next() are still to come.
+    [[nodiscard]] bool failures_pending() const noexcept { return !failures_.empty(); }
+    /// Damages the segment that holds this record: read() skips it and reports it lost. False:
+    /// there is none.
+    bool damage(LaneId lane, Seq seq);
+    /// What stats() reports about the volume.
+    void set_volume(Bytes free, Bytes size) noexcept;
+
+    // --- For assertions ---
+
+    /// Dead letters of accepted records, by lane and number; then those of admission, oldest first.
+    [[nodiscard]] std::vector<spool::DeadLetter> dead_letters() const;
+    [[nodiscard]] std::uint64_t commits() const noexcept { return commits_; }
+    [[nodiscard]] bool closed() const noexcept { return closed_; }
+
+private:
+    struct StoredSegment {
+        std::shared_ptr<const spool::Segment> segment;  // shared between the live and durable state
+        bool damaged = false;
+    };
+    struct Lane {
+        Seq next_settle = 1;
+        Seq next_write = 1;
+        std::map<Seq, StoredSegment> segments;  // by the first record's number
+    };
+    struct IdEntry {
+        std::vector<IdHash> ids;
+        std::int64_t unix_ms = 0;
+    };
+    using LetterKey = std::pair<LaneId, Seq>;
+    struct State {
+        std::map<LaneId, Lane> lanes;
+        std::map<std::uint64_t, IdEntry> id_log;
+        std::uint64_t next_entry = 1;
+        std::map<LetterKey, spool::DeadLetter> upstream;
+        std::map<std::uint64_t, spool::DeadLetter> admission;
+        std::uint64_t next_admission = 1;
+    };
+    /// Makes a change to a state; applied to the live one at once, to the durable one with the next
+    /// sync.
+    using Change = std::function<void(State&)>;
+    enum class Doubt : std::uint8_t { none, commit, replay };
+    struct Failure {
+        StoreCall call;
+        Errc code;
+        Landed landed;
+    };
+
+    [[nodiscard]] std::optional<Failure> take_failure(StoreCall call);
+    [[nodiscard]] Error injected(const Failure& failure);
+    [[nodiscard]] std::optional<Error> refused_write() const;
+    [[nodiscard]] Lane& lane(LaneId id);
+    [[nodiscard]] Change commit_change(std::span<const spool::Segment> segments,
+                                       std::span<const spool::DeadLetter> rejected) const;
+    void evict_admission(State& state) const;
+    void trim_ids(State& state) const;
+    void make_durable();
+    void apply_durably(const Change& change);
+
+    // Constant after construction.
+    std::uint64_t salt_;
+    std::size_t ids_max_;
+    spool::DeadLimits dead_limits_;
+
+    State live_;
+    State durable_;
+    std::vector<Change> unsynced_;
+    std::map<LaneId, Doubt> doubts_;
+    std::deque<Failure> failures_;
+    bool needs_reopen_ = false;
+    bool closed_ = false;
+    Bytes volume_free_{100ULL << 30U};
+    Bytes volume_size_{200ULL << 30U};
+    std::uint64_t commits_ = 0;
+};
+
+}  // namespace opsrelay::test
