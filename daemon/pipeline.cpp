@@ -52,7 +52,7 @@ void Pipeline::start() {
         storage_tasks_.spawn("commit", committer_.run());
         storage_tasks_.spawn("housekeeping", committer_.run_housekeeping());
     });
-    asio::post(executors_.forward, [this] { pump_.start(); });
+    pump_.start();
 }
 
 Snapshot Pipeline::snapshot_here() const {

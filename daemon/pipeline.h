@@ -51,7 +51,7 @@ public:
 
     /// Adopts cursors and ids from the store. Before start(), on any one thread.
     [[nodiscard]] Result<void> recover();
-    /// Starts every stage; each coroutine begins on its own executor.
+    /// Starts every stage; each coroutine begins on its own executor. Before their threads run.
     void start();
 
     [[nodiscard]] Intake& intake() noexcept { return intake_; }

@@ -335,7 +335,8 @@ asio::awaitable<void> Relay::shut_down() {
     stopping_ = true;
     if (config_.ephemeral && !failure_) {
         const auto deadline = clock_.now() + config_.shutdown_deadline;
-        if (!co_await pipeline_->pump().drain_until(deadline)) {
+        const bool drained = co_await pipeline_->pump().drain_until(deadline);
+        if (!drained) {
             log::error("relay", "not everything could be delivered before the spool ends",
                        {{"deadline_ms", config_.shutdown_deadline.count()}});
         }

@@ -32,10 +32,11 @@ std::optional<Ack> parse_ack(std::string_view line) {
     rapidjson::Document document;
     document.Parse(line.data(), line.size());
     if (document.HasParseError() || !document.IsObject()) return std::nullopt;
-    auto durable = document.FindMember("durable");
-    auto rejected = document.FindMember("rejected");
-    if (durable == document.MemberEnd() || !durable->value.IsUint64() ||
-        rejected == document.MemberEnd() || !rejected->value.IsUint64()) {
+    const rapidjson::Value& object = document;
+    const auto durable = object.FindMember("durable");
+    const auto rejected = object.FindMember("rejected");
+    if (durable == object.MemberEnd() || !durable->value.IsUint64() ||
+        rejected == object.MemberEnd() || !rejected->value.IsUint64()) {
         return std::nullopt;
     }
     return Ack{durable->value.GetUint64(), rejected->value.GetUint64()};

@@ -63,8 +63,9 @@ std::string probe_text(const std::string& body) {
     rapidjson::Document document;
     document.Parse(body.data(), body.size());
     if (!document.HasParseError() && document.IsObject()) {
-        auto reasons = document.FindMember("reasons");
-        if (reasons != document.MemberEnd() && reasons->value.IsArray()) {
+        const rapidjson::Value& object = document;
+        const auto reasons = object.FindMember("reasons");
+        if (reasons != object.MemberEnd() && reasons->value.IsArray()) {
             std::string out;
             for (const auto& reason : reasons->value.GetArray()) {
                 if (!reason.IsString()) continue;

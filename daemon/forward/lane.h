@@ -1,13 +1,15 @@
 // The state machine of one lane: what it may send now, and what a reply changes. Pure: the pump
 // asks, sends and reports back.
 //
-//   active -- failure --> backing_off        one breaker for the lane, opened by the second failure
-//   in
-//     ^    -- 429 ------> throttled          a row, the first one after (re)starting, or
-//     Retry-After |    -- 401, 403 -▶ unauthorized |    -- 402 ------> plan_limited, budget_stopped
-//     |    -- other 4xx, not the API, ten 400s in a row -▶ misconfigured
-//     +---- delivered --- one probe from any of these (or workspace-status, for plan_limited)
+//   active --- failure -----------> backing_off
+//     ^    --- 429 ---------------> throttled
+//     |    --- 401, 403 ----------> unauthorized
+//     |    --- 402 ---------------> plan_limited, budget_stopped
+//     |    --- not the API -------> misconfigured (also: ten rejections in a row)
+//     +------- delivered ---------- one probe from any of these
 //
+// The breaker opens at the second failure in a row, at the first one before any delivery, and at
+// any reply with Retry-After; a lone failure among deliveries is the record's own matter.
 // Every state but active lets exactly one request out at a time, when its wait is over. After a
 // recovery the number of requests in flight is 1, then doubles up to Options::connections.
 #pragma once

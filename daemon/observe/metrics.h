@@ -89,12 +89,12 @@ inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gau
                                      "Unix time of the lane's next attempt; 0 when not waiting",
                                      ""};
 
-/// listener: its address.
+/// listener: "<kind>:<address>".
 inline constexpr Metric kKernelDrops{"opsrelay_kernel_drops_total", Kind::counter,
                                      "Datagrams the kernel dropped (SO_RXQ_OVFL)", "listener"};
 inline constexpr Metric kListenerReceived{"opsrelay_listener_received_total", Kind::counter,
                                           "Messages received by listener", "listener"};
-/// listener: its address.
+/// listener: "<kind>:<address>".
 inline constexpr Metric kConnectionsRefused{"opsrelay_connections_refused_total", Kind::counter,
                                             "Connections over the limit", "listener"};
 inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::counter,

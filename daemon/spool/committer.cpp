@@ -40,7 +40,8 @@ asio::awaitable<void> Committer::run() {
             continue;
         }
         in_hand_ = group->events;
-        if (!co_await commit(*group)) break;  // what is in hand stays counted as pending
+        const bool committed = co_await commit(*group);  // named: see GCC bug 107288
+        if (!committed) break;  // what is in hand stays counted as pending
         in_hand_ = 0;
     }
     ended_ = true;

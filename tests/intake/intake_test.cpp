@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/task_group.h"
+#include "spool/options.h"
 
 namespace opsrelay {
 
@@ -138,7 +139,7 @@ TEST_CASE("intake: of a flood of rejected events 50 a second are kept, all are c
 }
 
 TEST_CASE("intake: without room datagrams and HTTP are shed, a stream's burst is taken") {
-    World world(200_B);
+    World world(100_B);
     CHECK(world.offer(event_json("a")).admission == Admission::accepted);
     CHECK_FALSE(world.intake.has_room());
     const auto shed = world.offer(event_json("b"), ListenerKind::unix_datagram);

@@ -41,7 +41,7 @@ TEST_CASE("sim: whatever goes wrong, what was acknowledged is delivered once or 
     const auto first = only != 0 ? only : 1;
     std::uint32_t marks = 0;
     std::map<Fault, std::uint64_t> faults;
-    std::uint64_t accepted = 0;
+    std::uint64_t acknowledged = 0;
     std::int64_t virtual_seconds = 0;
     for (auto seed = first; seed < first + seeds; ++seed) {
         const auto run = run_seed(seed);
@@ -53,10 +53,10 @@ TEST_CASE("sim: whatever goes wrong, what was acknowledged is delivered once or 
         }
         marks |= outcome.marks;
         for (const auto& [fault, times] : outcome.faults) faults[fault] += times;
-        accepted += outcome.accepted;
+        acknowledged += outcome.acknowledged;
         virtual_seconds += outcome.virtual_seconds;
     }
-    MESSAGE(seeds << " seeds, " << accepted << " events accepted, " << virtual_seconds / 86'400
+    MESSAGE(seeds << " seeds, " << acknowledged << " events acknowledged, " << virtual_seconds / 86'400
                   << " virtual days");
     if (seeds < 100) return;  // a few seeds do not reach the rare paths
     CHECK_MESSAGE(missing_marks(marks).empty(), "never happened:" << missing_marks(marks));
@@ -69,7 +69,7 @@ TEST_CASE("sim: one seed always gives the same run, to the last line of the log"
         const auto first = run_seed(seed);
         const auto second = run_seed(seed);
         CHECK(first == second);
-        CHECK(first.outcome.accepted > 0);
+        CHECK(first.outcome.acknowledged > 0);
     }
 }
 

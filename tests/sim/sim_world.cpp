@@ -333,7 +333,6 @@ Outcome SimWorld::run() {
         check_end();
     }
     outcome_.acknowledged = acknowledged_.size();
-    outcome_.accepted = snapshot().ledger.storage.accepted;
     outcome_.rows = upstream_.rows().size();
     outcome_.requests = upstream_.requests();
     outcome_.repeated = upstream_.repeated();

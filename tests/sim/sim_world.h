@@ -43,7 +43,6 @@ inline constexpr std::size_t kMarks = 17;
 /// What one seed did. Equal for equal seeds.
 struct Outcome {
     std::string violation;  // empty: every invariant held
-    std::uint64_t accepted = 0;
     std::uint64_t acknowledged = 0;
     std::uint64_t rows = 0;
     std::uint64_t requests = 0;

@@ -1,0 +1,112 @@
+#include "config/keys.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <set>
+
+#include "config/sources.h"
+
+using namespace opsrelay;
+using namespace opsrelay::config;
+
+namespace {
+
+struct Case {
+    const char* key;
+    const char* good;
+    const char* bad;
+    const char* complaint;
+};
+
+// One row per key: a value that differs from the default, one that is refused, and why.
+const Case kCases[] = {
+    {"upstream.kind", "opsmeter", "batch", "\"batch\" is not known; allowed: opsmeter"},
+    {"upstream.url", "https://example.test:8443", "example.test",
+     "\"example.test\" is not an http or https URL"},
+    {"upstream.path", "/v2/ingest", "v2", "\"v2\" is not a path"},
+    {"upstream.api_key_file", "/run/key", "key", "\"key\" is not an absolute path"},
+    {"upstream.ca_file", "/run/ca.pem", "ca.pem", "\"ca.pem\" is not an absolute path"},
+    {"upstream.allow_plaintext", "true", "1", "\"1\" is neither true nor false"},
+    {"upstream.connections", "64", "65", "65 is outside [1, 64]"},
+    {"upstream.timeout", "3s", "99ms", "99ms is outside [100ms, 300000ms]"},
+    {"run_dir", "/tmp/run", "run", "\"run\" is not an absolute path"},
+    {"spool.dir", "/tmp/spool", "spool", "\"spool\" is not an absolute path"},
+    {"spool.max_bytes", "1GiB", "63MiB", "63MiB is outside [64MiB, 16TiB]"},
+    {"spool.ephemeral", "true", "yes", "\"yes\" is neither true nor false"},
+    {"spool.commit_gap", "5ms", "2s", "2000ms is outside [0ms, 1000ms]"},
+    {"events.missing_id", "reject", "drop", "\"drop\" is not known; allowed: mint, reject"},
+    {"events.stamp_created_at", "false", "no", "\"no\" is neither true nor false"},
+    {"memory.stall_buffer", "16MiB", "512KiB", "512KiB is outside [1MiB, 1GiB]"},
+    {"http.ack_timeout", "250ms", "9ms", "9ms is outside [10ms, 60000ms]"},
+    {"http.max_body", "2MiB", "63KiB", "63KiB is outside [64KiB, 64MiB]"},
+    {"stream.ack_timeout", "5s", "5", "\"5\" is not a duration; write 500ms or 30s"},
+    {"shutdown.deadline", "5s", "2h", "7200000ms is outside [0ms, 3600000ms]"},
+    {"admin.address", "127.0.0.1:9", "0.0.0.0:9", "0.0.0.0 is not a loopback address"},
+    {"admin.socket", "/tmp/a.sock", "", "the path is empty"},
+    {"log.format", "json", "xml", "\"xml\" is not known; allowed: auto, logfmt, json"},
+    {"log.level", "debug", "trace", "\"trace\" is not known; allowed: debug, info, warn, error"},
+};
+
+std::string yaml(std::string_view key, std::string_view value) {
+    const auto dot = key.find('.');
+    if (dot == std::string_view::npos) return fmt::format("{}: \"{}\"\n", key, value);
+    return fmt::format("{}:\n  {}: \"{}\"\n", key.substr(0, dot), key.substr(dot + 1), value);
+}
+
+Result<Config> from_file(const std::string& text) {
+    const test::TempDir dir;
+    auto sources = bare_sources();
+    sources.file = write_file(dir, text);
+    return load_config(sources);
+}
+
+}  // namespace
+
+TEST_CASE("config/keys: every key has a row here") {
+    std::set<std::string_view> tested;
+    for (const auto& test : kCases) tested.insert(test.key);
+    const auto names = key_names();
+    CHECK(tested == std::set<std::string_view>(names.begin(), names.end()));
+}
+
+TEST_CASE("config/keys: every key is read from the file and from its variable") {
+    for (const auto& test : kCases) {
+        CAPTURE(test.key);
+        const auto* const key = find_key(test.key);
+        REQUIRE(key != nullptr);
+        const auto file = from_file(yaml(test.key, test.good));
+        REQUIRE(file.has_value());
+        CHECK(key->show(*file) == test.good);
+        auto sources = bare_sources();
+        sources.environment.variables[variable_name(test.key)] = test.good;
+        const auto environment = load_config(sources);
+        REQUIRE(environment.has_value());
+        CHECK(key->show(*environment) == test.good);
+    }
+}
+
+TEST_CASE("config/keys: every key refuses what it cannot be, with place, key and reason") {
+    for (const auto& test : kCases) {
+        CAPTURE(test.key);
+        const auto text = yaml(test.key, test.bad);
+        const auto file = complaint(text);
+        CAPTURE(file);
+        const auto line = text.front() == 'r' ? ":1:10: " : ":2:";
+        CHECK(file.starts_with(line));
+        CHECK(file.find(fmt::format("{}: {}", test.key, test.complaint)) != std::string::npos);
+        auto sources = bare_sources();
+        sources.environment.variables[variable_name(test.key)] = test.bad;
+        const auto environment = load_config(sources);
+        REQUIRE_FALSE(environment.has_value());
+        CHECK(environment.error().code == Errc::config_invalid);
+        CHECK(environment.error().context.starts_with(
+            fmt::format("{}: {}: {}", variable_name(test.key), test.key, test.complaint)));
+    }
+}
+
+TEST_CASE("config/keys: null unsets a file and is refused elsewhere") {
+    CHECK(complaint("upstream: {api_key_file: null, ca_file: ~}\n").empty());
+    CHECK(complaint("upstream: {timeout: null}\n") == ":1:21: upstream.timeout: needs one value");
+    CHECK(complaint("spool: {dir: [a]}\n") == ":1:14: spool.dir: needs one value");
+}

@@ -1,0 +1,86 @@
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+
+#include "listen/world.h"
+
+using namespace opsrelay;
+using namespace opsrelay::listen;
+using namespace opsrelay::listen::testing;
+
+TEST_CASE("listen/listeners: all kinds at once, each with its lane, address and count") {
+    World world;
+    world.add(ListenerKind::unix_datagram, "d.sock");
+    world.add(ListenerKind::unix_stream, "s.sock");
+    world.add(ListenerKind::udp);
+    world.add(ListenerKind::http);
+    world.add(ListenerKind::http, "http.sock");
+    world.options.listeners[1].lane = LaneId{3};
+    world.inlet.settle_at_once = true;
+    world.start();
+    for (std::size_t i = 0; i < 5; ++i) {
+        const auto kind = world.listeners->status()[i].kind;
+        const bool datagrams = kind == ListenerKind::unix_datagram || kind == ListenerKind::udp;
+        Client client(datagrams ? SOCK_DGRAM : SOCK_STREAM, world.address(i));
+        const char* http =
+            "POST /v1/ingest/llm-request HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Length: 1\r\n\r\nx";
+        client.send(world, kind == ListenerKind::http ? http : "x\n");
+        world.run_until([&] { return world.inlet.recorded.size() == i + 1; });
+        CHECK(world.inlet.recorded.back().bytes == "x");
+        CHECK(world.inlet.recorded.back().origin.kind == kind);
+        CHECK(world.listeners->status()[i].received == 1);
+    }
+    CHECK(world.inlet.recorded[1].origin.lane == LaneId{3});
+    CHECK(world.address(0) == world.dir.path("d.sock"));
+    CHECK(world.address(2).starts_with("127.0.0.1:"));
+    CHECK(world.listeners->status()[0].receive_buffer.count > 0);
+}
+
+TEST_CASE("listen/listeners: one listener that cannot be made takes the others down again") {
+    World world;
+    world.add(ListenerKind::unix_datagram, "d.sock");
+    world.add(ListenerKind::unix_stream, "none/s.sock");
+    Listeners listeners(world.io.get_executor(), world.inlet, world.clock, world.options,
+                        world.registry, world.plan);
+    const auto opened = listeners.open();
+    REQUIRE_FALSE(opened.has_value());
+    CHECK(opened.error().code == Errc::listener_failed);
+    CHECK(opened.error().context.starts_with("unix_stream: "));
+    CHECK_FALSE(std::filesystem::exists(world.dir.path("d.sock")));
+    CHECK(listeners.status().empty());
+    world.options.listeners.pop_back();
+    world.start();  // and nothing of the first attempt is in the way
+}
+
+TEST_CASE("listen/listeners: opened but never started leaves nothing behind") {
+    World world;
+    world.add(ListenerKind::unix_datagram, "d.sock");
+    {
+        Listeners listeners(world.io.get_executor(), world.inlet, world.clock, world.options,
+                            world.registry, world.plan);
+        REQUIRE(listeners.open().has_value());
+        CHECK(std::filesystem::exists(world.dir.path("d.sock")));
+    }
+    CHECK_FALSE(std::filesystem::exists(world.dir.path("d.sock")));
+}
+
+TEST_CASE("listen/listeners: a heavy datagram sender does not keep streams from their turn") {
+    World world;
+    world.add(ListenerKind::unix_datagram, "d.sock");
+    world.add(ListenerKind::unix_stream, "s.sock");
+    world.start();
+    Client heavy(SOCK_DGRAM, world.address(0));
+    Client light(SOCK_STREAM, world.address(1));
+    light.send(world, "light\n");
+    world.run_until([&] {
+        while (heavy.try_send("heavy") > 0) {
+        }
+        world.io.poll_one();
+        const auto texts = world.inlet.texts();
+        return std::find(texts.begin(), texts.end(), "light") != texts.end();
+    });
+}

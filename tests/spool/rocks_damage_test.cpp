@@ -1,0 +1,239 @@
+// A test for each way the spool's files can be broken.
+#include <doctest/doctest.h>
+#include <rocksdb/db.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "samples.h"
+#include "spool/keys.h"
+#include "spool/rocks_open.h"
+#include "spool/rocks_setup.h"
+#include "spool/rocks_store.h"
+#include "support/log_capture.h"
+#include "support/temp_dir.h"
+
+namespace opsrelay::spool {
+namespace {
+
+namespace fs = std::filesystem;
+using test::make_segment;
+using test::names;
+using test::read_all;
+
+std::vector<fs::path> files_of(const std::string& dir, std::string_view extension) {
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(dir)) {
+        if (entry.path().extension() == extension) files.push_back(entry.path());
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+/// A spool of ten segments of three records, "s0" to "s9", and their files as kill -9 leaves them.
+struct Spool {
+    test::TempDir dir;
+    Options options;
+    test::LogCapture logs;
+
+    /// Written out into a table, or left in the log.
+    explicit Spool(bool into_table) {
+        options.dir = dir / "running";
+        const auto store = open_rocks_store(options).value();
+        for (int i = 0; i < 10; ++i) {
+            const std::vector<Segment> one{
+                make_segment(fmt::format("s{}", i), 3, kDefaultLane, 2000)};
+            REQUIRE(store->commit(one, {}).has_value());
+        }
+        if (into_table) {
+            store->close();
+        } else {
+            fs::copy(options.dir, dir / "copy", fs::copy_options::recursive);
+            options.dir = dir / "copy";
+        }
+    }
+    [[nodiscard]] std::string db() const { return database_dir(options); }
+    [[nodiscard]] fs::path log_file() const {
+        for (const auto& file : files_of(db(), ".log")) {
+            if (fs::file_size(file) > 0) return file;
+        }
+        FAIL("no log");
+        return {};
+    }
+    [[nodiscard]] std::unique_ptr<Store> open() const { return open_rocks_store(options).value(); }
+};
+
+void overwrite(const fs::path& file, std::uint64_t at) {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekp(static_cast<std::streamoff>(at));
+    stream << "damaged!";
+    REQUIRE(stream.good());
+}
+
+/// Where `text` lies in the file.
+std::uint64_t find_in(const fs::path& file, std::string_view text) {
+    std::ifstream stream(file, std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), {});
+    return bytes.find(text);
+}
+
+/// The records' names: the padding is cut off.
+std::vector<std::string> tags(std::vector<std::string> records) {
+    for (auto& record : records) record = record.substr(0, record == "?" ? 1 : 4);
+    return records;
+}
+
+std::vector<std::string> all_but(const std::vector<int>& lost) {
+    std::vector<std::string> expected;
+    for (int i = 0; i < 10; ++i) {
+        const bool gone = std::find(lost.begin(), lost.end(), i) != lost.end();
+        for (const auto& name : names(fmt::format("s{}", i), 0, 3)) {
+            expected.push_back(gone ? "?" : name);
+        }
+    }
+    return expected;
+}
+
+TEST_CASE("spool/rocks_store: a log cut short loses only what was not whole") {
+    const Spool spool(false);
+    const auto file = spool.log_file();
+    const auto end = find_in(file, "s9.2");
+    REQUIRE(end != std::string::npos);
+    fs::resize_file(file, end);
+    const auto store = spool.open();
+    auto expected = all_but({});
+    expected.resize(27);
+    CHECK(tags(read_all(*store)) == expected);
+    CHECK(store->lanes().front().next_write == 28);
+    CHECK_FALSE(fs::exists(quarantine_dir(spool.options)));
+    CHECK(spool.logs.count("damaged") == 0);
+}
+
+TEST_CASE("spool/rocks_store: damage inside the log is reported, the log kept, the rest used") {
+    const Spool spool(false);
+    overwrite(spool.log_file(), find_in(spool.log_file(), "s5.1"));
+    const auto store = spool.open();
+    auto expected = all_but({});
+    expected.resize(15);
+    CHECK(tags(read_all(*store)) == expected);
+    CHECK(spool.logs.count("the write log is damaged") == 1);
+    const auto dirs = files_of(quarantine_dir(spool.options), "");
+    REQUIRE(dirs.size() == 1);
+    const auto kept = files_of(dirs.front(), ".log");
+    REQUIRE_FALSE(kept.empty());
+    CHECK(std::any_of(kept.begin(), kept.end(), [](const fs::path& file) {
+        return find_in(file, "s9.2") != std::string::npos;
+    }));
+    const std::vector<Segment> more{make_segment("new", 1)};
+    CHECK(store->commit(more, {}).has_value());
+    CHECK(read_all(*store).back() == "new.0");
+}
+
+TEST_CASE("spool/rocks_store: a damaged block costs the segments in it and no other") {
+    for (const int lost : {0, 4, 9}) {
+        CAPTURE(lost);
+        const Spool spool(true);
+        const auto needle = fmt::format("s{}.1", lost);
+        for (const auto& file : files_of(spool.db(), ".sst")) {
+            const auto at = find_in(file, needle);
+            if (at != std::string::npos) overwrite(file, at + 10);
+        }
+        const auto store = spool.open();
+        CHECK(tags(read_all(*store)) == all_but({lost}));
+        CHECK(spool.logs.count("cannot be read") == 1);
+        // From inside the damage, and across it.
+        const auto batch = store->read(kDefaultLane, static_cast<Seq>(lost) * 3 + 2).value();
+        CHECK(batch.lost == 2);
+        CHECK(batch.size() == (lost == 9 ? 0 : 3));
+        CHECK(batch.first_seq == static_cast<Seq>(lost) * 3 + 4);
+    }
+}
+
+TEST_CASE("spool/rocks_store: several damaged blocks leave what lies between them") {
+    const Spool spool(true);
+    for (const auto& file : files_of(spool.db(), ".sst")) {
+        for (const auto* const needle : {"s2.1", "s3.1", "s5.1", "s9.1"}) {
+            const auto at = find_in(file, needle);
+            if (at != std::string::npos) overwrite(file, at + 10);
+        }
+    }
+    CHECK(tags(read_all(*spool.open())) == all_but({2, 3, 5, 9}));
+}
+
+TEST_CASE("spool/rocks_store: damage in a later table does not hide an earlier one") {
+    const Spool spool(true);
+    {
+        const auto store = spool.open();
+        const std::vector<Segment> more{make_segment("t0", 3, kDefaultLane, 2000)};
+        REQUIRE(store->commit(more, {}).has_value());
+        store->close();
+    }
+    for (const auto& file : files_of(spool.db(), ".sst")) {
+        const auto at = find_in(file, "t0.1");
+        if (at != std::string::npos) overwrite(file, at + 10);
+    }
+    auto expected = all_but({});
+    expected.insert(expected.end(), 3, "?");
+    const auto store = spool.open();
+    CHECK(tags(read_all(*store)) == expected);
+    CHECK(store->lanes().front().next_write == 34);
+    CHECK(store->read(kDefaultLane, 2).value().size() == 2);
+}
+
+TEST_CASE("spool/rocks_store: a value that is not its segment, or is gone, is a reported hole") {
+    const Spool spool(true);
+    {
+        const auto handle = open_rocks(spool.options, RocksSetup{}, nullptr).value();
+        auto* const family = handle->family(segment_family(kDefaultLane));
+        const auto key = [](Seq seq) {
+            const auto bytes = seq_key(seq);
+            return std::string(bytes.data(), bytes.size());
+        };
+        auto& db = handle->db();
+        REQUIRE(db.Put(rocksdb::WriteOptions(), family, key(4), "not a segment").ok());
+        REQUIRE(db.Delete(rocksdb::WriteOptions(), family, key(28)).ok());
+    }
+    const auto store = spool.open();
+    CHECK(tags(read_all(*store)) == all_but({1, 9}));
+    const auto batch = store->read(kDefaultLane, 28).value();
+    CHECK(batch.size() == 0);
+    CHECK(batch.first_seq == 31);
+    CHECK(batch.lost == 3);
+    CHECK(store->ack({kDefaultLane, 31, {}}).has_value());
+    CHECK(store->read(kDefaultLane, 31).value().lost == 0);
+}
+
+TEST_CASE("spool/rocks_store: a damaged id log costs its ids, not the start") {
+    const Spool spool(true);
+    const auto sample = make_segment("s3", 3, kDefaultLane, 2000).ids[1];
+    std::string bytes;
+    for (int i = 7; i >= 0; --i) bytes += static_cast<char>((sample.hi >> (8 * i)) & 0xffU);
+    bool found = false;
+    for (const auto& file : files_of(spool.db(), ".sst")) {
+        const auto at = find_in(file, bytes);
+        if (at == std::string::npos) continue;
+        overwrite(file, at);
+        found = true;
+    }
+    REQUIRE(found);
+    const auto store = spool.open();
+    CHECK(test::ids_of(*store).size() < 30);
+    CHECK(tags(read_all(*store)) == all_but({}));
+    CHECK(spool.logs.count("part of the id log cannot be read") == 1);
+}
+
+TEST_CASE("spool/rocks_store: a missing table is refused with what to do, nothing is deleted") {
+    const Spool spool(true);
+    const auto tables = files_of(spool.db(), ".sst");
+    REQUIRE_FALSE(tables.empty());
+    fs::remove(tables.back());
+    const auto store = open_rocks_store(spool.options);
+    REQUIRE(store.has_error());
+    CHECK(store.error().code == Errc::spool_unusable);
+    CHECK(store.error().context.find(spool.options.dir) != std::string::npos);
+    CHECK(files_of(spool.db(), ".sst").size() == tables.size() - 1);
+}
+
+}  // namespace
+}  // namespace opsrelay::spool

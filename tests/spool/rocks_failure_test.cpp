@@ -1,0 +1,162 @@
+// RocksStore on a disk that fails.
+#include <doctest/doctest.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include <atomic>
+
+#include "samples.h"
+#include "spool/rocks_setup.h"
+#include "support/log_capture.h"
+#include "support/temp_dir.h"
+
+namespace opsrelay::spool {
+namespace {
+
+using test::make_segment;
+using test::names;
+using test::read_all;
+
+enum class Fault { none, sync_fails, volume_full };
+
+/// Fails syncs or appends of the log on request.
+class FailingFileSystem final : public rocksdb::FileSystemWrapper {
+public:
+    explicit FailingFileSystem(const std::shared_ptr<rocksdb::FileSystem>& base)
+        : FileSystemWrapper(base) {}
+    [[nodiscard]] const char* Name() const override { return "FailingFileSystem"; }
+    rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                      rocksdb::IODebugContext* debug) override;
+
+    std::atomic<Fault> fault{Fault::none};
+};
+
+class FailingLog final : public rocksdb::FSWritableFileOwnerWrapper {
+public:
+    FailingLog(std::unique_ptr<rocksdb::FSWritableFile>&& file, FailingFileSystem& system)
+        : FSWritableFileOwnerWrapper(std::move(file)), system_(system) {}
+    using FSWritableFileOwnerWrapper::Append;
+    rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* debug) override {
+        if (system_.fault == Fault::volume_full) return rocksdb::IOStatus::NoSpace("injected");
+        return FSWritableFileOwnerWrapper::Append(data, options, debug);
+    }
+    rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* debug) override {
+        if (system_.fault == Fault::sync_fails) return rocksdb::IOStatus::IOError("injected");
+        return FSWritableFileOwnerWrapper::Sync(options, debug);
+    }
+
+private:
+    FailingFileSystem& system_;
+};
+
+rocksdb::IOStatus FailingFileSystem::NewWritableFile(
+    const std::string& name, const rocksdb::FileOptions& options,
+    std::unique_ptr<rocksdb::FSWritableFile>* result, rocksdb::IODebugContext* debug) {
+    std::unique_ptr<rocksdb::FSWritableFile> file;
+    auto status = FileSystemWrapper::NewWritableFile(name, options, &file, debug);
+    if (!status.ok()) return status;
+    if (name.ends_with(".log")) {
+        *result = std::make_unique<FailingLog>(std::move(file), *this);
+    } else {
+        *result = std::move(file);
+    }
+    return status;
+}
+
+struct FailingSpool {
+    test::TempDir dir;
+    test::LogCapture logs;
+    std::shared_ptr<FailingFileSystem> disk =
+        std::make_shared<FailingFileSystem>(rocksdb::FileSystem::Default());
+    std::unique_ptr<rocksdb::Env> env = rocksdb::NewCompositeEnv(disk);
+    Options options;
+    RocksSetup setup;
+    std::unique_ptr<Store> store;
+
+    FailingSpool() {
+        options.dir = dir / "spool";
+        setup.env = env.get();
+        setup.lanes.push_back({LaneId{1}, "second"});
+        store = open_rocks_store(options, setup).value();
+    }
+    Result<void> commit(const Segment& segment) const {
+        return store->commit(std::span(&segment, 1), {});
+    }
+    [[nodiscard]] Seq next_write(std::size_t lane = 0) const {
+        return store->lanes().at(lane).next_write;
+    }
+};
+
+TEST_CASE("spool/rocks_store: after a failed sync only a reopen helps, and the retry is the same") {
+    FailingSpool spool;
+    REQUIRE(spool.commit(make_segment("a", 2)).has_value());
+    spool.disk->fault = Fault::sync_fails;
+    const auto failed = spool.commit(make_segment("b", 3));
+    REQUIRE(failed.has_error());
+    CHECK(failed.error().code == Errc::spool_reopen);
+    spool.disk->fault = Fault::none;
+    CHECK(spool.commit(make_segment("b", 3)).error().code == Errc::spool_reopen);
+
+    REQUIRE(spool.store->reopen().has_value());
+    CHECK(spool.next_write() == 3);
+    CHECK(read_all(*spool.store) == names("a", 0, 2));
+    REQUIRE(spool.commit(make_segment("b", 3)).has_value());
+    const std::vector<std::string> expected{"a.0", "a.1", "b.0", "b.1", "b.2"};
+    CHECK(read_all(*spool.store) == expected);
+    CHECK(test::ids_of(*spool.store).size() == 5);
+
+    spool.store.reset();
+    spool.store = open_rocks_store(spool.options, spool.setup).value();
+    CHECK(read_all(*spool.store) == expected);
+    CHECK(test::ids_of(*spool.store).size() == 5);
+}
+
+TEST_CASE("spool/rocks_store: a batch that was given up after a failed sync does not come back") {
+    FailingSpool spool;
+    spool.disk->fault = Fault::sync_fails;
+    CHECK(spool.commit(make_segment("given_up", 3)).has_error());
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    REQUIRE(spool.commit(make_segment("x", 1, LaneId{1})).has_value());
+    spool.store.reset();
+    spool.store = open_rocks_store(spool.options, spool.setup).value();
+    CHECK(read_all(*spool.store).empty());
+    CHECK(spool.next_write() == 1);
+    CHECK(read_all(*spool.store, 1, LaneId{1}) == names("x", 0, 1));
+    CHECK(test::ids_of(*spool.store).size() == 1);
+}
+
+TEST_CASE("spool/rocks_store: a replay whose sync failed is whole or not there") {
+    FailingSpool spool;
+    REQUIRE(spool.commit(make_segment("a", 2)).has_value());
+    const std::vector<DeadLetter> dead{test::make_dead(1, "a.0")};
+    REQUIRE(spool.store->ack({kDefaultLane, 3, dead}).has_value());
+    REQUIRE(spool.store->sync().has_value());
+    const std::vector<Seq> seqs{1};
+    spool.disk->fault = Fault::sync_fails;
+    CHECK(spool.store->replay(kDefaultLane, seqs).has_error());
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    const auto records = read_all(*spool.store);
+    CHECK(records.size() + spool.store->stats().dead_letters == 1);
+    CHECK(spool.next_write() == 3 + records.size());
+}
+
+TEST_CASE("spool/rocks_store: a full volume is told apart, loses nothing and ends") {
+    FailingSpool spool;
+    REQUIRE(spool.commit(make_segment("a", 2)).has_value());
+    spool.disk->fault = Fault::volume_full;
+    CHECK(spool.commit(make_segment("b", 1)).error().code == Errc::spool_full);
+    CHECK(read_all(*spool.store) == names("a", 0, 2));
+    CHECK(spool.next_write() == 3);
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    REQUIRE(spool.commit(make_segment("b", 1)).has_value());
+    CHECK(read_all(*spool.store) == std::vector<std::string>{"a.0", "a.1", "b.0"});
+}
+
+}  // namespace
+}  // namespace opsrelay::spool

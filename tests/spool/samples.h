@@ -1,0 +1,84 @@
+// Segments and dead letters for the spool's tests.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string>
+#include <vector>
+
+#include "spool/store.h"
+
+namespace opsrelay::test {
+
+/// `count` records named "`tag`.0", "`tag`.1", ..., padded to about `bytes` each.
+inline spool::Segment make_segment(std::string_view tag, std::uint32_t count,
+                                   LaneId lane = kDefaultLane, std::size_t bytes = 0) {
+    spool::Segment segment;
+    segment.lane = lane;
+    segment.count = count;
+    segment.received_unix_ms = 1'700'000'000'000;
+    std::uint64_t noise = std::hash<std::string_view>{}(tag) | 1U;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        auto record = fmt::format("{}.{}", tag, i);
+        while (record.size() < bytes) {  // does not compress
+            noise = noise * 6364136223846793005U + 1442695040888963407U;
+            record += static_cast<char>('!' + (noise >> 33U) % 90U);
+        }
+        segment.payload += record + "\n";
+        segment.ids.push_back({std::hash<std::string>{}(record), i});
+    }
+    return segment;
+}
+
+inline spool::DeadLetter make_dead(Seq seq, std::string payload,
+                                   spool::DeadKind kind = spool::DeadKind::upstream) {
+    spool::DeadLetter letter;
+    letter.kind = kind;
+    letter.seq = seq;
+    letter.unix_ms = 1'700'000'000'123;
+    letter.reason = "upstream_400";
+    letter.detail = "totalTokens: must not be negative";
+    letter.source = "upstream";
+    letter.id = "id-1";
+    letter.provider = "openai";
+    letter.model = "gpt-4o";
+    letter.bytes = payload.size();
+    letter.hash = 42;
+    letter.payload = std::move(payload);
+    return letter;
+}
+
+inline std::vector<std::string> records_of(const spool::RecordBatch& batch) {
+    std::vector<std::string> records;
+    for (std::size_t i = 0; i < batch.size(); ++i) records.emplace_back(batch.record(i));
+    return records;
+}
+
+/// Everything from `from` to the end of the lane; unreadable records are "?".
+inline std::vector<std::string> read_all(spool::Store& store, Seq from = 1,
+                                         LaneId lane = kDefaultLane) {
+    std::vector<std::string> all;
+    for (;;) {
+        const auto batch = store.read(lane, from).value();
+        all.insert(all.end(), batch.lost, "?");
+        const auto records = records_of(batch);
+        all.insert(all.end(), records.begin(), records.end());
+        if (records.empty()) return all;
+        from = batch.first_seq + records.size();
+    }
+}
+
+inline std::vector<IdHash> ids_of(spool::Store& store) {
+    std::vector<IdHash> ids;
+    store.replay_ids([&ids](const IdHash& id, std::int64_t) { ids.push_back(id); }).value();
+    return ids;
+}
+
+inline std::vector<std::string> names(std::string_view tag, std::uint32_t begin,
+                                      std::uint32_t end) {
+    std::vector<std::string> all;
+    for (auto i = begin; i < end; ++i) all.push_back(fmt::format("{}.{}", tag, i));
+    return all;
+}
+
+}  // namespace opsrelay::test
