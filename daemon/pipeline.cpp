@@ -14,7 +14,6 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
                    observe::Registry& registry, PlanState& plan,
                    std::function<void(const Error&)> on_failed)
     : executors_(executors),
-      clock_(clock),
       store_(store),
       queue_(options.spool.stall_buffer),
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,

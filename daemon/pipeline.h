@@ -69,7 +69,6 @@ private:
     [[nodiscard]] spool::CommitHooks hooks(std::function<void(const Error&)> on_failed);
 
     Executors executors_;
-    Clock& clock_;
     spool::Store& store_;
     observe::StorageTotals totals_;  // storage thread
     spool::SegmentQueue queue_;

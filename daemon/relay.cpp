@@ -11,7 +11,6 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
-#include <filesystem>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -59,19 +58,6 @@ private:
     asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
     std::thread thread_;
 };
-
-Result<void> make_directory(const std::string& path, std::filesystem::perms mode,
-                            std::string_view key) {
-    std::error_code ec;
-    const bool made = std::filesystem::create_directories(path, ec);
-    if (ec) {
-        return Error{Errc::config_invalid,
-                     fmt::format("{}: cannot make {}: {}; make it or choose another directory", key,
-                                 path, ec.message())};
-    }
-    if (made) std::filesystem::permissions(path, mode, ec);
-    return {};
-}
 
 Pipeline::Options pipeline_options(const config::Config& config) {
     return {.intake = {.parse = config.events, .admit = {.ids_max = config.spool.ids_max}},
@@ -137,13 +123,6 @@ private:
 };
 
 Result<void> Relay::open_store() {
-    using std::filesystem::perms;
-    const auto all_may_enter = perms::owner_all | perms::group_read | perms::group_exec |
-                               perms::others_read | perms::others_exec;
-    if (auto made = make_directory(config_.run_dir, all_may_enter, "run_dir"); !made) return made;
-    if (auto made = make_directory(config_.spool.dir, perms::owner_all, "spool.dir"); !made) {
-        return Error{Errc::spool_unusable, made.error().context};
-    }
     auto store = spool::open_rocks_store(config_.spool);
     if (!store) return store.error();
     store_ = std::move(*store);

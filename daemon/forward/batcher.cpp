@@ -32,25 +32,33 @@ void Batcher::on_read(spool::RecordBatch batch) {
     Loaded loaded;
     loaded.first = batch.first_seq;
     loaded.count = batch.size();
-    loaded.open = batch.size();
+    loaded.open = batch.size() - batch.settled.size();
     loaded.done.resize(batch.size());
+    for (const auto index : batch.settled) loaded.done[index] = true;
+    while (loaded.first_open < loaded.count && loaded.done[loaded.first_open]) ++loaded.first_open;
     loaded.received_unix_ms = batch.received_unix_ms;
     loaded.bytes = batch.payload.size();
     loaded.segment = std::make_shared<const spool::RecordBatch>(std::move(batch));
     next_read_ = loaded.first + loaded.count;
-    fresh_ += loaded.count;
-    unsettled_ += loaded.count;
+    if (loaded.open == 0) return;
+    fresh_ += loaded.open;
+    unsettled_ += loaded.open;
     held_bytes_ += loaded.bytes;
     loaded_.push_back(std::move(loaded));
-    skip_hole();
+    skip_settled();
 }
 
-void Batcher::skip_hole() {
-    if (fresh_ == 0 || find(next_fresh_) != nullptr) return;
+// Moves next_fresh_ to the next record that can be sent: over holes, and over what an earlier
+// process settled ahead of the cursor.
+void Batcher::skip_settled() {
+    if (fresh_ == 0) return;
     for (const auto& loaded : loaded_) {
-        if (loaded.first < next_fresh_) continue;
-        next_fresh_ = loaded.first;
-        return;
+        if (loaded.first + loaded.count <= next_fresh_) continue;
+        next_fresh_ = std::max(next_fresh_, loaded.first);
+        while (next_fresh_ < loaded.first + loaded.count) {
+            if (!loaded.done[next_fresh_ - loaded.first]) return;
+            ++next_fresh_;
+        }
     }
 }
 
@@ -87,7 +95,7 @@ std::optional<Item> Batcher::take_fresh() {
               loaded->segment};
     --fresh_;
     ++next_fresh_;
-    skip_hole();
+    skip_settled();
     return item;
 }
 

@@ -90,7 +90,7 @@ private:
     [[nodiscard]] std::optional<Item> take_fresh();
     [[nodiscard]] Loaded* find(Seq seq);
     /// Moves next_fresh_ over lost records between two segments.
-    void skip_hole();
+    void skip_settled();
 
     std::size_t in_flight_max_;
     Seq next_read_;

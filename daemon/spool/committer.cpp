@@ -41,7 +41,7 @@ asio::awaitable<void> Committer::run() {
         }
         in_hand_ = group->events;
         const bool committed = co_await commit(*group);  // named: see GCC bug 107288
-        if (!committed) break;  // what is in hand stays counted as pending
+        if (!committed) break;                           // what is in hand stays counted as pending
         in_hand_ = 0;
     }
     ended_ = true;

@@ -63,14 +63,26 @@ std::string encode_cursor(const Cursor& cursor) {
     std::string value(16, '\0');
     store_be(value.data(), cursor.segment);
     store_be(value.data() + 8, cursor.next);
+    if (cursor.ahead.empty()) return value;
+    value.resize(16 + (cursor.ahead.back() - cursor.next) / 8 + 1);
+    for (const auto seq : cursor.ahead) {
+        const auto bit = seq - cursor.next;
+        auto& byte = value[16 + bit / 8];
+        byte = static_cast<char>(static_cast<unsigned char>(byte) | 1U << bit % 8);
+    }
     return value;
 }
 
-std::optional<Cursor> decode_cursor(std::string_view value) noexcept {
-    if (value.size() != 16) return std::nullopt;
-    const Cursor cursor{load_be<std::uint64_t>(value.data()),
-                        load_be<std::uint64_t>(value.data() + 8)};
+std::optional<Cursor> decode_cursor(std::string_view value) {
+    if (value.size() < 16 || value.size() > 16 + kAheadBytesMax) return std::nullopt;
+    Cursor cursor{
+        load_be<std::uint64_t>(value.data()), load_be<std::uint64_t>(value.data() + 8), {}};
     if (cursor.segment == 0 || cursor.segment > cursor.next) return std::nullopt;
+    const auto bitmap = value.substr(16);
+    for (std::size_t bit = 0; bit < bitmap.size() * 8; ++bit) {
+        const auto byte = static_cast<unsigned char>(bitmap[bit / 8]);
+        if ((byte >> bit % 8 & 1U) != 0) cursor.ahead.push_back(cursor.next + bit);
+    }
     return cursor;
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/event.h"
 #include "spool/store.h"
@@ -55,14 +56,18 @@ struct DeadKey {
 [[nodiscard]] std::string end_key(LaneId lane);
 
 /// Value of ack_key: `next` is the first record without an outcome; no segment below `segment`
-/// holds it or a later one.
+/// holds it or a later one. `ahead`: later records that have theirs, ascending; stored as a bitmap,
+/// so it takes a byte for every eight records up to the last of them.
 struct Cursor {
     Seq segment = 1;
     Seq next = 1;
+    std::vector<Seq> ahead;
     bool operator==(const Cursor&) const = default;
 };
+/// Bound of the bitmap when it is read back: far beyond what can be in flight or lost at once.
+inline constexpr std::size_t kAheadBytesMax = 1U << 20U;
 [[nodiscard]] std::string encode_cursor(const Cursor& cursor);
-[[nodiscard]] std::optional<Cursor> decode_cursor(std::string_view value) noexcept;
+[[nodiscard]] std::optional<Cursor> decode_cursor(std::string_view value);
 
 [[nodiscard]] std::string encode_u64(std::uint64_t value);
 [[nodiscard]] std::optional<std::uint64_t> decode_u64(std::string_view value) noexcept;

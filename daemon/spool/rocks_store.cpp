@@ -127,7 +127,7 @@ Error RocksStore::closed() const {
 std::vector<LaneState> RocksStore::lanes() const {
     std::vector<LaneState> states;
     for (const auto& [id, book] : book_.lanes) {
-        states.push_back({id, book.cursor.next, book.next_write});
+        states.push_back({id, book.cursor.next, book.next_write, book.cursor.ahead});
     }
     return states;
 }
@@ -262,32 +262,35 @@ Result<void> RocksStore::ack(const Ack& ack) {
     auto& book = lane(ack.lane);
     OPSRELAY_ASSERT(ack.next <= book.next_write);
     const auto next = std::max(ack.next, book.cursor.next);
-    if (next == book.cursor.next && ack.dead.empty()) return {};
+    std::vector<Seq> ahead(std::upper_bound(ack.ahead.begin(), ack.ahead.end(), next - 1),
+                           ack.ahead.end());
+    const bool moves = next > book.cursor.next;
+    if (!moves && ack.dead.empty() && ahead == book.cursor.ahead) return {};
 
     Batch batch;
     const auto fresh_dead = put_dead(*handle_, batch, ack);
     if (!fresh_dead) return fresh_dead.error();
     const auto dead_upstream = book_.dead_upstream + *fresh_dead;
     if (*fresh_dead > 0) batch.Put(slice(kDeadUpstreamKey), encode_u64(dead_upstream));
-    auto cursor = book.cursor;
+    Cursor cursor{book.cursor.segment, next, std::move(ahead)};
     forget_sealed(book);
     std::size_t deleted = 0;
-    if (next > cursor.next) {
-        cursor = {segment_at(book, next), next};
+    if (moves) {
+        cursor.segment = segment_at(book, next);
         for (; deleted < book.fresh.size() && book.fresh[deleted].end <= next; ++deleted) {
             batch.Delete(book.family, slice(seq_key(book.fresh[deleted].first)));
         }
-        // In another family than the segments: among them it would widen the key range of every
-        // file and turn moves into rewrites.
-        batch.Put(ack_key(ack.lane), encode_cursor(cursor));
     }
+    // In another family than the segments: among them it would widen the key range of every file
+    // and turn moves into rewrites.
+    batch.Put(ack_key(ack.lane), encode_cursor(cursor));
     if (auto done = write(batch, false, fmt::format("ack up to {}", next)); !done) {
         return done.error();
     }
     book_.dead_upstream = dead_upstream;
     book.settled_records += cursor.next - book.cursor.next;
     if (cursor.segment != book.cursor.segment) settled_since_relief_ = true;
-    book.cursor = cursor;
+    book.cursor = std::move(cursor);
     book.fresh.erase(book.fresh.begin(), book.fresh.begin() + static_cast<std::ptrdiff_t>(deleted));
     const auto read_limit = std::min(kReadBytesPerDrop, Bytes{options_.bytes_max.count / 16});
     if (book.settled_records < kSettledRecordsPerDrop && book.read_bytes < read_limit) return {};

@@ -19,9 +19,7 @@ asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
     // Result<> has no default constructor, which run_on needs: carried in an optional.
     auto job = [this, lane, from] {
         std::optional<Result<RecordBatch>> batch = store_.read(lane, from);
-        if (*batch && (*batch)->lost > 0) {
-            drop_here(lane, (*batch)->first_seq - (*batch)->lost, (*batch)->lost);
-        }
+        if (*batch) take_stock(lane, **batch);
         return batch;
     };
     auto batch = co_await run_on(storage_, std::move(job));
@@ -55,7 +53,8 @@ void Settler::adopt(bool at_start) {
             OPSRELAY_ASSERT(stored.next_settle <= stored.next_write);
             lane.at_start = lane.next = stored.next_settle;
             lane.next_write = stored.next_write;
-            totals_.recovered += stored.next_write - stored.next_settle;
+            lane.ahead = {stored.ahead.begin(), stored.ahead.end()};
+            totals_.recovered += stored.next_write - stored.next_settle - stored.ahead.size();
         } else {
             lane.dirty = true;  // what memory knows is newer than what the reopened store has
         }
@@ -124,6 +123,15 @@ void Settler::drop_here(LaneId id, Seq first, std::uint64_t count) {
     write_ack(id, lane);
 }
 
+void Settler::take_stock(LaneId id, RecordBatch& batch) {
+    if (batch.lost > 0) drop_here(id, batch.first_seq - batch.lost, batch.lost);
+    const auto& ahead = lanes_[id].ahead;
+    const auto end = ahead.lower_bound(batch.first_seq + batch.size());
+    for (auto seq = ahead.lower_bound(batch.first_seq); seq != end; ++seq) {
+        batch.settled.push_back(static_cast<std::uint32_t>(*seq - batch.first_seq));
+    }
+}
+
 void Settler::advance(Lane& lane) {
     auto settled = lane.ahead.begin();
     while (settled != lane.ahead.end() && *settled == lane.next) {
@@ -133,7 +141,9 @@ void Settler::advance(Lane& lane) {
 }
 
 void Settler::write_ack(LaneId id, Lane& lane) {
-    const auto written = store_.ack({.lane = id, .next = lane.next, .dead = lane.dead});
+    const std::vector<Seq> ahead(lane.ahead.begin(), lane.ahead.end());
+    const auto written =
+        store_.ack({.lane = id, .next = lane.next, .dead = lane.dead, .ahead = ahead});
     lane.dirty = !written;
     if (!written) return;
     lane.dead.clear();

@@ -24,9 +24,9 @@ struct Settlement {
     DeadLetter dead;  // when not delivered: `lane` and `seq` are filled in by settle()
 };
 
-/// Keeps, per lane, which records behind the cursor are settled already, moves the persisted cursor
-/// over the contiguous prefix, and counts. Acks are not synced: they ride on the next commit, or on
-/// flush_idle(). A crash forgets at most what was settled since, which is then sent again.
+/// Keeps, per lane, which records behind the cursor are settled already, persists both, and counts.
+/// Acks are not synced: they ride on the next commit, or on flush_idle(). A crash forgets at most
+/// what was settled since, which is then sent again.
 class Settler {
 public:
     /// `storage` is the executor of the thread that owns `store`; `totals` belongs to it too.
@@ -39,8 +39,8 @@ public:
     /// The lane's first record without an outcome when the process started (or the store was
     /// reopened).
     [[nodiscard]] Seq first_unsettled_at_start(LaneId lane) const;
-    /// Store::read() of records not yet settled. Records that could not be read (`lost`) are
-    /// already counted as dropped and settled when this returns.
+    /// Store::read(), with the records that are settled already marked in `settled`. Records that
+    /// could not be read (`lost`) are counted as dropped and settled when this returns.
     [[nodiscard]] asio::awaitable<Result<RecordBatch>> read(LaneId lane, Seq from);
     /// Records the ends. Each seq must have been read and not settled before (asserted). A disk
     /// that refuses the ack does not fail this call: the ends are kept in memory and tried again
@@ -76,6 +76,7 @@ private:
     };
     void settle_here(LaneId lane, std::vector<Settlement>& ends);
     void drop_here(LaneId lane, Seq first, std::uint64_t count);
+    void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
     void write_ack(LaneId id, Lane& lane);
 

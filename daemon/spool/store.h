@@ -55,6 +55,8 @@ struct RecordBatch {
     std::int64_t received_unix_ms = 0;   // of the segment
     std::string payload;                 // records, each followed by '\n'
     std::vector<std::uint32_t> offsets;  // count+1: record i is [offsets[i], offsets[i+1]-1)
+    /// Indices of records below that have their outcome already; filled in by Settler::read().
+    std::vector<std::uint32_t> settled;
     /// Records just before first_seq that could not be read: they are gone. Usually 0.
     std::uint64_t lost = 0;
 
@@ -69,14 +71,17 @@ struct RecordBatch {
 /// A lane's records that are gone from the front of the queue, and how.
 struct Ack {
     LaneId lane = kDefaultLane;
-    Seq next = 0;                      // every record below is settled
-    std::span<const DeadLetter> dead;  // written in the same batch; may lie at or above `next`
+    Seq next = 0;  // every record below is settled
+    std::span<const DeadLetter> dead = {};  // written in the same batch; may lie at or above `next`
+    /// Settled records at or above `next`, ascending. Replaces what the ack before said.
+    std::span<const Seq> ahead = {};
 };
 
 struct LaneState {
     LaneId lane = kDefaultLane;
-    Seq next_settle = 1;  // the persisted cursor: the first record without an outcome
-    Seq next_write = 1;   // the number the next accepted record gets
+    Seq next_settle = 1;     // the persisted cursor: the first record without an outcome
+    Seq next_write = 1;      // the number the next accepted record gets
+    std::vector<Seq> ahead;  // settled records at or above next_settle, ascending
 };
 
 struct StoreStats {

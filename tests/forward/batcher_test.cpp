@@ -127,4 +127,28 @@ TEST_CASE("forward/batcher: lost records leave a hole that is stepped over") {
     CHECK(batcher.unsettled() == 0);
 }
 
+TEST_CASE(
+    "forward/batcher: what an earlier process settled ahead of the cursor is not sent again") {
+    Batcher batcher(1, 100);
+    auto first = segment(1, 4);
+    first.settled = {0, 2};
+    batcher.on_read(std::move(first));
+    auto whole = segment(5, 2);
+    whole.settled = {0, 1};
+    batcher.on_read(std::move(whole));
+    batcher.on_read(segment(7, 1));
+    CHECK(batcher.unsettled() == 3);
+    CHECK(batcher.oldest_unsettled() == 2);
+    for (const Seq expected : {2U, 4U, 7U}) {
+        CAPTURE(expected);
+        const auto item = batcher.next(kNow);
+        REQUIRE(item.has_value());
+        CHECK(item->seq == expected);
+        batcher.settled(expected);
+    }
+    CHECK_FALSE(batcher.next(kNow).has_value());
+    batcher.on_read({});
+    CHECK(batcher.drained());
+}
+
 }  // namespace opsrelay::forward

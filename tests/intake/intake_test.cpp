@@ -1,7 +1,7 @@
 #include "intake.h"
 
-#include <boost/asio/io_context.hpp>
 #include <doctest/doctest.h>
+#include <boost/asio/io_context.hpp>
 
 #include <string>
 #include <vector>
@@ -18,8 +18,9 @@ using listen::Message;
 using listen::Settled;
 
 std::string event_json(const std::string& id, int tokens = 1) {
-    return R"({"externalRequestId":")" + id + R"(","provider":"openai","model":"m","inputTokens":)" +
-           std::to_string(tokens) + R"(,"outputTokens":1,"totalTokens":2,"status":"success"})";
+    return R"({"externalRequestId":")" + id +
+           R"(","provider":"openai","model":"m","inputTokens":)" + std::to_string(tokens) +
+           R"(,"outputTokens":1,"totalTokens":2,"status":"success"})";
 }
 
 struct World {
@@ -96,8 +97,8 @@ TEST_CASE("intake: a recovered id is a duplicate of unknown kind that is durable
 
 TEST_CASE("intake: a rejected event is counted, explained and kept as a dead letter") {
     World world;
-    const auto offered =
-        world.offer(R"({"externalRequestId":"x","provider":"openai","model":"m","inputTokens":-1})");
+    const auto offered = world.offer(
+        R"({"externalRequestId":"x","provider":"openai","model":"m","inputTokens":-1})");
     CHECK(offered.admission == Admission::rejected);
     CHECK(offered.reject == RejectReason::bad_tokens);
     CHECK(offered.field == "inputTokens");
@@ -145,8 +146,7 @@ TEST_CASE("intake: without room datagrams and HTTP are shed, a stream's burst is
     const auto shed = world.offer(event_json("b"), ListenerKind::unix_datagram);
     CHECK(shed.admission == Admission::shed);
     CHECK(shed.shed == ShedReason::memory_full);
-    CHECK(world.offer(event_json("c"), ListenerKind::unix_stream).admission ==
-          Admission::accepted);
+    CHECK(world.offer(event_json("c"), ListenerKind::unix_stream).admission == Admission::accepted);
     static_cast<void>(world.queue.take());
     CHECK(world.intake.has_room());
     CHECK(world.offer(event_json("b")).admission == Admission::accepted);  // shed leaves no trace
@@ -218,7 +218,8 @@ TEST_CASE("intake: a graceful stop still waits for the commit, a hard one does n
     CHECK(results[0] == Settled::timed_out);
 }
 
-TEST_CASE("intake: a stream that waits for room wakes when there is some, or when it is cancelled") {
+TEST_CASE(
+    "intake: a stream that waits for room wakes when there is some, or when it is cancelled") {
     World world(1_B);
     static_cast<void>(world.offer(event_json("a")));
     TaskGroup tasks(world.io.get_executor(), world.clock);

@@ -47,17 +47,19 @@ TEST_CASE("sim: whatever goes wrong, what was acknowledged is delivered once or 
         const auto run = run_seed(seed);
         const auto& outcome = run.outcome;
         if (!outcome.violation.empty()) {
-            const auto tail = run.log.size() > 4000 ? run.log.substr(run.log.size() - 4000) : run.log;
-            FAIL_CHECK("seed " << seed << ": " << outcome.violation << "\nreplay with RELAYTEST_SEED="
-                               << seed << "\n" << tail);
+            const auto tail =
+                run.log.size() > 4000 ? run.log.substr(run.log.size() - 4000) : run.log;
+            FAIL_CHECK("seed " << seed << ": " << outcome.violation
+                               << "\nreplay with RELAYTEST_SEED=" << seed << "\n"
+                               << tail);
         }
         marks |= outcome.marks;
         for (const auto& [fault, times] : outcome.faults) faults[fault] += times;
         acknowledged += outcome.acknowledged;
         virtual_seconds += outcome.virtual_seconds;
     }
-    MESSAGE(seeds << " seeds, " << acknowledged << " events acknowledged, " << virtual_seconds / 86'400
-                  << " virtual days");
+    MESSAGE(seeds << " seeds, " << acknowledged << " events acknowledged, "
+                  << virtual_seconds / 86'400 << " virtual days");
     if (seeds < 100) return;  // a few seeds do not reach the rare paths
     CHECK_MESSAGE(missing_marks(marks).empty(), "never happened:" << missing_marks(marks));
     CHECK(faults.size() == kFaults);

@@ -81,7 +81,8 @@ bool SimUpstream::on_for_a_while(const std::string& id, Reply& reply) {
         reply = broken(Transport::refused);
     } else if (lasting(Fault::unavailable, seconds{1}, minutes{30})) {
         reply = http(503, "");
-        if (rng_.chance(500)) reply.retry_after = std::to_string(rng_.between(std::uint64_t{0}, 300));
+        if (rng_.chance(500))
+            reply.retry_after = std::to_string(rng_.between(std::uint64_t{0}, 300));
     } else if (lasting(Fault::unauthorized, minutes{1}, hours{2})) {
         reply = http(401, R"({"ok":false,"reason":"invalid_api_key"})");
     } else if (lasting(Fault::plan_limit, minutes{5}, hours{30})) {
@@ -108,7 +109,8 @@ asio::awaitable<Reply> SimUpstream::decide(std::string id, TimePoint deadline) {
     if (on_for_a_while(id, reply)) co_return reply;
     if (draw(Fault::throttle, 20)) {
         reply = http(429, R"({"ok":false,"reason":"rate_limited"})");
-        if (rng_.chance(700)) reply.retry_after = std::to_string(rng_.between(std::uint64_t{0}, 90));
+        if (rng_.chance(700))
+            reply.retry_after = std::to_string(rng_.between(std::uint64_t{0}, 90));
         co_return reply;
     }
     if (draw(Fault::reset_before, 30)) co_return broken(Transport::reset);

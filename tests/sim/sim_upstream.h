@@ -46,7 +46,10 @@ public:
     void set_api_key(std::string) override {}
 
     /// No fault from now on, and what lasted a while is over.
-    void heal() { enabled_ = 0; until_.clear(); }
+    void heal() {
+        enabled_ = 0;
+        until_.clear();
+    }
     /// The relay lost its memory of what it acked but did not sync.
     void note_crash() { ++crashes_; }
 

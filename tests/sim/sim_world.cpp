@@ -19,12 +19,23 @@ constexpr int kStepsMax = 2'000'000;
 // Bits of hazards_.
 enum Hazard : std::uint32_t { power = 1, kills = 2, disk = 4, damage = 8, wall = 16, keys = 32 };
 
-constexpr std::array<const char*, kMarks> kMarkNames{
-    "power_loss",      "kill",         "clean_restart",        "unsynced_acks_lost",
-    "commit_refused",  "store_reopened", "failed_commit_landed", "store_gone",
-    "segment_damaged", "wall_clock_jumped", "duplicate",       "duplicate_before_durable",
-    "rejected",        "shed",         "dead_letter",          "replayed",
-    "key_changed"};
+constexpr std::array<const char*, kMarks> kMarkNames{"power_loss",
+                                                     "kill",
+                                                     "clean_restart",
+                                                     "unsynced_acks_lost",
+                                                     "commit_refused",
+                                                     "store_reopened",
+                                                     "failed_commit_landed",
+                                                     "store_gone",
+                                                     "segment_damaged",
+                                                     "wall_clock_jumped",
+                                                     "duplicate",
+                                                     "duplicate_before_durable",
+                                                     "rejected",
+                                                     "shed",
+                                                     "dead_letter",
+                                                     "replayed",
+                                                     "key_changed"};
 
 asio::awaitable<void> fetch(Pipeline& pipeline, std::optional<Snapshot>& into) {
     into = co_await pipeline.snapshot();
@@ -105,9 +116,8 @@ void SimWorld::stop(bool clean) {
 void SimWorld::advance(milliseconds duration) {
     const auto end = clock_.now() + duration;
     bool reached = false;
-    asio::co_spawn(io_, clock_.sleep_until(end), [&reached](const std::exception_ptr&) {
-        reached = true;
-    });
+    asio::co_spawn(io_, clock_.sleep_until(end),
+                   [&reached](const std::exception_ptr&) { reached = true; });
     run_until([&] { return reached; }, duration + milliseconds{1});
     collect_acks();
 }
@@ -132,7 +142,8 @@ std::string SimWorld::make_id() {
 
 std::string SimWorld::make_event(const std::string& id) {
     if (rng_.chance(20)) {
-        return fmt::format(R"({{"externalRequestId":"{}","provider":"openai","inputTokens":-1}})", id);
+        return fmt::format(R"({{"externalRequestId":"{}","provider":"openai","inputTokens":-1}})",
+                           id);
     }
     return fmt::format(
         R"({{"externalRequestId":"{}","provider":"openai","model":"m","inputTokens":{},)"
@@ -228,8 +239,8 @@ void SimWorld::act() {
         offer();
         advance(rng_.between(milliseconds{0}, milliseconds{50}));
     } else if (roll < 80) {
-        advance(rng_.between(milliseconds{1}, rng_.chance(200) ? milliseconds{hours{1}}
-                                                               : milliseconds{5000}));
+        advance(rng_.between(milliseconds{1},
+                             rng_.chance(200) ? milliseconds{hours{1}} : milliseconds{5000}));
     } else if (roll < 83 && (hazards_ & Hazard::power) != 0) {
         crash(true);
     } else if (roll < 86 && (hazards_ & Hazard::kills) != 0) {
@@ -336,8 +347,7 @@ Outcome SimWorld::run() {
     outcome_.rows = upstream_.rows().size();
     outcome_.requests = upstream_.requests();
     outcome_.repeated = upstream_.repeated();
-    outcome_.virtual_seconds =
-        std::chrono::duration_cast<seconds>(clock_.now() - began_).count();
+    outcome_.virtual_seconds = std::chrono::duration_cast<seconds>(clock_.now() - began_).count();
     outcome_.faults = upstream_.played();
     return outcome_;
 }

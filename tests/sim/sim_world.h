@@ -1,5 +1,6 @@
 // The whole relay under virtual time: real intake, spool protocol and forwarding; a store that
-// forgets what was not synced; an upstream with a seeded will of its own. One seed fixes everything.
+// forgets what was not synced; an upstream with a seeded will of its own. One seed fixes
+// everything.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -90,7 +91,7 @@ private:
     bool run_until(Done done, milliseconds limit);
 
     std::uint64_t seed_;
-    Xoshiro rng_;           // the world's own choices
+    Xoshiro rng_;  // the world's own choices
     Xoshiro intake_rng_;
     Xoshiro forward_rng_;
     asio::io_context io_;
@@ -106,10 +107,10 @@ private:
     TimePoint began_;
 
     std::uint64_t next_id_ = 0;
-    std::vector<std::string> ids_;       // every id ever offered
-    std::vector<Waiting> waiting_;       // offered, not yet acknowledged
+    std::vector<std::string> ids_;  // every id ever offered
+    std::vector<Waiting> waiting_;  // offered, not yet acknowledged
     std::set<std::string> acknowledged_;
-    std::uint64_t lost_to_damage_ = 0;   // records in segments that the world damaged
+    std::uint64_t lost_to_damage_ = 0;  // records in segments that the world damaged
     Outcome outcome_;
 };
 

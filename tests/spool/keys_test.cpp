@@ -57,11 +57,24 @@ TEST_CASE("spool/keys: a segment family's name holds the lane") {
     }
 }
 
+TEST_CASE("spool/keys: a cursor keeps what is settled ahead of it, a bit a record") {
+    const Cursor cases[] = {
+        {1, 1, {1}}, {3, 7, {8, 15, 16}}, {3, 7, {4103}}, {1, 2, {2, 3, 4, 5, 6, 7, 8, 9, 10}}};
+    for (const auto& cursor : cases) {
+        CAPTURE(cursor.ahead.back());
+        const auto value = encode_cursor(cursor);
+        CHECK(value.size() == 16 + (cursor.ahead.back() - cursor.next) / 8 + 1);
+        CHECK(decode_cursor(value) == cursor);
+    }
+    CHECK_FALSE(decode_cursor(encode_cursor({1, 1, {}}) + std::string(kAheadBytesMax + 1, '\1'))
+                    .has_value());
+}
+
 TEST_CASE("spool/keys: a cursor that makes no sense is refused") {
-    const Cursor cursor{3, 7};
+    const Cursor cursor{3, 7, {}};
     CHECK(decode_cursor(encode_cursor(cursor)) == cursor);
-    CHECK_FALSE(decode_cursor(encode_cursor({8, 7})).has_value());
-    CHECK_FALSE(decode_cursor(encode_cursor({0, 7})).has_value());
+    CHECK_FALSE(decode_cursor(encode_cursor({8, 7, {}})).has_value());
+    CHECK_FALSE(decode_cursor(encode_cursor({0, 7, {}})).has_value());
     CHECK_FALSE(decode_cursor("short").has_value());
     CHECK(decode_u32(encode_u32(9)) == 9);
     CHECK_FALSE(decode_u32("12345").has_value());

@@ -117,6 +117,27 @@ TEST_CASE("spool/rocks_store: numbers go on after everything was settled and the
     }
 }
 
+TEST_CASE(
+    "spool/rocks_store: what is settled ahead of the cursor survives, and the cursor passes it") {
+    const TempDir dir;
+    const std::vector<Seq> ahead{3, 5};
+    {
+        const auto store = open_rocks_store(options_in(dir)).value();
+        commit(*store, {make_segment("a", 6)});
+        REQUIRE(
+            store->ack({.lane = kDefaultLane, .next = 2, .ahead = ahead}).has_value());
+        CHECK(state_of(*store).ahead == ahead);
+        REQUIRE(store->sync().has_value());
+    }
+    const auto store = open_rocks_store(options_in(dir)).value();
+    CHECK(state_of(*store).next_settle == 2);
+    CHECK(state_of(*store).ahead == ahead);
+    const std::vector<Seq> stale{2, 3, 5};
+    REQUIRE(store->ack({.lane = kDefaultLane, .next = 4, .ahead = stale}).has_value());
+    CHECK(state_of(*store).next_settle == 4);
+    CHECK(state_of(*store).ahead == std::vector<Seq>{5});
+}
+
 TEST_CASE("spool/rocks_store: an ack never goes back, and one without news is nothing") {
     const TempDir dir;
     const auto store = open_rocks_store(options_in(dir)).value();

@@ -53,7 +53,7 @@ std::optional<Error> MemStore::refused_write() const {
 std::vector<spool::LaneState> MemStore::lanes() const {
     std::vector<spool::LaneState> states;
     for (const auto& [id, lane] : live_.lanes) {
-        states.push_back({id, lane.next_settle, lane.next_write});
+        states.push_back({id, lane.next_settle, lane.next_write, lane.ahead});
     }
     return states;
 }
@@ -201,12 +201,18 @@ Result<void> MemStore::ack(const spool::Ack& ack) {
     if (auto refused = refused_write()) return *refused;
     const auto& lane = this->lane(ack.lane);
     OPSRELAY_ASSERT(ack.next <= lane.next_write);
-    if (ack.next <= lane.next_settle && ack.dead.empty()) return {};
+    const auto next_settle = std::max(ack.next, lane.next_settle);
+    std::vector<Seq> ahead;
+    for (const auto seq : ack.ahead) {
+        if (seq >= next_settle) ahead.push_back(seq);
+    }
+    if (ack.next <= lane.next_settle && ack.dead.empty() && ahead == lane.ahead) return {};
     if (const auto failure = take_failure(StoreCall::ack)) return injected(*failure);
     const std::vector<DeadLetter> dead(ack.dead.begin(), ack.dead.end());
-    const Change change = [id = ack.lane, next = ack.next, dead](State& state) {
+    const Change change = [id = ack.lane, next_settle, ahead, dead](State& state) {
         auto& changed = state.lanes.at(id);
-        changed.next_settle = std::max(changed.next_settle, next);
+        changed.next_settle = next_settle;
+        changed.ahead = ahead;
         auto& segments = changed.segments;
         while (!segments.empty() &&
                segments.begin()->first + segments.begin()->second.segment->count <=

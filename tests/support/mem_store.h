@@ -79,6 +79,7 @@ private:
     struct Lane {
         Seq next_settle = 1;
         Seq next_write = 1;
+        std::vector<Seq> ahead;
         std::map<Seq, StoredSegment> segments;  // by the first record's number
     };
     struct IdEntry {
