@@ -125,10 +125,11 @@ void Settler::drop_here(LaneId id, Seq first, std::uint64_t count) {
 
 void Settler::take_stock(LaneId id, RecordBatch& batch) {
     if (batch.lost > 0) drop_here(id, batch.first_seq - batch.lost, batch.lost);
-    const auto& ahead = lanes_[id].ahead;
-    const auto end = ahead.lower_bound(batch.first_seq + batch.size());
-    for (auto seq = ahead.lower_bound(batch.first_seq); seq != end; ++seq) {
-        batch.settled.push_back(static_cast<std::uint32_t>(*seq - batch.first_seq));
+    // The loss above may have moved the cursor past records that were settled ahead of it.
+    const auto& lane = lanes_[id];
+    for (std::uint32_t i = 0; i < batch.size(); ++i) {
+        const auto seq = batch.first_seq + i;
+        if (seq < lane.next || lane.ahead.contains(seq)) batch.settled.push_back(i);
     }
 }
 

@@ -104,10 +104,12 @@ bool SimWorld::run_until(Done done, milliseconds limit) {
 
 void SimWorld::stop(bool clean) {
     bool stopped = false;
+    const bool refusing = store_->failures_pending();
     const auto deadline = clock_.now() + (clean ? milliseconds{2000} : milliseconds{0});
     asio::co_spawn(io_, stop_and_tell(*pipeline_, deadline, stopped), asio::detached);
     if (!run_until([&] { return stopped; }, hours{1})) violate("stop() does not end");
-    if (!clean || clock_.now() >= deadline) upstream_.note_crash();  // replies were cut off
+    // Replies were cut off, or the disk refused the last acks.
+    if (!clean || clock_.now() >= deadline || refusing) upstream_.note_crash();
     io_.restart();
     io_.poll();
     pipeline_.reset();
