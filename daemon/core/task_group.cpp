@@ -2,6 +2,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <exception>
 
@@ -34,22 +35,32 @@ std::string what(const std::exception_ptr& error) {
 TaskGroup::~TaskGroup() { OPSRELAY_ASSERT(tasks_.empty()); }
 
 void TaskGroup::spawn(std::string name, asio::awaitable<void> task) {
-    const auto signal = tasks_.emplace(tasks_.end());
-    auto on_end = [this, signal, name = std::move(name)](const std::exception_ptr& error) {
+    const auto entry = tasks_.emplace(tasks_.end());
+    auto on_end = [this, entry, name = std::move(name)](const std::exception_ptr& error) {
         if (error) {
             ++failed_;
             log::error("core", "task failed", {{"task", name}, {"error", what(error)}});
         }
-        tasks_.erase(signal);
-        ended_.notify_all();
+        forget(entry);
     };
     asio::co_spawn(executor_, with_quiet_cancellation(std::move(task)),
-                   asio::bind_cancellation_slot(signal->slot(), std::move(on_end)));
+                   asio::bind_cancellation_slot(entry->signal.slot(), std::move(on_end)));
+}
+
+// co_spawn's cancellation handler lives in the signal and may have posted itself (it dispatches to the
+// executor): the signal goes only after what was posted before has run, and is not used again.
+void TaskGroup::forget(std::list<Task>::iterator task) {
+    task->ended = true;
+    asio::post(executor_, [this, task] {
+        tasks_.erase(task);
+        ended_.notify_all();
+    });
 }
 
 void TaskGroup::cancel(asio::cancellation_type type) {
-    // A handler run by emit() may end its task and erase its signal: step before emitting.
-    for (auto it = tasks_.begin(); it != tasks_.end();) (it++)->emit(type);
+    for (auto& task : tasks_) {
+        if (!task.ended) task.signal.emit(type);
+    }
 }
 
 asio::awaitable<void> TaskGroup::join() {

@@ -34,16 +34,23 @@ public:
     /// False when tasks are still running at `due`.
     [[nodiscard]] asio::awaitable<bool> join_until(TimePoint due);
 
+    /// Tasks that run, or whose end has not been taken note of yet.
     [[nodiscard]] std::size_t size() const noexcept { return tasks_.size(); }
     /// Tasks that ended with an exception.
     [[nodiscard]] std::size_t failed() const noexcept { return failed_; }
     [[nodiscard]] const asio::any_io_executor& executor() const noexcept { return executor_; }
 
 private:
+    struct Task {
+        asio::cancellation_signal signal;
+        bool ended = false;
+    };
+    void forget(std::list<Task>::iterator task);
+
     asio::any_io_executor executor_;
     Clock& clock_;
     Signal ended_;
-    std::list<asio::cancellation_signal> tasks_;
+    std::list<Task> tasks_;
     std::size_t failed_ = 0;
 };
 

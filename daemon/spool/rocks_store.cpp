@@ -21,7 +21,7 @@
 #include "spool/rocks_scan.h"
 #include "spool/rocks_state.h"
 #include "spool/rocks_status.h"
-#include "spool/segment_reader.h"
+#include "spool/rocks_segment_reader.h"
 
 namespace opsrelay::spool {
 namespace {

@@ -32,6 +32,11 @@ asio::awaitable<void> deaf_to_total(Clock& clock, bool& ended) {
     ended = true;
 }
 
+asio::awaitable<void> wait_once(Signal& signal, bool& ended) {
+    co_await signal.wait();
+    ended = true;
+}
+
 asio::awaitable<void> fail() {
     throw std::runtime_error("boom");
     co_return;
@@ -74,6 +79,22 @@ TEST_CASE("core/task_group: a stop in two steps ends what ignores the first") {
     REQUIRE(steps.size() == 2);
     CHECK_FALSE(steps[0]);
     CHECK(steps[1]);
+}
+
+TEST_CASE("core/task_group: a cancellation that is under way when its task ends harms nobody") {
+    asio::io_context io;
+    SystemClock clock;
+    TaskGroup tasks(io.get_executor(), clock);
+    Signal signal(io.get_executor(), clock);
+    bool ended = false;
+    tasks.spawn("waits", wait_once(signal, ended));
+    io.poll();
+    signal.notify_all();                              // the task will end ...
+    tasks.cancel(asio::cancellation_type::terminal);  // ... while this waits for its turn
+    io.restart();
+    io.run();
+    CHECK(ended);
+    CHECK(tasks.size() == 0);
 }
 
 TEST_CASE("core/task_group: a task that throws is counted and the others go on") {

@@ -1,4 +1,4 @@
-#include "spool/segment_reader.h"
+#include "spool/rocks_segment_reader.h"
 
 #include <fmt/format.h>
 #include <rocksdb/db.h>

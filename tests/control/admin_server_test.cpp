@@ -1,0 +1,165 @@
+#include "control/admin_server.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <string>
+
+#include "core/nothrow.h"
+#include "core/task_group.h"
+#include "support/temp_dir.h"
+
+namespace opsrelay::control {
+
+namespace {
+
+using Tcp = asio::ip::tcp;
+
+asio::awaitable<AdminResponse> echo_path(std::string path) {
+    AdminResponse response;
+    response.status = path == "/known" ? 200 : 404;
+    response.body = "{\"path\":\"" + path + "\"}";
+    co_return response;
+}
+
+asio::awaitable<void> exchange(std::uint16_t port, std::string request, std::string& reply) {
+    Tcp::socket socket(co_await asio::this_coro::executor);
+    const Tcp::endpoint server(asio::ip::address_v4::loopback(), port);
+    const auto [connect_ec] = co_await socket.async_connect(server, nothrow);
+    if (connect_ec) co_return;
+    co_await asio::async_write(socket, asio::buffer(request), nothrow);
+    auto into = asio::dynamic_buffer(reply);
+    co_await asio::async_read(socket, into, nothrow);  // to the end: requests say close
+}
+
+asio::awaitable<void> stop(AdminServer& server, bool& stopped) {
+    co_await server.stop();
+    stopped = true;
+}
+
+struct World {
+    World() { REQUIRE(server.listen_tcp("127.0.0.1", 0).has_value()); }
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+    ~World() {
+        bool stopped = false;
+        asio::co_spawn(io, stop(server, stopped), asio::detached);
+        io.restart();
+        io.run();
+        CHECK(stopped);
+    }
+    std::string ask(const std::string& request) {
+        std::string reply;
+        bool done = false;
+        asio::co_spawn(io, exchange(server.port(), request, reply),
+                       [&done](const std::exception_ptr&) { done = true; });
+        io.restart();
+        while (!done) io.run_one();
+        return reply;
+    }
+
+    asio::io_context io;
+    SystemClock clock;
+    AdminServer server{io.get_executor(), clock, echo_path};
+};
+
+std::string get(const std::string& target, const std::string& headers = "Host: localhost\r\n") {
+    return "GET " + target + " HTTP/1.1\r\n" + headers + "Connection: close\r\n\r\n";
+}
+
+}  // namespace
+
+TEST_CASE("control/admin_server: methods, names and browsers") {
+    struct Case {
+        const char* name;
+        std::string request;
+        const char* status;
+    };
+    const Case cases[] = {
+        {"known path", get("/known"), "HTTP/1.1 200 "},
+        {"the query is not part of the path", get("/known?x=1"), "HTTP/1.1 200 "},
+        {"unknown path", get("/other"), "HTTP/1.1 404 "},
+        {"foreign host", get("/known", "Host: attacker.example\r\n"), "HTTP/1.1 403 "},
+        {"foreign origin", get("/known", "Host: localhost\r\nOrigin: https://attacker.example\r\n"),
+         "HTTP/1.1 403 "},
+        {"POST",
+         "POST /known HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+         "HTTP/1.1 405 "},
+    };
+    World world;
+    world.server.start();
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        CHECK(world.ask(test.request).rfind(test.status, 0) == 0);
+    }
+}
+
+TEST_CASE("control/admin_server: HEAD has the length and no body") {
+    World world;
+    world.server.start();
+    const auto reply =
+        world.ask("HEAD /known HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    CHECK(reply.find("Content-Length: 17\r\n") != std::string::npos);
+    CHECK(reply.substr(reply.size() - 4) == "\r\n\r\n");
+}
+
+TEST_CASE("control/admin_server: nonsense and oversize headers end the connection, not the server") {
+    World world;
+    world.server.start();
+    CHECK(world.ask("nonsense\r\n\r\n").empty());
+    CHECK(world.ask(get("/known", "X: " + std::string(100'000, 'x') + "\r\n")).empty());
+    CHECK(world.ask(get("/known")).rfind("HTTP/1.1 200 ", 0) == 0);
+}
+
+TEST_CASE("control/admin_server: only loopback, and a port that is free") {
+    World world;
+    asio::io_context io;
+    AdminServer other(io.get_executor(), world.clock, echo_path);
+    const auto taken = other.listen_tcp("127.0.0.1", world.server.port());
+    REQUIRE_FALSE(taken.has_value());
+    CHECK(taken.error().code == Errc::address_in_use);
+    CHECK(taken.error().context.find(std::to_string(world.server.port())) != std::string::npos);
+    AdminServer remote(io.get_executor(), world.clock, echo_path);
+    const auto refused = remote.listen_tcp("0.0.0.0", 0);
+    REQUIRE_FALSE(refused.has_value());
+    CHECK(refused.error().code == Errc::config_invalid);
+}
+
+TEST_CASE("control/admin_server: a socket it is given is served without the rules for browsers") {
+    World world;
+    const test::TempDir dir;
+    const auto path = dir.path() + "/admin.sock";
+    UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+    const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
+    REQUIRE(::bind(listening.get(), generic, sizeof address) == 0);
+    REQUIRE(::listen(listening.get(), 1) == 0);
+    REQUIRE(world.server.adopt_unix(std::move(listening)).has_value());
+    world.server.start();
+    const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM, 0));
+    REQUIRE(::connect(client.get(), generic, sizeof address) == 0);
+    const auto request = get("/known", "Host: opsrelay\r\n");
+    REQUIRE(::send(client.get(), request.data(), request.size(), 0) ==
+            static_cast<ssize_t>(request.size()));
+    char reply[64] = {};
+    ssize_t got = -1;
+    while (got < 0) {
+        world.io.restart();
+        world.io.run_one();
+        got = ::recv(client.get(), reply, sizeof reply - 1, MSG_DONTWAIT);
+    }
+    CHECK(std::string(reply).rfind("HTTP/1.1 200 ", 0) == 0);
+}
+
+}  // namespace opsrelay::control

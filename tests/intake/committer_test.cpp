@@ -1,0 +1,133 @@
+#include "spool/committer.h"
+
+#include <doctest/doctest.h>
+
+#include "intake/storage_world.h"
+#include "support/log_capture.h"
+
+namespace opsrelay::spool {
+
+using test::Landed;
+using test::LogCapture;
+using test::StorageWorld;
+using test::StoreCall;
+
+TEST_CASE("spool/committer: what gathered during a commit goes into the next one") {
+    StorageWorld world;
+    world.start();
+    world.push(3);
+    world.run();
+    CHECK(world.store.commits() == 1);
+    CHECK(world.settled == std::vector<Position>{3});
+    world.push(1);
+    world.push(2);
+    world.run();
+    CHECK(world.store.commits() == 1);  // the gap of 2 ms is not over
+    world.run(milliseconds{2});
+    CHECK(world.store.commits() == 2);
+    CHECK(world.settled == std::vector<Position>{3, 6});
+    CHECK(world.committed == 2);
+    CHECK(world.ledger().storage.accepted == 6);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+TEST_CASE(
+    "spool/committer: a full disk holds the batch, and nothing is lost when there is room again") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.store.fail_next(StoreCall::commit, Errc::spool_full, 8);
+    world.push(5);
+    world.run(milliseconds{1000});
+    CHECK(world.settled.empty());
+    CHECK_FALSE(world.committer.trouble().empty());
+    CHECK(world.ledger().pending == 5);
+    CHECK(world.ledger().imbalance() == 0);
+    world.run(milliseconds{2000});
+    CHECK(world.settled == std::vector<Position>{5});
+    CHECK(world.committer.trouble().empty());
+    CHECK(world.ledger().spooled == 5);
+    CHECK(log.count("commit refused") == 1);  // 8 refusals, one line
+}
+
+TEST_CASE("spool/committer: a store that became read-only is opened again, once") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    for (const auto landed : {Landed::no, Landed::yes}) {
+        CAPTURE(static_cast<int>(landed));
+        const auto before = world.handed;
+        world.store.fail_next(StoreCall::commit, Errc::spool_reopen, 1, landed);
+        world.push(4);
+        world.run(milliseconds{1000});
+        CHECK_FALSE(world.failure.has_value());
+        REQUIRE_FALSE(world.settled.empty());
+        CHECK(world.settled.back() == before + 4);
+        CHECK(world.store.lanes()[0].next_write == before + 5);  // no record twice
+        CHECK(world.ledger().imbalance() == 0);
+    }
+}
+
+TEST_CASE("spool/committer: when opening again fails, everybody who waits is told and it ends") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.store.fail_next(StoreCall::commit, Errc::spool_reopen);
+    world.store.fail_next(StoreCall::reopen, Errc::spool_io);
+    world.push(4);
+    world.run(milliseconds{1000});
+    REQUIRE(world.failure.has_value());
+    CHECK(exit_code(world.failure->code) == 6);
+    CHECK(world.settled.empty());
+    CHECK(world.tasks.size() == 0);
+    CHECK(world.ledger().pending == 4);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+TEST_CASE("spool/committer: a stop commits what is queued first") {
+    StorageWorld world;
+    world.start();
+    world.push(1);
+    world.run();
+    for (int i = 0; i < 5; ++i) world.push(2);
+    world.committer.request_stop(world.clock.now() + seconds{2});
+    world.run(milliseconds{2});  // the gap
+    CHECK(world.tasks.size() == 0);
+    CHECK(world.settled.back() == 11);
+    CHECK(world.ledger().pending == 0);
+}
+
+TEST_CASE("spool/committer: a stop does not wait for a disk that refuses beyond its time") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.store.fail_next(StoreCall::commit, Errc::spool_full, 1000);
+    world.push(3);
+    world.run(milliseconds{500});
+    world.committer.request_stop(world.clock.now() + seconds{2});
+    world.run(seconds{3});
+    CHECK(world.tasks.size() == 0);
+    CHECK(world.ledger().pending == 3);
+    CHECK(log.count("given up at shutdown") == 1);
+}
+
+TEST_CASE("spool/committer: intake closes when the volume is full and opens again") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.start_housekeeping();
+    world.run(seconds{1});
+    CHECK(world.queue.spool_open());
+    world.store.set_volume(1_MiB, 10_GiB);
+    world.run(seconds{2});
+    CHECK_FALSE(world.queue.spool_open());
+    const auto told = world.settled.size();
+    world.store.set_volume(9_GiB, 10_GiB);
+    world.run(seconds{2});
+    CHECK(world.queue.spool_open());
+    CHECK(world.settled.size() > told);  // streams that wait for room hear of it
+    CHECK(log.count("intake closed") == 1);
+    CHECK(log.count("intake open again") == 1);
+}
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,145 @@
+#include "spool/settler.h"
+
+#include <doctest/doctest.h>
+
+#include "intake/storage_world.h"
+#include "support/log_capture.h"
+
+namespace opsrelay::spool {
+
+namespace {
+
+using test::StorageWorld;
+using test::StoreCall;
+
+struct World : StorageWorld {
+    explicit World(std::uint32_t records) {
+        start();
+        push(records);
+        run();
+    }
+    void settle(const std::vector<Seq>& delivered, const std::vector<Seq>& dead = {}) {
+        std::vector<Settlement> ends;
+        for (const auto seq : delivered)
+            ends.push_back({.seq = seq, .delivered = true, .dead = {}});
+        for (const auto seq : dead) {
+            DeadLetter letter;
+            letter.reason = "upstream_400";
+            letter.payload = "{}";
+            ends.push_back({.seq = seq, .delivered = false, .dead = letter});
+        }
+        asio::co_spawn(io, settler.settle(kDefaultLane, std::move(ends)), asio::detached);
+        run();
+    }
+    RecordBatch read(Seq from) {
+        std::optional<RecordBatch> batch;
+        asio::co_spawn(io, settler.read(kDefaultLane, from),
+                       [&batch](const std::exception_ptr&, Result<RecordBatch> result) {
+                           batch = std::move(*result);
+                       });
+        run();
+        REQUIRE(batch.has_value());
+        return *batch;
+    }
+    [[nodiscard]] LaneState stored() const { return store.lanes()[0]; }
+};
+
+}  // namespace
+
+TEST_CASE("spool/settler: the cursor follows the contiguous prefix, the rest is kept ahead of it") {
+    World world(6);
+    world.settle({2, 4});
+    CHECK(world.stored().next_settle == 1);
+    CHECK(world.stored().ahead == std::vector<Seq>{2, 4});
+    CHECK(world.settler.spooled() == 4);
+    world.settle({1});
+    CHECK(world.stored().next_settle == 3);
+    CHECK(world.stored().ahead == std::vector<Seq>{4});
+    world.settle({3, 5, 6});
+    CHECK(world.stored().next_settle == 7);
+    CHECK(world.settler.spooled() == 0);
+    CHECK(world.ledger().storage.delivered == 6);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+TEST_CASE("spool/settler: a restart goes on where it ended, without what was settled ahead") {
+    World world(5);
+    world.settle({2, 3, 5});
+    observe::StorageTotals totals;
+    Settler next(world.io.get_executor(), world.store, totals);
+    world.store.restart();
+    next.adopt(true);
+    CHECK(next.first_unsettled_at_start(kDefaultLane) == 1);
+    CHECK(totals.recovered == 2);
+    CHECK(next.spooled() == 2);
+}
+
+TEST_CASE("spool/settler: what is settled already is marked when it is read") {
+    World world(4);
+    world.settle({2, 4});
+    CHECK(world.read(1).settled == std::vector<std::uint32_t>{1, 3});
+}
+
+TEST_CASE("spool/settler: records behind a hole that the cursor jumped over are not sent again") {
+    const test::LogCapture log;
+    World world(2);
+    world.clock.advance(seconds{2});
+    world.push(2);
+    world.run(milliseconds{10});
+    world.settle({3});
+    REQUIRE(world.store.damage(kDefaultLane, 1));
+    const auto batch = world.read(1);
+    CHECK(batch.lost == 2);
+    CHECK(batch.first_seq == 3);
+    CHECK(batch.settled == std::vector<std::uint32_t>{0});
+    CHECK(world.stored().next_settle == 4);
+    CHECK(world.ledger().storage.dropped[index_of(DropReason::corrupt)] == 2);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+TEST_CASE(
+    "spool/settler: an ack that the disk refuses is kept and written later, dead letters too") {
+    World world(4);
+    world.store.fail_next(StoreCall::ack, Errc::spool_full, 2);
+    world.settle({1}, {2});
+    CHECK(world.stored().next_settle == 1);
+    CHECK(world.store.dead_letters().empty());
+    CHECK(world.ledger().imbalance() == 0);
+    world.settle({3});  // refused too
+    world.settler.flush_idle();
+    CHECK(world.stored().next_settle == 4);
+    REQUIRE(world.store.dead_letters().size() == 1);
+    CHECK(world.store.dead_letters()[0].seq == 2);
+    CHECK(world.ledger().storage.dead == 1);
+}
+
+TEST_CASE("spool/settler: acks become durable with the next commit, or with the idle flush") {
+    World world(3);
+    world.settle({1});
+    auto lost = world.store;
+    lost.crash();
+    CHECK(lost.lanes()[0].next_settle == 1);  // sent again: at least once
+    world.settler.flush_idle();
+    auto kept = world.store;
+    kept.crash();
+    CHECK(kept.lanes()[0].next_settle == 2);
+}
+
+TEST_CASE("spool/settler: dead letters that are replayed come back at the end of the lane") {
+    World world(3);
+    world.settle({1, 3}, {2});
+    std::uint64_t replayed = 0;
+    asio::co_spawn(world.io, world.settler.replay(kDefaultLane, {2}),
+                   [&replayed](const std::exception_ptr&, Result<std::uint64_t> result) {
+                       replayed = *result;
+                   });
+    world.run();
+    CHECK(replayed == 1);
+    CHECK(world.store.dead_letters().empty());
+    CHECK(world.stored().next_write == 5);
+    CHECK(world.settler.spooled() == 1);
+    CHECK(world.ledger().storage.replayed == 1);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+}  // namespace opsrelay::spool

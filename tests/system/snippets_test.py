@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Runs the snippets of the README's section "Send events" as a reader would, against a daemon of
+their own, and looks for the rows. Only what differs on the reader's machine is replaced: the run
+directory and the port."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import unittest
+import uuid
+
+from harness import DEADLINE, RELAY, RelayTest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def section(title):
+    """The text below a heading of the README, up to the next one of that level."""
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", file.read(),
+                          re.MULTILINE | re.DOTALL)
+    assert found, f"README.md has no section {title}"
+    return found[1]
+
+
+def blocks(title, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
+
+
+def need(program):
+    if shutil.which(program) is None:
+        raise unittest.SkipTest(f"{program} is not installed: its snippet was not run")
+
+
+class SnippetsTest(RelayTest):
+    def setUp(self):
+        super().setUp()
+        self.start_upstream()
+        self.relay = self.start_relay()
+
+    def run_text(self, arguments, text, **environment):
+        """Runs a program with the snippet on its standard input; returns its output."""
+        variables = {name: value for name, value in os.environ.items()
+                     if not name.startswith("OPSRELAY_")}
+        done = subprocess.run(arguments, input=text, text=True, check=False, timeout=DEADLINE,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={**variables, **environment})
+        self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}")
+        return done.stdout
+
+    def one_block(self, language):
+        found = blocks("Send events", language)
+        self.assertEqual(len(found), 1, f"one {language} block")
+        return found[0]
+
+    def snippet_ids(self, snippet):
+        ids = re.findall(r"externalRequestId\"?: ?\"([^\"]+)\"", snippet)
+        self.assertTrue(ids, snippet)
+        return ids
+
+    # --- The shell's, line by line ---
+
+    def shell_lines(self):
+        """(the line that sets E, the lines that send it)."""
+        lines = self.one_block("sh").splitlines()
+        self.assertTrue(lines[0].startswith("E="), lines[0])
+        return lines[0], [text for text in lines[1:] if text.strip()]
+
+    def run_shell(self, program, match):
+        """Runs the one line that contains `match`; its event must become a row."""
+        need(program)
+        assign, lines = self.shell_lines()
+        found = [text for text in lines if match in text]
+        self.assertEqual(len(found), 1, f"one line with {match}")
+        event_id = str(uuid.uuid4())
+        tools = os.path.join(self.directory, "bin")
+        os.makedirs(tools, exist_ok=True)
+        if not os.path.exists(os.path.join(tools, "opsrelay")):
+            os.symlink(os.path.abspath(RELAY), os.path.join(tools, "opsrelay"))
+        uuidgen = os.path.join(tools, "uuidgen")
+        with open(uuidgen, "w", encoding="utf-8") as file:
+            file.write(f"#!/bin/sh\necho {shlex.quote(event_id)}\n")
+        os.chmod(uuidgen, 0o755)
+        script = f"set -e\n{assign}\n{found[0]}\n".replace("8710", str(self.relay.port("udp")))
+        output = self.run_text(["sh"], script, RUN=self.relay.run_dir,
+                               OPSRELAY_RUN_DIR=self.relay.run_dir,
+                               PATH=tools + os.pathsep + os.environ["PATH"])
+        self.wait_ledger(self.relay, received=1, delivered=1, spooled=0)
+        self.assertEqual(self.upstream.row_ids(), [event_id])
+        return output
+
+    def test_shell_unix_datagram(self):
+        self.run_shell("socat", "UNIX-SENDTO:")
+
+    def test_shell_unix_stream(self):
+        self.run_shell("socat", "UNIX-CONNECT:")
+
+    def test_shell_udp(self):
+        self.run_shell("socat", "UDP-SENDTO:")
+
+    def test_shell_http(self):
+        self.assertIn('"ok":true', self.run_shell("curl", "curl "))
+
+    def test_shell_send(self):
+        self.assertIn("1 durable", self.run_shell("sh", "opsrelay send "))
+
+    def test_every_shell_line_is_run_here(self):
+        known = ("UNIX-SENDTO:", "UNIX-CONNECT:", "UDP-SENDTO:", "curl ", "opsrelay send ")
+        _, lines = self.shell_lines()
+        for text in lines:
+            self.assertEqual(sum(match in text for match in known), 1, text)
+
+    # --- The other languages ---
+
+    def test_python(self):
+        snippet = self.one_block("python")
+        ids = self.snippet_ids(snippet)
+        text = snippet.replace("/run/opsrelay", self.relay.run_dir)
+        self.assertNotEqual(text, snippet, "the snippet names the run directory")
+        self.run_text([sys.executable, "-"], text)
+        self.wait_ledger(self.relay, received=len(ids), delivered=len(ids), spooled=0)
+        self.assertEqual(self.upstream.row_ids(), ids)
+
+    def test_javascript(self):
+        need("node")
+        probe = subprocess.run(["node", "-e", "process.exit(typeof fetch === 'function' ? 0 : 9)"],
+                               check=False, timeout=DEADLINE)
+        if probe.returncode != 0:
+            self.skipTest("this node has no fetch: the snippet was not run")
+        snippet = self.one_block("js")
+        ids = self.snippet_ids(snippet)
+        text = snippet.replace("127.0.0.1:8710", f"127.0.0.1:{self.relay.port('http')}")
+        self.assertNotEqual(text, snippet, "the snippet names the port")
+        self.run_text(["node", "--input-type=module", "-"], text)
+        self.wait_ledger(self.relay, received=len(ids), delivered=len(ids), spooled=0)
+        self.assertEqual(self.upstream.row_ids(), ids)
+
+    def test_no_block_is_forgotten(self):
+        languages = re.findall(r"^```(\w+)$", section("Send events"), re.MULTILINE)
+        self.assertEqual(sorted(languages), ["js", "python", "sh"])
+
+    # --- The first event of the section "Start" ---
+
+    def test_the_first_event(self):
+        lines = [text for block in blocks("Start", "sh") for text in block.splitlines()
+                 if "| opsrelay send" in text or text.strip() == "opsrelay status"]
+        self.assertEqual(len(lines), 2, "send and status")
+        tools = os.path.join(self.directory, "bin")
+        os.makedirs(tools)
+        os.symlink(os.path.abspath(RELAY), os.path.join(tools, "opsrelay"))
+        output = self.run_text(["sh"], "set -e\n" + "\n".join(lines) + "\n",
+                               OPSRELAY_RUN_DIR=self.relay.run_dir,
+                               PATH=tools + os.pathsep + os.environ["PATH"])
+        self.assertIn("1 events: 1 durable", output)
+        self.assertIn(": ready", output)
+        self.wait_ledger(self.relay, delivered=1, spooled=0)
+        self.assertEqual(self.upstream.row_ids(), self.snippet_ids(lines[0]))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
