@@ -5,6 +5,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
+#include "core/log.h"
 #include "core/run_on.h"
 
 namespace opsrelay {
@@ -14,6 +15,7 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
                    observe::Registry& registry, PlanState& plan,
                    std::function<void(const Error&)> on_failed)
     : executors_(executors),
+      clock_(clock),
       store_(store),
       queue_(options.spool.stall_buffer),
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
@@ -71,15 +73,20 @@ asio::awaitable<Snapshot> Pipeline::snapshot() {
     co_return co_await run_on(executors_.storage, std::move(job));
 }
 
-asio::awaitable<void> Pipeline::stop(TimePoint deadline) {
+asio::awaitable<void> Pipeline::stop(TimePoint deadline, milliseconds commit_limit) {
     co_await pump_.stop(deadline);
-    auto ask = [this, deadline] {
-        committer_.request_stop(deadline);
+    auto ask = [this, commit_limit] {
+        committer_.request_stop(clock_.now() + commit_limit);
         storage_tasks_.cancel(asio::cancellation_type::total);
     };
     co_await run_on(executors_.storage, std::move(ask));
     co_await asio::co_spawn(executors_.storage, storage_tasks_.join(), asio::use_awaitable);
-    auto flush = [this] { settler_.flush_idle(); };
+    auto flush = [this] {
+        if (const auto flushed = settler_.flush_idle(); !flushed) {
+            log::warn("spool", "the last acks could not be written, their records are sent again",
+                      {{"error", flushed.error().context}});
+        }
+    };
     co_await run_on(executors_.storage, std::move(flush));
 }
 

@@ -61,14 +61,16 @@ public:
     [[nodiscard]] asio::awaitable<Snapshot> snapshot();
 
     /// Ends forwarding (requests in flight may finish until `deadline`), then commits what intake
-    /// handed over. The listeners must have stopped before. On the forward executor.
-    [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
+    /// handed over, for at most `commit_limit` when the disk refuses. The listeners must have
+    /// stopped before. On the forward executor.
+    [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline, milliseconds commit_limit);
 
 private:
     [[nodiscard]] Snapshot snapshot_here() const;
     [[nodiscard]] spool::CommitHooks hooks(std::function<void(const Error&)> on_failed);
 
     Executors executors_;
+    Clock& clock_;
     spool::Store& store_;
     observe::StorageTotals totals_;  // storage thread
     spool::SegmentQueue queue_;

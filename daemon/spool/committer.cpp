@@ -1,6 +1,7 @@
 #include "spool/committer.h"
 
 #include <boost/asio/this_coro.hpp>
+#include <tuple>
 #include <utility>
 
 namespace opsrelay::spool {
@@ -36,7 +37,7 @@ asio::awaitable<void> Committer::run() {
         auto group = queue_.take();
         if (!group) {
             if (give_up_at_) break;
-            co_await wake_.wait();
+            if (!ended_) co_await wake_.wait();
             continue;
         }
         in_hand_ = group->events;
@@ -65,6 +66,7 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
     for (const auto& segment : group.segments) {
         settler_.note_committed(segment.lane, segment.count);
     }
+    settler_.note_synced();  // earlier acks rode on this commit's sync
     durable_ = group.last;
     hooks_.settled(durable_);
     if (!group.segments.empty()) hooks_.committed();
@@ -99,7 +101,10 @@ Committer::Attempt Committer::attempt(const Group& group) {
 Committer::Attempt Committer::reopen(const Error& cause) {
     if (!reopened_) {
         reopened_ = true;
-        log::error("spool", "commit failed, opening the spool again", {{"error", cause.context}});
+        if (const auto hidden = throttle_.allow("reopen")) {
+            log::error("spool", "a write failed, opening the spool again",
+                       {{"error", cause.context}, {"suppressed", *hidden}});
+        }
         const auto opened = store_.reopen();
         if (opened) {
             settler_.adopt(false);
@@ -110,6 +115,7 @@ Committer::Attempt Committer::reopen(const Error& cause) {
     log::error("spool", "the spool cannot be used any more",
                {{"error", trouble_}, {"next", "check the disk, then restart opsrelay"}});
     ended_ = true;
+    wake_.notify_all();
     hooks_.failed({Errc::spool_reopen, trouble_});
     return Attempt::failed;
 }
@@ -119,8 +125,22 @@ asio::awaitable<void> Committer::run_housekeeping() {
     while (stop.cancelled() == asio::cancellation_type::none) {
         co_await clock_.sleep_for(kHousekeepingEvery);
         if (ended_) continue;
-        settler_.flush_idle();
-        watch_disk();
+        flush_acks();
+        if (!ended_) watch_disk();
+    }
+}
+
+void Committer::flush_acks() {
+    const auto flushed = settler_.flush_idle();
+    idle_trouble_ = flushed ? "" : flushed.error().context;
+    if (flushed) return;
+    if (const auto hidden = throttle_.allow("acks")) {
+        log::warn("spool", "acks cannot be written, they are kept and tried again",
+                  {{"error", idle_trouble_}, {"suppressed", *hidden}});
+    }
+    // A commit in hand meets the same error and deals with it.
+    if (flushed.error().code == Errc::spool_reopen && in_hand_ == 0) {
+        std::ignore = reopen(flushed.error());
     }
 }
 

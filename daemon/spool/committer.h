@@ -57,14 +57,17 @@ public:
     [[nodiscard]] std::uint64_t in_hand() const noexcept { return in_hand_; }
     /// The last StoreStats, at most about a second old.
     [[nodiscard]] const StoreStats& last_stats() const noexcept { return last_stats_; }
-    /// Why the last commit did not work, while it is being tried again; empty otherwise.
-    [[nodiscard]] const std::string& trouble() const noexcept { return trouble_; }
+    /// Why the last commit, ack or sync did not work, while it is being tried again; else empty.
+    [[nodiscard]] const std::string& trouble() const noexcept {
+        return trouble_.empty() ? idle_trouble_ : trouble_;
+    }
 
 private:
     enum class Attempt : std::uint8_t { done, again, failed };
     [[nodiscard]] Attempt attempt(const Group& group);
     [[nodiscard]] Attempt reopen(const Error& cause);
     [[nodiscard]] asio::awaitable<bool> commit(const Group& group);
+    void flush_acks();
     void watch_disk();
 
     Clock& clock_;
@@ -84,8 +87,9 @@ private:
     std::uint64_t in_hand_ = 0;
     Position durable_ = 0;
     StoreStats last_stats_;
-    std::string trouble_;
-    bool reopened_ = false;  // since the last commit that worked
+    std::string trouble_;       // of commits
+    std::string idle_trouble_;  // of acks and syncs
+    bool reopened_ = false;     // since the last commit that worked
     bool ended_ = false;
 };
 

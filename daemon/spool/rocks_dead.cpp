@@ -91,11 +91,12 @@ Result<std::uint64_t> put_dead(const RocksHandle& handle, rocksdb::WriteBatch& b
     return fresh.size();
 }
 
-Result<std::vector<Segment>> take_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
-                                       LaneId lane, std::span<const Seq> seqs) {
-    std::vector<Segment> segments;
+Result<TakenDead> take_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch, LaneId lane,
+                            std::span<const Seq> seqs) {
+    TakenDead taken;
+    auto& segments = taken.segments;
     for (const auto seq : std::set<Seq>(seqs.begin(), seqs.end())) {
-        const auto letter = get_dead(handle, lane, seq);
+        auto letter = get_dead(handle, lane, seq);
         if (!letter) return letter.error();
         if (letter->payload.empty()) continue;
         if (segments.empty() || !has_room(segments.back(), *letter)) {
@@ -107,8 +108,9 @@ Result<std::vector<Segment>> take_dead(const RocksHandle& handle, rocksdb::Write
         segment.payload += '\n';
         ++segment.count;
         batch.Delete(handle.family(kDeadFamily), slice(upstream_key(lane, seq)));
+        taken.letters.push_back(std::move(*letter));
     }
-    return segments;
+    return taken;
 }
 
 }  // namespace opsrelay::spool

@@ -34,11 +34,15 @@ struct AdmissionChange {
 /// already (its ack was forgotten in a crash and came again) is overwritten.
 [[nodiscard]] Result<std::uint64_t> put_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
                                              const Ack& ack);
+/// What take_dead() took: the records in segments, and the letters to put back if the batch fails.
+struct TakenDead {
+    std::vector<Segment> segments;
+    std::vector<DeadLetter> letters;
+};
 /// Takes these upstream dead letters away in the batch and returns their records in segments, in
 /// the order of their old numbers. Unknown ones, and those without their event, are left out.
 /// Errors: spool_corrupt; as classify().
-[[nodiscard]] Result<std::vector<Segment>> take_dead(const RocksHandle& handle,
-                                                     rocksdb::WriteBatch& batch, LaneId lane,
-                                                     std::span<const Seq> seqs);
+[[nodiscard]] Result<TakenDead> take_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                                          LaneId lane, std::span<const Seq> seqs);
 
 }  // namespace opsrelay::spool

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "core/error.h"
 #include "spool/dead_letter.h"
@@ -16,14 +17,15 @@
 
 namespace opsrelay::spool {
 
-/// Why a lane's next numbers may already be on disk although the write that used them failed.
-enum class Doubt : std::uint8_t { none, commit, replay };
-
 struct LaneBook {
     rocksdb::ColumnFamilyHandle* family = nullptr;
     Cursor cursor;
     Seq next_write = 1;
-    Doubt doubt = Doubt::none;
+    /// A commit failed, so its segment may be on disk at next_write. Its retry writes the same key.
+    bool commit_in_doubt = false;
+    /// A replay failed: the keys and the dead letters it may have written and taken away.
+    std::vector<Seq> replay_keys;
+    std::vector<DeadLetter> replay_letters;
 
     /// Segments whose put is still in the current memory table: [first, end). Only these are
     /// deleted by key, since a delete that meets its put there costs nothing and any other makes

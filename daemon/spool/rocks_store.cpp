@@ -19,9 +19,9 @@
 #include "spool/rocks_open.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_scan.h"
+#include "spool/rocks_segment_reader.h"
 #include "spool/rocks_state.h"
 #include "spool/rocks_status.h"
-#include "spool/rocks_segment_reader.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -86,6 +86,7 @@ private:
     [[nodiscard]] Result<void> write(Batch& batch, bool durable, std::string_view what);
     void put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first);
     void settle_doubts(Batch& batch, const std::set<LaneId>& rewritten);
+    [[nodiscard]] Result<void> undo_replays();
     void forget_sealed(LaneBook& book) const;
     void note_written(LaneBook& book, std::uint64_t count);
     [[nodiscard]] Seq segment_at(const LaneBook& book, Seq next) const;
@@ -161,15 +162,40 @@ void RocksStore::put_segment(Batch& batch, LaneId id, const Segment& segment, Se
 // lanes that nothing comes next for lose theirs here.
 void RocksStore::settle_doubts(Batch& batch, const std::set<LaneId>& rewritten) {
     for (const auto& [id, book] : book_.lanes) {
-        if (book.doubt == Doubt::none || rewritten.contains(id)) continue;
+        if (!book.commit_in_doubt || rewritten.contains(id)) continue;
         batch.Delete(book.family, slice(seq_key(book.next_write)));
         batch.Put(end_key(id), encode_u64(book.next_write));
     }
 }
 
+// A failed replay may be on disk all the same: its records in numbers that are given out again, its
+// dead letters gone. Nothing else is written before that is undone.
+Result<void> RocksStore::undo_replays() {
+    Batch batch;
+    auto dead_upstream = book_.dead_upstream;
+    for (const auto& [id, book] : book_.lanes) {
+        if (book.replay_keys.empty()) continue;
+        for (const auto key : book.replay_keys) batch.Delete(book.family, slice(seq_key(key)));
+        batch.Put(end_key(id), encode_u64(book.next_write));
+        const auto gone = put_dead(*handle_, batch, {.lane = id, .dead = book.replay_letters});
+        if (!gone) return gone.error();
+        dead_upstream += *gone;
+    }
+    if (batch.Count() == 0) return {};
+    batch.Put(slice(kDeadUpstreamKey), encode_u64(dead_upstream));
+    if (auto done = write(batch, true, "undo a failed replay"); !done) return done;
+    book_.dead_upstream = dead_upstream;
+    for (auto& [id, book] : book_.lanes) {
+        book.replay_keys.clear();
+        book.replay_letters.clear();
+    }
+    return {};
+}
+
 Result<void> RocksStore::commit(std::span<const Segment> segments,
                                 std::span<const DeadLetter> rejected) {
     if (!handle_) return closed();
+    if (auto undone = undo_replays(); !undone) return undone;
     Batch batch;
     std::set<LaneId> written;
     auto entry = book_.next_entry;
@@ -187,10 +213,10 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
 
     const auto what = fmt::format("commit {} segments", segments.size());
     if (auto done = write(batch, true, what); !done) {
-        for (const auto id : written) lane(id).doubt = Doubt::commit;
+        for (const auto id : written) lane(id).commit_in_doubt = true;
         return done.error();
     }
-    for (auto& [id, book] : book_.lanes) book.doubt = Doubt::none;
+    for (auto& [id, book] : book_.lanes) book.commit_in_doubt = false;
     for (const auto& segment : segments) {
         book_.marks.add(book_.next_entry++, segment.ids.size());
         note_written(lane(segment.lane), segment.count);
@@ -305,14 +331,17 @@ Result<void> RocksStore::ack(const Ack& ack) {
 Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
     if (!handle_) return closed();
     auto& book = lane(id);
-    if (book.doubt == Doubt::commit) {
+    if (book.commit_in_doubt) {
         return Error{Errc::spool_busy, "replay: a failed commit must be retried first"};
     }
+    if (auto undone = undo_replays(); !undone) return undone.error();
     Batch batch;
-    const auto taken = take_dead(*handle_, batch, id, dead);
+    auto taken = take_dead(*handle_, batch, id, dead);
     if (!taken) return taken.error();
     auto first = book.next_write;
-    for (const auto& segment : *taken) {
+    std::vector<Seq> keys;
+    for (const auto& segment : taken->segments) {
+        keys.push_back(first);
         put_segment(batch, id, segment, first);
         first += segment.count;
     }
@@ -321,10 +350,10 @@ Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
     const auto left = book_.dead_upstream - std::min(count, book_.dead_upstream);
     batch.Put(slice(kDeadUpstreamKey), encode_u64(left));
     if (auto done = write(batch, true, fmt::format("replay {} dead letters", count)); !done) {
-        book.doubt = Doubt::replay;
+        book.replay_keys = std::move(keys);
+        book.replay_letters = std::move(taken->letters);
         return done.error();
     }
-    book.doubt = Doubt::none;
     book.next_write = first;
     forget_sealed(book);
     book_.dead_upstream = left;
@@ -397,8 +426,7 @@ void RocksStore::relieve() {
 }
 
 // What is confirmed keeps its numbers. A commit that failed may be on disk beyond them: its retry
-// writes the same keys. A replay may be there as well, but it took its dead letters away in the
-// same batch, so it is adopted.
+// writes the same keys. A replay that failed is undone.
 Result<void> RocksStore::reopen() {
     handle_.reset();
     auto before = std::exchange(book_, SpoolBook{});
@@ -408,11 +436,18 @@ Result<void> RocksStore::reopen() {
     }
     for (auto& [id, book] : book_.lanes) {
         const auto old = before.lanes.find(id);
-        if (old == before.lanes.end() || old->second.doubt == Doubt::replay) continue;
-        book.doubt = old->second.doubt;
+        if (old == before.lanes.end()) continue;
         book.next_write = std::max(old->second.next_write, book.cursor.next);
+        book.commit_in_doubt = old->second.commit_in_doubt;
+        book.replay_keys = std::move(old->second.replay_keys);
+        book.replay_letters = std::move(old->second.replay_letters);
     }
     book_.next_entry = std::max(before.next_entry, book_.sealed);
+    book_.marks = std::move(before.marks);
+    book_.admission = std::move(before.admission);
+    if (auto undone = undo_replays(); !undone) {
+        return Error{Errc::spool_reopen, std::move(undone.error().context)};
+    }
     return {};
 }
 

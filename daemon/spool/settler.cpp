@@ -1,9 +1,14 @@
 #include "spool/settler.h"
 
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "core/assert.h"
 #include "core/run_on.h"
+#include "spool/keys.h"
 
 namespace opsrelay::spool {
 
@@ -26,17 +31,26 @@ asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
     co_return std::move(*batch);
 }
 
-asio::awaitable<void> Settler::settle(LaneId lane, std::vector<Settlement> ends) {
-    auto job = [this, lane, ends = std::move(ends)]() mutable { settle_here(lane, ends); };
-    co_await run_on(storage_, std::move(job));
+asio::awaitable<bool> Settler::settle(LaneId lane, std::vector<Settlement> ends) {
+    auto job = [this, lane, ends = std::move(ends)]() mutable {
+        settle_here(lane, ends);
+        return !lanes_[lane].dirty;
+    };
+    co_return co_await run_on(storage_, std::move(job));
 }
 
 asio::awaitable<Result<std::uint64_t>> Settler::replay(LaneId lane, std::vector<Seq> dead) {
     auto job = [this, lane, dead = std::move(dead)] {
         auto& state = lanes_[lane];
-        write_ack(lane, state);  // the dead letters to be replayed may not be written yet
-        std::optional<Result<std::uint64_t>> replayed = store_.replay(lane, dead);
+        std::optional<Result<std::uint64_t>> replayed;
+        // The dead letters to be replayed may not be written yet.
+        if (auto written = write_ack(lane, state); !written) {
+            replayed = written.error();
+            return replayed;
+        }
+        replayed = store_.replay(lane, dead);
         if (*replayed) {
+            note_synced();
             totals_.replayed += **replayed;
             state.next_write += **replayed;
         }
@@ -56,26 +70,39 @@ void Settler::adopt(bool at_start) {
             lane.ahead = {stored.ahead.begin(), stored.ahead.end()};
             totals_.recovered += stored.next_write - stored.next_settle - stored.ahead.size();
         } else {
-            lane.dirty = true;  // what memory knows is newer than what the reopened store has
+            // What memory knows is newer than what the reopened store has.
+            lane.dirty = true;
+            std::move(lane.dead_unsynced.begin(), lane.dead_unsynced.end(),
+                      std::back_inserter(lane.dead));
+            lane.dead_unsynced.clear();
         }
     }
 }
 
 void Settler::note_committed(LaneId lane, std::uint64_t count) {
-    auto& state = lanes_[lane];
-    state.next_write += count;
-    state.unsynced = false;  // earlier acks rode on the commit's sync
+    lanes_[lane].next_write += count;
     totals_.accepted += count;
 }
 
-void Settler::flush_idle() {
+void Settler::note_synced() {
+    for (auto& [id, lane] : lanes_) {
+        lane.unsynced = false;
+        lane.dead_unsynced.clear();
+    }
+}
+
+Result<void> Settler::flush_idle() {
     bool unsynced = false;
     for (auto& [id, lane] : lanes_) {
-        if (lane.dirty) write_ack(id, lane);
+        if (lane.dirty) {
+            if (auto written = write_ack(id, lane); !written) return written;
+        }
         unsynced = unsynced || lane.unsynced;
     }
-    if (!unsynced || !store_.sync()) return;
-    for (auto& [id, lane] : lanes_) lane.unsynced = false;
+    if (!unsynced) return {};
+    if (auto synced = store_.sync(); !synced) return synced;
+    note_synced();
+    return {};
 }
 
 std::uint64_t Settler::spooled() const noexcept {
@@ -109,18 +136,26 @@ void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
         lane.dead.push_back(std::move(end.dead));
     }
     advance(lane);
-    write_ack(id, lane);
+    if (ends.empty() && !lane.dirty) return;
+    std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
 }
 
 void Settler::drop_here(LaneId id, Seq first, std::uint64_t count) {
     auto& lane = lanes_[id];
+    auto& dropped = totals_.dropped[index_of(DropReason::corrupt)];
     const auto last = first + count;
-    for (auto seq = first < lane.next ? lane.next : first; seq < last; ++seq) {
-        if (!lane.ahead.insert(seq).second) continue;
-        ++totals_.dropped[index_of(DropReason::corrupt)];
+    if (first <= lane.next && lane.next < last) {
+        // The usual hole is at the front and may be long: the cursor jumps over it.
+        const auto settled = std::distance(lane.ahead.begin(), lane.ahead.lower_bound(last));
+        lane.ahead.erase(lane.ahead.begin(), lane.ahead.lower_bound(last));
+        dropped += last - lane.next - static_cast<std::uint64_t>(settled);
+        lane.next = last;
+    }
+    for (auto seq = std::max(first, lane.next); seq < last; ++seq) {
+        if (lane.ahead.insert(seq).second) ++dropped;
     }
     advance(lane);
-    write_ack(id, lane);
+    std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
 }
 
 void Settler::take_stock(LaneId id, RecordBatch& batch) {
@@ -141,14 +176,17 @@ void Settler::advance(Lane& lane) {
     }
 }
 
-void Settler::write_ack(LaneId id, Lane& lane) {
-    const std::vector<Seq> ahead(lane.ahead.begin(), lane.ahead.end());
-    const auto written =
-        store_.ack({.lane = id, .next = lane.next, .dead = lane.dead, .ahead = ahead});
+Result<void> Settler::write_ack(LaneId id, Lane& lane) {
+    // What lies too far ahead for the bitmap is told when the cursor comes near.
+    const auto end = lane.ahead.lower_bound(lane.next + 8 * kAheadBytesMax);
+    const std::vector<Seq> ahead(lane.ahead.begin(), end);
+    auto written = store_.ack({.lane = id, .next = lane.next, .dead = lane.dead, .ahead = ahead});
     lane.dirty = !written;
-    if (!written) return;
+    if (!written) return written;
+    std::move(lane.dead.begin(), lane.dead.end(), std::back_inserter(lane.dead_unsynced));
     lane.dead.clear();
     lane.unsynced = true;
+    return {};
 }
 
 }  // namespace opsrelay::spool

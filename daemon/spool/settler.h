@@ -42,10 +42,10 @@ public:
     /// Store::read(), with the records that are settled already marked in `settled`. Records that
     /// could not be read (`lost`) are counted as dropped and settled when this returns.
     [[nodiscard]] asio::awaitable<Result<RecordBatch>> read(LaneId lane, Seq from);
-    /// Records the ends. Each seq must have been read and not settled before (asserted). A disk
-    /// that refuses the ack does not fail this call: the ends are kept in memory and tried again
-    /// with the next one. Bounded by the records in flight.
-    [[nodiscard]] asio::awaitable<void> settle(LaneId lane, std::vector<Settlement> ends);
+    /// Records the ends; each seq must have been read and not settled before (asserted). False: the
+    /// store refuses acks at the moment, and the ends are kept in memory and tried again with the
+    /// next call. The caller bounds them: it starts nothing new while too many are unwritten.
+    [[nodiscard]] asio::awaitable<bool> settle(LaneId lane, std::vector<Settlement> ends);
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
@@ -56,9 +56,11 @@ public:
     void adopt(bool at_start);
     /// Records were committed to `lane`.
     void note_committed(LaneId lane, std::uint64_t count);
+    /// Everything written so far is durable.
+    void note_synced();
     /// Retries acks that the store refused, and syncs acks that have waited. Call about once a
-    /// second.
-    void flush_idle();
+    /// second. The first error of an ack or of the sync.
+    [[nodiscard]] Result<void> flush_idle();
     /// Durable records without an outcome.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
     /// The same of one lane.
@@ -69,16 +71,17 @@ private:
         Seq at_start = 1;
         Seq next = 1;  // the contiguous prefix ends before this one
         Seq next_write = 1;
-        std::set<Seq> ahead;           // settled records at or after `next`
-        std::vector<DeadLetter> dead;  // not yet written
-        bool dirty = false;            // the store has not taken the last ack
+        std::set<Seq> ahead;                    // settled records at or after `next`
+        std::vector<DeadLetter> dead;           // not yet written
+        std::vector<DeadLetter> dead_unsynced;  // written, but a reopen may lose them
+        bool dirty = false;                     // the store has not taken the last ack
         bool unsynced = false;
     };
     void settle_here(LaneId lane, std::vector<Settlement>& ends);
     void drop_here(LaneId lane, Seq first, std::uint64_t count);
     void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
-    void write_ack(LaneId id, Lane& lane);
+    Result<void> write_ack(LaneId id, Lane& lane);
 
     asio::any_io_executor storage_;
     Store& store_;

@@ -130,4 +130,23 @@ TEST_CASE("spool/committer: intake closes when the volume is full and opens agai
     CHECK(log.count("intake open again") == 1);
 }
 
+TEST_CASE(
+    "spool/committer: an ack that finds the store read-only has it opened again, without a "
+    "commit") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.start_housekeeping();
+    world.push(2);
+    world.run(milliseconds{10});
+    world.store.fail_next(StoreCall::ack, Errc::spool_reopen);
+    std::vector<Settlement> ends{{.seq = 1, .delivered = true, .dead = {}}};
+    asio::co_spawn(world.io, world.settler.settle(kDefaultLane, std::move(ends)),
+                   [](const std::exception_ptr&, bool) {});
+    world.run(seconds{3});
+    CHECK(log.count("opening the spool again") == 1);
+    CHECK(world.store.lanes()[0].next_settle == 2);
+    CHECK(world.committer.trouble().empty());
+}
+
 }  // namespace opsrelay::spool

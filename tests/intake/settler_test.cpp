@@ -106,7 +106,7 @@ TEST_CASE(
     CHECK(world.store.dead_letters().empty());
     CHECK(world.ledger().imbalance() == 0);
     world.settle({3});  // refused too
-    world.settler.flush_idle();
+    REQUIRE(world.settler.flush_idle().has_value());
     CHECK(world.stored().next_settle == 4);
     REQUIRE(world.store.dead_letters().size() == 1);
     CHECK(world.store.dead_letters()[0].seq == 2);
@@ -119,7 +119,7 @@ TEST_CASE("spool/settler: acks become durable with the next commit, or with the 
     auto lost = world.store;
     lost.crash();
     CHECK(lost.lanes()[0].next_settle == 1);  // sent again: at least once
-    world.settler.flush_idle();
+    REQUIRE(world.settler.flush_idle().has_value());
     auto kept = world.store;
     kept.crash();
     CHECK(kept.lanes()[0].next_settle == 2);
@@ -139,6 +139,63 @@ TEST_CASE("spool/settler: dead letters that are replayed come back at the end of
     CHECK(world.stored().next_write == 5);
     CHECK(world.settler.spooled() == 1);
     CHECK(world.ledger().storage.replayed == 1);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+TEST_CASE("spool/settler: a replay waits until its dead letters are written") {
+    World world(2);
+    world.store.fail_next(StoreCall::ack, Errc::spool_full, 2);
+    world.settle({1}, {2});
+    std::vector<bool> worked;
+    const auto replay = [&] {
+        asio::co_spawn(world.io, world.settler.replay(kDefaultLane, {2}),
+                       [&worked](const std::exception_ptr&, Result<std::uint64_t> result) {
+                           worked.push_back(result.has_value() && *result == 1);
+                       });
+        world.run();
+    };
+    replay();  // the second refusal
+    replay();
+    CHECK(worked == std::vector<bool>{false, true});
+    CHECK(world.store.dead_letters().empty());
+    CHECK(world.ledger().storage.replayed == 1);
+    CHECK(world.ledger().imbalance() == 0);
+}
+
+TEST_CASE("spool/settler: a replay that failed, landed or not, is undone before the next commit") {
+    const test::LogCapture log;
+    for (const auto landed : {test::Landed::no, test::Landed::yes}) {
+        CAPTURE(static_cast<int>(landed));
+        World world(2);
+        world.settle({1}, {2});
+        world.store.fail_next(StoreCall::replay, Errc::spool_reopen, 1, landed);
+        bool failed = false;
+        asio::co_spawn(world.io, world.settler.replay(kDefaultLane, {2}),
+                       [&failed](const std::exception_ptr&, Result<std::uint64_t> result) {
+                           failed = !result.has_value();
+                       });
+        world.run();
+        CHECK(failed);
+        world.push(1);
+        world.run(milliseconds{1000});
+        CHECK(world.store.dead_letters().size() == 1);
+        CHECK(world.stored().next_write == 4);
+        CHECK(world.read(3).record(0) == "{\"n\":3}");
+        CHECK(world.ledger().imbalance() == 0);
+    }
+}
+
+TEST_CASE("spool/settler: a long hole at the front costs one step") {
+    const test::LogCapture log;
+    World world(8000);
+    world.clock.advance(seconds{2});
+    world.push(1);
+    world.run(milliseconds{10});
+    world.settle({2, 7999});
+    REQUIRE(world.store.damage(kDefaultLane, 1));
+    CHECK(world.read(1).lost == 8000);
+    CHECK(world.ledger().storage.dropped[index_of(DropReason::corrupt)] == 7998);
+    CHECK(world.stored().next_settle == 8001);
     CHECK(world.ledger().imbalance() == 0);
 }
 

@@ -35,14 +35,15 @@ constexpr std::array<const char*, kMarks> kMarkNames{"power_loss",
                                                      "shed",
                                                      "dead_letter",
                                                      "replayed",
-                                                     "key_changed"};
+                                                     "key_changed",
+                                                     "replay_refused"};
 
 asio::awaitable<void> fetch(Pipeline& pipeline, std::optional<Snapshot>& into) {
     into = co_await pipeline.snapshot();
 }
 
 asio::awaitable<void> stop_and_tell(Pipeline& pipeline, TimePoint deadline, bool& stopped) {
-    co_await pipeline.stop(deadline);
+    co_await pipeline.stop(deadline, milliseconds{2000});
     stopped = true;
 }
 
@@ -187,7 +188,7 @@ void SimWorld::offer() {
 void SimWorld::harm_store() {
     const auto times = static_cast<std::uint32_t>(rng_.between(std::uint64_t{1}, 20));
     const auto landed = rng_.chance(500) ? test::Landed::yes : test::Landed::no;
-    switch (rng_.between(std::uint64_t{0}, 5)) {
+    switch (rng_.between(std::uint64_t{0}, 8)) {
         case 0:
             store_->fail_next(test::StoreCall::commit, Errc::spool_full, times);
             mark(Mark::commit_refused);
@@ -200,6 +201,12 @@ void SimWorld::harm_store() {
             mark(Mark::store_reopened);
             if (landed == test::Landed::yes) mark(Mark::failed_commit_landed);
             break;
+        case 5:
+            store_->fail_next(test::StoreCall::replay, Errc::spool_full, times, landed);
+            mark(Mark::replay_refused);
+            break;
+        case 6: store_->fail_next(test::StoreCall::replay, Errc::spool_reopen, 1, landed); break;
+        case 7: store_->fail_next(test::StoreCall::ack, Errc::spool_reopen, 1); break;
         default:  // the disk is gone: reopening fails too
             store_->fail_next(test::StoreCall::commit, Errc::spool_reopen, 1, landed);
             store_->fail_next(test::StoreCall::reopen, Errc::spool_io, 1);

@@ -38,8 +38,9 @@ enum class Mark : std::uint8_t {
     dead_letter,
     replayed,
     key_changed,
+    replay_refused,
 };
-inline constexpr std::size_t kMarks = 17;
+inline constexpr std::size_t kMarks = 18;
 
 /// What one seed did. Equal for equal seeds.
 struct Outcome {

@@ -17,10 +17,7 @@ using spool::Segment;
 MemStore::MemStore(std::uint64_t salt, std::vector<LaneId> lanes, std::size_t ids_max,
                    spool::DeadLimits dead)
     : salt_(salt), ids_max_(ids_max), dead_limits_(dead) {
-    for (const auto id : lanes) {
-        live_.lanes[id];
-        doubts_[id] = Doubt::none;
-    }
+    for (const auto id : lanes) live_.lanes[id];
     durable_ = live_;
 }
 
@@ -106,10 +103,8 @@ MemStore::Change MemStore::commit_change(std::span<const Segment> segments,
         puts.push_back({segment.lane, first, std::make_shared<const Segment>(segment)});
     }
     std::map<LaneId, Seq> ends;  // lanes whose failed commit was given up
-    for (const auto& [id, doubt] : doubts_) {
-        if (doubt != Doubt::none && !written.contains(id)) {
-            ends[id] = live_.lanes.at(id).next_write;
-        }
+    for (const auto id : commits_in_doubt_) {
+        if (!written.contains(id)) ends[id] = live_.lanes.at(id).next_write;
     }
     std::vector<DeadLetter> letters(rejected.begin(), rejected.end());
     const auto entry = live_.next_entry;
@@ -148,13 +143,26 @@ void MemStore::apply_durably(const Change& change) {
     change(live_);
 }
 
+void MemStore::undo_replays() {
+    if (replays_in_doubt_.empty()) return;
+    apply_durably([this, doubts = replays_in_doubt_](State& state) {
+        for (const auto& [id, doubt] : doubts) {
+            for (const auto key : doubt.keys) state.lanes.at(id).segments.erase(key);
+            state.lanes.at(id).next_write = live_.lanes.at(id).next_write;
+            for (const auto& letter : doubt.letters) state.upstream[{id, letter.seq}] = letter;
+        }
+    });
+    replays_in_doubt_.clear();
+}
+
 Result<void> MemStore::commit(std::span<const Segment> segments,
                               std::span<const DeadLetter> rejected) {
     if (auto refused = refused_write()) return *refused;
     if (segments.empty() && rejected.empty()) return {};
+    undo_replays();
     const auto change = commit_change(segments, rejected);
     if (const auto failure = take_failure(StoreCall::commit)) {
-        for (const auto& segment : segments) doubts_[segment.lane] = Doubt::commit;
+        for (const auto& segment : segments) commits_in_doubt_.insert(segment.lane);
         if (failure->landed == Landed::yes) {
             make_durable();
             change(durable_);
@@ -162,7 +170,7 @@ Result<void> MemStore::commit(std::span<const Segment> segments,
         return injected(*failure);
     }
     apply_durably(change);
-    for (auto& [id, doubt] : doubts_) doubt = Doubt::none;
+    commits_in_doubt_.clear();
     ++commits_;
     return {};
 }
@@ -232,9 +240,10 @@ Result<void> MemStore::ack(const spool::Ack& ack) {
 
 Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
     if (auto refused = refused_write()) return *refused;
-    if (doubts_[id] == Doubt::commit) {
+    if (commits_in_doubt_.contains(id)) {
         return Error{Errc::spool_busy, "replay: a failed commit must be retried first"};
     }
+    undo_replays();
     std::vector<Segment>
         segments;  // one a letter: how they are grouped is not part of the contract
     std::vector<Seq> taken;
@@ -260,7 +269,12 @@ Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
         for (const auto seq : taken) state.upstream.erase({id, seq});
     };
     if (const auto failure = take_failure(StoreCall::replay)) {
-        doubts_[id] = Doubt::replay;
+        auto& doubt = replays_in_doubt_[id];
+        doubt = {};
+        for (std::size_t i = 0; i < segments.size(); ++i) {
+            doubt.keys.push_back(lane(id).next_write + i);
+            doubt.letters.push_back(live_.upstream.at({id, taken[i]}));
+        }
         if (failure->landed == Landed::yes) {
             make_durable();
             change(durable_);
@@ -268,7 +282,6 @@ Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
         return injected(*failure);
     }
     apply_durably(change);
-    doubts_[id] = Doubt::none;
     return static_cast<std::uint64_t>(taken.size());
 }
 
@@ -287,16 +300,10 @@ Result<void> MemStore::reopen() {
     make_durable();
     const auto before = std::move(live_);
     live_ = durable_;
-    for (auto& [id, lane] : live_.lanes) {
-        auto& doubt = doubts_[id];
-        if (doubt == Doubt::replay) {
-            doubt = Doubt::none;
-            continue;
-        }
-        lane.next_write = before.lanes.at(id).next_write;
-    }
+    for (auto& [id, lane] : live_.lanes) lane.next_write = before.lanes.at(id).next_write;
     live_.next_entry = before.next_entry;
     needs_reopen_ = false;
+    undo_replays();
     return {};
 }
 
@@ -325,7 +332,8 @@ void MemStore::close() {
 void MemStore::crash() {
     unsynced_.clear();
     live_ = durable_;
-    for (auto& [id, doubt] : doubts_) doubt = Doubt::none;
+    commits_in_doubt_.clear();
+    replays_in_doubt_.clear();
     failures_.clear();
     needs_reopen_ = false;
     closed_ = false;

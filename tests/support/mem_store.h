@@ -98,7 +98,11 @@ private:
     /// Makes a change to a state; applied to the live one at once, to the durable one with the next
     /// sync.
     using Change = std::function<void(State&)>;
-    enum class Doubt : std::uint8_t { none, commit, replay };
+    /// What a failed replay may have left: it is undone before anything else is written.
+    struct Replay {
+        std::vector<Seq> keys;
+        std::vector<spool::DeadLetter> letters;
+    };
     struct Failure {
         StoreCall call;
         Errc code;
@@ -114,6 +118,7 @@ private:
     void evict_admission(State& state) const;
     void trim_ids(State& state) const;
     void make_durable();
+    void undo_replays();
     void apply_durably(const Change& change);
 
     // Constant after construction.
@@ -124,7 +129,8 @@ private:
     State live_;
     State durable_;
     std::vector<Change> unsynced_;
-    std::map<LaneId, Doubt> doubts_;
+    std::set<LaneId> commits_in_doubt_;
+    std::map<LaneId, Replay> replays_in_doubt_;
     std::deque<Failure> failures_;
     bool needs_reopen_ = false;
     bool closed_ = false;
