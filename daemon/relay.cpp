@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -10,6 +11,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <cerrno>
 #include <csignal>
 #include <optional>
 #include <thread>
@@ -58,6 +60,16 @@ private:
     asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
     std::thread thread_;
 };
+
+// Connections, RocksDB and the upstream share it; many systems start processes with 1,024.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        log::warn("relay", "the limit of open files stays as it is", {{"errno", errno}});
+    }
+}
 
 Pipeline::Options pipeline_options(const config::Config& config) {
     return {.intake = {.parse = config.events, .admit = {.ids_max = config.spool.ids_max}},
@@ -149,6 +161,8 @@ Result<void> Relay::open_listeners() {
 }
 
 Result<void> Relay::open() {
+    // First: a signal that comes while the spool is being opened waits for run().
+    signals_ = std::make_unique<asio::signal_set>(forward_.io(), SIGTERM, SIGINT);
     auto upstream = forward::HttpUpstream::make(forward_.executor(), clock_, config_.upstream);
     if (!upstream) return upstream.error();
     upstream_ = std::move(*upstream);
@@ -316,21 +330,35 @@ asio::awaitable<void> Relay::shut_down() {
         const auto deadline = clock_.now() + config_.shutdown_deadline;
         const bool drained = co_await pipeline_->pump().drain_until(deadline);
         if (!drained) {
+            const auto snapshot = co_await pipeline_->snapshot();
             log::error("relay", "not everything could be delivered before the spool ends",
-                       {{"deadline_ms", config_.shutdown_deadline.count()}});
+                       {{"events", snapshot.ledger.spooled + snapshot.ledger.pending},
+                        {"deadline_ms", config_.shutdown_deadline.count()}});
         }
     }
     const auto deadline = clock_.now() + kFinishInFlight;
     co_await asio::co_spawn(ingest_.executor(), listeners_->stop(deadline), asio::use_awaitable);
-    co_await pipeline_->stop(deadline);
+    co_await pipeline_->stop(deadline, kCommitAtStop);
     key_tasks_.cancel(asio::cancellation_type::terminal);
     co_await key_tasks_.join();
     const auto snapshot = co_await pipeline_->snapshot();
     auto close = [this] { store_->close(); };
     co_await run_on(storage_.executor(), std::move(close));
     co_await admin_->stop();
-    signals_->cancel();
+    if (failure_) {
+        exit_code_ = exit_code(failure_->code);
+    } else if (snapshot.ledger.pending > 0) {
+        exit_code_ = exit_code(Errc::spool_io);  // the disk did not take what was handed over
+    }
     log_ledger(snapshot.ledger);
+    // A name server that does not answer cannot be cancelled, and the resolver's thread would be
+    // waited for. Everything is durable and closed.
+    if (upstream_->resolving()) {
+        listeners_.reset();
+        admin_path_.reset();
+        ::_exit(exit_code_);
+    }
+    signals_->cancel();
 }
 
 void Relay::log_ledger(const observe::Ledger& ledger) {
@@ -351,7 +379,6 @@ void Relay::log_ledger(const observe::Ledger& ledger) {
 }
 
 int Relay::run() {
-    signals_ = std::make_unique<asio::signal_set>(forward_.io(), SIGTERM, SIGINT);
     pipeline_->start();
     asio::post(ingest_.executor(), [this] { listeners_->start(); });
     asio::post(forward_.executor(), [this] {
@@ -373,8 +400,9 @@ int Relay::run() {
 }  // namespace
 
 int run_relay(const config::Config& config) {
-    // One arena: four threads would otherwise each keep their own pool of freed memory.
+    // One arena: the threads would otherwise each keep their own pool of freed memory.
     ::mallopt(M_ARENA_MAX, 1);
+    raise_descriptor_limit();
     std::signal(SIGPIPE, SIG_IGN);
     Relay relay(config);
     if (const auto opened = relay.open(); !opened) {

@@ -51,6 +51,28 @@ Response refusal(const Request& request, unsigned status, std::string_view reaso
                  fmt::format(R"({{"ok":false,"reason":"{}"}})", reason));
 }
 
+Response method_not_allowed(const Request& request) {
+    auto response = refusal(request, 405, "method_not_allowed");
+    response.set(http::field::allow, "GET, HEAD");
+    return response;
+}
+
+// The reply to what is not a request that can be answered, after which the connection ends. Status
+// 200: none is due, because nobody is there to read it.
+Response refusal_of(const Request& request, error_code ec) {
+    Response response;
+    if (ec == http::error::unexpected_body) {
+        response = method_not_allowed(request);
+    } else if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
+        response = refusal(request, 431, "header_too_large");
+    } else if (ec.category() == http::make_error_code(http::error::bad_value).category() &&
+               ec != http::error::end_of_stream && ec != http::error::partial_message) {
+        response = refusal(request, 400, "not_http");
+    }
+    response.keep_alive(false);
+    return response;
+}
+
 asio::awaitable<Response> answer(const AdminHandler& handler, const Request& request,
                                  bool loopback) {
     if (loopback && !is_local_host(request[http::field::host])) {
@@ -60,9 +82,7 @@ asio::awaitable<Response> answer(const AdminHandler& handler, const Request& req
         co_return refusal(request, 403, "origin_not_local");
     }
     if (request.method() != http::verb::get && request.method() != http::verb::head) {
-        auto response = refusal(request, 405, "method_not_allowed");
-        response.set(http::field::allow, "GET, HEAD");
-        co_return response;
+        co_return method_not_allowed(request);
     }
     const auto target = request.target();
     auto made = co_await handler(std::string(target.substr(0, target.find('?'))));
@@ -82,8 +102,9 @@ asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler
         parser.header_limit(kHeaderBytesMax);
         stream.expires_after(kRequestTimeout);
         const auto [read_ec, read] = co_await http::async_read(stream, buffer, parser, nothrow);
-        if (read_ec) co_return;
-        const auto response = co_await answer(handler, parser.get(), loopback);
+        auto response = refusal_of(parser.get(), read_ec);
+        if (read_ec && response.result() == http::status::ok) co_return;  // the peer is gone
+        if (!read_ec) response = co_await answer(handler, parser.get(), loopback);
         stream.expires_after(kRequestTimeout);
         const auto [write_ec, written] = co_await http::async_write(stream, response, nothrow);
         if (write_ec || !response.keep_alive()) co_return;
@@ -98,10 +119,13 @@ struct AdminServer::State {
           handler(std::move(answerer)),
           tcp(executor),
           local(executor),
-          tasks(executor, time) {}
+          acceptors(executor, time),
+          tcp_sessions(executor, time),
+          local_sessions(executor, time) {}
 
     template <typename Protocol>
-    asio::awaitable<void> accept(typename Protocol::acceptor& acceptor, bool loopback) {
+    asio::awaitable<void> accept(typename Protocol::acceptor& acceptor, TaskGroup& sessions,
+                                 bool loopback) {
         const auto stop = co_await asio::this_coro::cancellation_state;
         while (stop.cancelled() == asio::cancellation_type::none) {
             auto [ec, socket] = co_await acceptor.async_accept(nothrow);
@@ -110,8 +134,8 @@ struct AdminServer::State {
                 co_await clock.sleep_for(milliseconds{100});
                 continue;
             }
-            if (tasks.size() >= kConnectionsMax) continue;  // closed at once
-            tasks.spawn("admin", serve<Protocol>(std::move(socket), handler, loopback));
+            if (sessions.size() >= kConnectionsMax) continue;  // closed at once
+            sessions.spawn("admin", serve<Protocol>(std::move(socket), handler, loopback));
         }
     }
 
@@ -119,7 +143,9 @@ struct AdminServer::State {
     AdminHandler handler;
     Tcp::acceptor tcp;
     Local::acceptor local;
-    TaskGroup tasks;
+    TaskGroup acceptors;
+    TaskGroup tcp_sessions;  // apart: whoever fills the port does not shut out the probes
+    TaskGroup local_sessions;
 };
 
 AdminServer::AdminServer(asio::any_io_executor executor, Clock& clock, AdminHandler handler)
@@ -165,16 +191,21 @@ std::uint16_t AdminServer::port() const noexcept {
 }
 
 void AdminServer::start() {
-    auto& tasks = state_->tasks;
-    if (state_->tcp.is_open()) tasks.spawn("admin tcp", state_->accept<Tcp>(state_->tcp, true));
-    if (state_->local.is_open()) {
-        tasks.spawn("admin unix", state_->accept<Local>(state_->local, false));
+    auto& state = *state_;
+    if (state.tcp.is_open()) {
+        state.acceptors.spawn("admin tcp", state.accept<Tcp>(state.tcp, state.tcp_sessions, true));
+    }
+    if (state.local.is_open()) {
+        state.acceptors.spawn("admin unix",
+                              state.accept<Local>(state.local, state.local_sessions, false));
     }
 }
 
 asio::awaitable<void> AdminServer::stop() {
-    state_->tasks.cancel(asio::cancellation_type::terminal);
-    co_await state_->tasks.join();
+    for (auto* group : {&state_->acceptors, &state_->tcp_sessions, &state_->local_sessions}) {
+        group->cancel(asio::cancellation_type::terminal);
+        co_await group->join();
+    }
 }
 
 }  // namespace opsrelay::control

@@ -23,8 +23,8 @@ struct AdminResponse {
 /// Answers a GET of `path` (without the query). Status 404 for what it does not know.
 using AdminHandler = std::function<asio::awaitable<AdminResponse>(std::string path)>;
 
-/// HTTP/1.1, GET and HEAD only, at most 64 connections, 10 s a request. On loopback a foreign Host
-/// or Origin is refused (core/browser_rules.h). Thread: the executor's.
+/// HTTP/1.1, GET and HEAD only, at most 64 connections a socket, 10 s a request. On loopback a
+/// foreign Host or Origin is refused (core/browser_rules.h). Thread: the executor's.
 class AdminServer {
 public:
     AdminServer(asio::any_io_executor executor, Clock& clock, AdminHandler handler);

@@ -19,16 +19,20 @@ constexpr std::size_t kDrainMax = kAcceptQueue + 1;
 constexpr milliseconds kExhaustedPause{200};
 constexpr milliseconds kLogInterval{60'000};
 
-// Keeps the number of connections right however a session ends.
-class Counted {
+// Gives a place in the budget back however a session ends.
+class Place {
 public:
-    explicit Counted(std::size_t& count) noexcept : count_(count) {}
-    Counted(const Counted&) = delete;
-    Counted& operator=(const Counted&) = delete;
-    ~Counted() { --count_; }
+    Place(ConnectionBudget& budget, std::size_t& own) noexcept : budget_(budget), own_(own) {}
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    ~Place() {
+        budget_.give_back();
+        --own_;
+    }
 
 private:
-    std::size_t& count_;
+    ConnectionBudget& budget_;
+    std::size_t& own_;
 };
 
 }  // namespace
@@ -64,8 +68,8 @@ void Acceptor::replace(UniqueFd socket) {
     socket_.cancel();
 }
 
-Acceptor::Turn Acceptor::accept_turn(std::size_t connections_max) {
-    for (std::size_t i = 0; i < connections_max;) {
+Acceptor::Turn Acceptor::accept_turn(std::size_t accepts_max) {
+    for (std::size_t i = 0; i < accepts_max;) {
         UniqueFd connection(
             ::accept4(socket_.native(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
         if (connection) {
@@ -83,7 +87,7 @@ Acceptor::Turn Acceptor::accept_turn(std::size_t connections_max) {
             log::warn("listen", "cannot accept connections, trying again",
                       {{"listener", state_.address},
                        {"error", std::generic_category().message(error_number)},
-                       {"connections", active_},
+                       {"connections", state_.connections.taken()},
                        {"retry_in_ms", kExhaustedPause.count()},
                        {"suppressed", *hidden}});
         }
@@ -93,24 +97,25 @@ Acceptor::Turn Acceptor::accept_turn(std::size_t connections_max) {
 }
 
 void Acceptor::admit(UniqueFd connection) {
-    if (active_ >= state_.options.connections_max) {
+    if (!state_.connections.take(own_)) {
         state_.counts.refused_metric.add();
         if (const auto hidden = throttle_.allow("limit")) {
             log::warn("listen", "connection limit reached, closing new connections",
                       {{"listener", state_.address},
-                       {"limit", state_.options.connections_max},
+                       {"limit", state_.connections.limit()},
                        {"suppressed", *hidden}});
         }
         if (refuse_) refuse_(connection.get());
         return;
     }
-    ++active_;
+    ++own_;
     sessions_.spawn("connection of " + state_.address, serve(std::move(connection)));
 }
 
 asio::awaitable<void> Acceptor::serve(UniqueFd connection) {
-    const Counted counted(active_);
-    co_await serve_(std::move(connection));
+    const Place place(state_.connections, own_);
+    auto session = serve_(std::move(connection));
+    co_await std::move(session);
 }
 
 }  // namespace opsrelay::listen

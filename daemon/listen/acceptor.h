@@ -1,4 +1,4 @@
-// Accepts connections of one listening socket and owns their number.
+// Accepts connections of one listening socket.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -16,9 +16,10 @@
 
 namespace opsrelay::listen {
 
-/// At most options.connections_max sessions at a time: a connection over it is accepted, refused
-/// (`refuse` may say why to the peer) and closed at once, counted. When the process or the host
-/// runs out of descriptors it waits instead of spinning. Thread: ingest.
+/// A session lasts while it holds its place in the budget that all listeners share: a connection
+/// over it is accepted, refused (`refuse` may say why to the peer) and closed at once, counted.
+/// When the process or the host runs out of descriptors it waits instead of spinning. Thread:
+/// ingest.
 class Acceptor {
 public:
     /// Serves one connection until its end; takes a non-blocking descriptor.
@@ -36,23 +37,21 @@ public:
     /// The socket's path was made anew: takes what the old queue holds and goes on with this one.
     void replace(UniqueFd socket);
 
-    [[nodiscard]] std::size_t active() const noexcept { return active_; }
-
 private:
     enum class Turn : std::uint8_t { drained, more, exhausted };
 
-    [[nodiscard]] Turn accept_turn(std::size_t connections_max);
+    [[nodiscard]] Turn accept_turn(std::size_t accepts_max);
     [[nodiscard]] asio::awaitable<void> serve(UniqueFd connection);
     void admit(UniqueFd connection);
 
     TaskGroup& sessions_;
+    std::size_t own_ = 0;  // this listener's part of the budget
     ListenerState& state_;
     ReadyFd socket_;
     std::optional<UniqueFd> replacement_;
     Serve serve_;
     Refuse refuse_;
     log::Throttle throttle_;
-    std::size_t active_ = 0;
 };
 
 }  // namespace opsrelay::listen

@@ -12,7 +12,7 @@ struct ControlLine {
     enum class Kind : std::uint8_t {
         acks_on,   // {"opsrelay":{"acks":true}}: first line of a stream
         acks_off,  // {"opsrelay":{"acks":false}}: the same, without effect
-        dropped    // {"opsrelay":{"dropped":N}}: a datagram client lost N events on its side
+        dropped    // {"opsrelay":{"dropped":N}}: a client lost N events on its side; any line
     };
     Kind kind;
     std::uint64_t dropped = 0;

@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+
+#include "core/browser_rules.h"
 
 namespace opsrelay::listen {
 
@@ -38,27 +39,6 @@ std::string quoted(std::string_view text) {
         }
     }
     return out += '"';
-}
-
-// host[:port] of this machine; names resolve elsewhere when a web page rebinds them.
-bool is_local_host(std::string_view host) noexcept {
-    constexpr std::array<std::string_view, 3> kLocal{"localhost", "127.0.0.1", "[::1]"};
-    const auto port = host.find(':', host.starts_with('[') ? host.find(']') : 0);
-    if (port != std::string_view::npos) {
-        if (host.find_first_not_of("0123456789", port + 1) != std::string_view::npos) return false;
-        host = host.substr(0, port);
-    }
-    return std::any_of(kLocal.begin(), kLocal.end(),
-                       [host](std::string_view local) { return same_text(host, local); });
-}
-
-bool is_local_origin(std::string_view origin) noexcept {
-    for (const std::string_view scheme : {"http://", "https://"}) {
-        if (same_text(origin.substr(0, scheme.size()), scheme)) {
-            return is_local_host(origin.substr(scheme.size()));
-        }
-    }
-    return false;
 }
 
 // Any prefix, repeated slashes, a query and a slash at the end do not matter.

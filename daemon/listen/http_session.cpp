@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/error.hpp>
@@ -17,6 +18,7 @@
 #include <string>
 #include <utility>
 
+#include "core/nothrow.h"
 #include "listen/http_rules.h"
 #include "listen/ready_fd.h"
 
@@ -30,6 +32,7 @@ namespace http = beast::http;
 using Parser = http::request_parser<http::string_body>;
 
 constexpr std::size_t kReadBytes = 16U << 10U;
+constexpr std::size_t kStepsPerTurn = 16;  // then the other connections get a turn
 constexpr milliseconds kLinger{1'000};
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -41,6 +44,7 @@ public:
                 const PlanState& plan, std::span<char> scratch)
         : state_(state),
           plan_(plan),
+          ingest_(ingest),
           scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
           socket_(ingest, std::move(connection)) {}
 
@@ -64,20 +68,23 @@ private:
     asio::awaitable<HttpReply> answer(ReadEnd end);
     asio::awaitable<HttpReply> take_event();
     asio::awaitable<Settled> settle(Position position);
-    asio::awaitable<bool> write(HttpReply reply, bool keep_alive);
+    asio::awaitable<bool> write(const HttpReply& reply, bool keep_alive);
     asio::awaitable<void> linger();
+    [[nodiscard]] bool turn_is_over() noexcept;
     [[nodiscard]] HttpHead head() const;
     [[nodiscard]] std::optional<std::string_view> field(http::field name) const;
     [[nodiscard]] asio::awaitable<bool> stopping();
 
     ListenerState& state_;
     const PlanState& plan_;
+    asio::any_io_executor ingest_;
     std::span<char> scratch_;
     ReadyFd socket_;
     std::optional<Parser> parser_;
     std::string input_;  // received, not yet parsed: an incomplete head, or pipelined requests
     std::optional<HttpReply> refusal_;
     bool continued_ = false;
+    std::size_t steps_ = 0;  // reads and requests since the session last waited for its peer
 };
 
 asio::awaitable<void> HttpSession::run() {
@@ -85,16 +92,26 @@ asio::awaitable<void> HttpSession::run() {
     while (!is_terminal(stop)) {
         const auto end = co_await read_request();
         if (end == ReadEnd::closed) co_return;
-        auto reply = co_await answer(end);
+        const auto reply = co_await answer(end);
         // Only after a request that was read to its end is it known where the next one begins.
         const bool complete = parser_->is_done();
-        const bool keep_alive = complete && parser_->keep_alive() && !co_await stopping();
-        if (!co_await write(std::move(reply), keep_alive)) co_return;
+        const bool last = co_await stopping();
+        const bool keep_alive = complete && parser_->keep_alive() && !last;
+        const bool written = co_await write(reply, keep_alive);
+        if (!written) co_return;
         if (!keep_alive) {
             if (!complete) co_await linger();
             co_return;
         }
+        if (turn_is_over()) co_await asio::post(ingest_, nothrow);
     }
+}
+
+// A peer that always has more for us never makes us wait.
+bool HttpSession::turn_is_over() noexcept {
+    if (++steps_ < kStepsPerTurn) return false;
+    steps_ = 0;
+    return true;
 }
 
 asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
@@ -112,9 +129,13 @@ asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
                 due = state_.clock.now() + state_.options.http_read_timeout;
             }
             if (const auto end = parse()) co_return *end;
-            if (!co_await continue_if_expected(due)) co_return ReadEnd::closed;
+            // What the parser leaves is an incomplete line; of a chunk's it knows no limit.
+            if (input_.size() > state_.options.http_header_bytes_max) co_return ReadEnd::malformed;
+            const bool open = co_await continue_if_expected(due);
+            if (!open) co_return ReadEnd::closed;
         }
-        if (const auto end = co_await read_more(due)) {
+        const auto end = co_await read_more(due);
+        if (end) {
             const bool expired = *end == ReadEnd::too_slow;
             co_return expired && !begun ? ReadEnd::closed : *end;
         }
@@ -128,16 +149,18 @@ asio::awaitable<std::optional<HttpSession::ReadEnd>> HttpSession::read_more(Time
         const auto got = socket_.receive(scratch_);
         if (got.state == Transfer::State::done) {
             input_.append(scratch_.data(), got.bytes);
+            if (turn_is_over()) co_await asio::post(ingest_, nothrow);
             // A peer that trickles bytes never waits, so its deadline is looked at here too.
             if (state_.clock.now() < due) co_return std::nullopt;
             co_return ReadEnd::too_slow;
         }
         if (got.state == Transfer::State::ended || is_terminal(stop)) co_return ReadEnd::closed;
         const bool between_requests = !parser_->got_some() && input_.empty();
-        if (between_requests && co_await stopping()) co_return ReadEnd::closed;
-        if (co_await socket_.readable_until(state_.clock, due) == WaitEnd::timed_out) {
-            co_return ReadEnd::too_slow;
-        }
+        const bool last = co_await stopping();
+        if (between_requests && last) co_return ReadEnd::closed;
+        const auto waited = co_await socket_.readable_until(state_.clock, due);
+        if (waited == WaitEnd::timed_out) co_return ReadEnd::too_slow;
+        steps_ = 0;
     }
 }
 
@@ -211,7 +234,7 @@ asio::awaitable<Settled> HttpSession::settle(Position position) {
     co_return settled;
 }
 
-asio::awaitable<bool> HttpSession::write(HttpReply reply, bool keep_alive) {
+asio::awaitable<bool> HttpSession::write(const HttpReply& reply, bool keep_alive) {
     const bool head_only = parser_->is_header_done() && parser_->get().method() == http::verb::head;
     const auto bytes = serialize(reply, keep_alive, head_only);
     co_return co_await socket_.send_all(bytes, state_.clock,
@@ -231,8 +254,10 @@ asio::awaitable<void> HttpSession::linger() {
         if (got.state == Transfer::State::ended) co_return;
         if (got.state == Transfer::State::done) {
             discarded += got.bytes;
-        } else if (co_await socket_.readable_until(state_.clock, due) == WaitEnd::timed_out) {
-            co_return;
+            if (turn_is_over()) co_await asio::post(ingest_, nothrow);
+        } else {
+            const auto waited = co_await socket_.readable_until(state_.clock, due);
+            if (waited == WaitEnd::timed_out) co_return;
         }
     }
 }

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/signal.h"
+#include "listen/connection_budget.h"
 #include "listen/inlet.h"
 #include "listen/options.h"
 #include "observe/metrics.h"
@@ -61,6 +62,7 @@ struct ListenerState {
     Inlet& inlet;
     Clock& clock;
     RoomWatch& room;
+    ConnectionBudget& connections;  // shared with the other listeners
     Origin origin;
     ListenerCounts counts;
     std::string address;

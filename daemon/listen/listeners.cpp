@@ -1,5 +1,6 @@
 #include "listen/listeners.h"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <boost/asio/this_coro.hpp>
@@ -52,12 +53,13 @@ struct Listeners::Listener {
     std::unique_ptr<DatagramSource> datagrams;
     std::unique_ptr<Acceptor> acceptor;
 
-    Listener(const Listeners& owner, RoomWatch& room, const Origin& origin, std::string address)
+    Listener(Listeners& owner, RoomWatch& room, const Origin& origin, std::string address)
         : kind(origin.kind),
           state{owner.options_,
                 owner.inlet_,
                 owner.clock_,
                 room,
+                owner.connections_,
                 origin,
                 {owner.registry_, std::string(to_string(origin.kind)) + ":" + address},
                 address} {}
@@ -81,15 +83,35 @@ Listeners::~Listeners() = default;
 
 Result<void> Listeners::open() {
     bool unix_datagrams = false;
+    bool streams = false;
     for (const auto& one : options_.listeners) {
         if (const auto opened = open_one(one); !opened) {
             listeners_.clear();
             return with_prefix(opened.error(), to_string(one.kind));
         }
         unix_datagrams |= one.kind == ListenerKind::unix_datagram;
+        streams |= socket_type(one.kind) == SOCK_STREAM;
     }
     if (unix_datagrams) warn_of_short_queue();
+    if (streams) limit_connections();
     return {};
+}
+
+// Connections must not take the descriptors that the spool and upstream open later.
+void Listeners::limit_connections() {
+    rlimit descriptors{RLIM_INFINITY, RLIM_INFINITY};
+    (void)::getrlimit(RLIMIT_NOFILE, &descriptors);  // fails only for bad arguments
+    const auto limit = affordable_connections(options_.connections_max, descriptors.rlim_cur);
+    connections_.set_limit(limit);
+    if (limit == options_.connections_max) return;
+    log::warn("listen",
+              "too few descriptors for the connection limit, serving fewer; raise RLIMIT_NOFILE "
+              "(systemd: LimitNOFILE, shell: ulimit -n)",
+              {{"asked", options_.connections_max},
+               {"limit", limit},
+               {"descriptors", descriptors.rlim_cur},
+               {"kept_for_others", kDescriptorsKept},
+               {"recommended_descriptors", options_.connections_max + kDescriptorsKept}});
 }
 
 Result<void> Listeners::open_one(const ListenerOptions& options) {
@@ -169,7 +191,8 @@ asio::awaitable<void> Listeners::stop(TimePoint deadline) {
         listener->fd.reset();
     }
     sources_.cancel(asio::cancellation_type::total);
-    if (!co_await sources_.join_until(deadline)) {
+    const bool joined = co_await sources_.join_until(deadline);
+    if (!joined) {
         log::warn("listen", "deadline passed, closing connections",
                   {{"connections", connections()}});
         // A session may have begun to wait between two rounds.
@@ -227,14 +250,6 @@ std::vector<ListenerStatus> Listeners::status() const {
                        listener->receive_buffer});
     }
     return all;
-}
-
-std::size_t Listeners::connections() const noexcept {
-    std::size_t total = 0;
-    for (const auto& listener : listeners_) {
-        if (listener->acceptor) total += listener->acceptor->active();
-    }
-    return total;
 }
 
 }  // namespace opsrelay::listen

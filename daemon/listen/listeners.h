@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/plan_state.h"
 #include "core/task_group.h"
+#include "listen/connection_budget.h"
 #include "listen/inlet.h"
 #include "listen/listener_state.h"
 #include "listen/options.h"
@@ -53,13 +54,14 @@ public:
 
     /// Any thread, from open() to destruction.
     [[nodiscard]] std::vector<ListenerStatus> status() const;
-    /// Connections being served.
-    [[nodiscard]] std::size_t connections() const noexcept;
+    /// Connections being served. Thread: ingest.
+    [[nodiscard]] std::size_t connections() const noexcept { return connections_.taken(); }
 
 private:
     struct Listener;
 
     [[nodiscard]] Result<void> open_one(const ListenerOptions& options);
+    void limit_connections();
     void begin(Listener& listener);
     [[nodiscard]] asio::awaitable<void> watch();
     void look_after(Listener& listener);
@@ -74,6 +76,7 @@ private:
     std::vector<std::unique_ptr<Listener>> listeners_;
 
     // Ingest thread.
+    ConnectionBudget connections_;
     RoomWatch room_;
     std::unique_ptr<char[]> scratch_;  // read buffer of all sessions
     log::Throttle throttle_;

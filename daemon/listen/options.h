@@ -30,7 +30,9 @@ struct Options {
     std::vector<ListenerOptions> listeners;
     /// SO_RCVBUF asked for datagram sockets; the kernel grants at most rmem_max.
     Bytes receive_buffer{4U << 20U};
-    std::size_t connections_max = kConnectionsMax;  // per listener, over it: accepted and closed
+    /// Of all listeners together; fewer when the process may not have that many descriptors. Over
+    /// it: accepted and closed.
+    std::size_t connections_max = kConnectionsMax;
     /// Without progress of the acks for this long a stream connection is closed.
     milliseconds stream_ack_timeout{10'000};
     /// HTTP: 503 when the commit has not returned by then. The official SDKs give up at 600 ms.

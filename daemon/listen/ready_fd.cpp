@@ -81,7 +81,8 @@ asio::awaitable<bool> ReadyFd::send_all(std::string_view bytes, Clock& clock, Ti
             continue;
         }
         if (is_terminal(stop)) co_return false;
-        if (co_await writable_until(clock, due) == WaitEnd::timed_out) co_return false;
+        const auto waited = co_await writable_until(clock, due);
+        if (waited == WaitEnd::timed_out) co_return false;
     }
     co_return true;
 }

@@ -4,11 +4,13 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "core/nothrow.h"
 #include "listen/ack_tracker.h"
 #include "listen/control_line.h"
 #include "listen/line_framer.h"
@@ -112,6 +114,7 @@ asio::awaitable<void> StreamSession::read_lines() {
             // What the kernel holds was sent before the stop; a peer that goes on is cut off.
             drained += 1;
             if (read == Read::would_block || drained >= kDrainReadsMax) break;
+            co_await asio::post(tasks_.executor(), nothrow);  // the others have to finish too
             continue;
         }
         co_await socket_.readable();  // also yields to the other connections
@@ -139,9 +142,13 @@ StreamSession::Read StreamSession::read_turn(bool draining) {
 }
 
 void StreamSession::take(const Message& line) {
-    if (std::exchange(first_line_, false)) {
-        const auto control = parse_control_line(line.bytes);
-        if (control && control->kind != ControlLine::Kind::dropped) {
+    const bool first = std::exchange(first_line_, false);
+    if (const auto control = parse_control_line(line.bytes)) {
+        if (control->kind == ControlLine::Kind::dropped) {
+            state_.inlet.note_client_drops(control->dropped);
+            return;
+        }
+        if (first) {
             if (control->kind == ControlLine::Kind::acks_on) {
                 acks_ = Acks::on;
                 ack_writer_runs_ = true;
@@ -217,7 +224,8 @@ asio::awaitable<bool> StreamSession::wait_for_progress(Position front) {
     const auto deadline = *waiting_since_ + state_.options.stream_ack_timeout;
     auto due = deadline;
     if (unsent_since_) due = std::min(due, *unsent_since_ + state_.options.stream_ack_delay);
-    switch (co_await state_.inlet.settled(front, due)) {
+    const auto settled = co_await state_.inlet.settled(front, due);
+    switch (settled) {
         case Settled::durable:
             if (tracker_.confirm(front)) commit_moved_ = true;
             co_return true;
@@ -238,7 +246,8 @@ asio::awaitable<bool> StreamSession::send_ack() {
     const auto line =
         fmt::format("{{\"durable\":{},\"rejected\":{}}}\n", counts.durable, counts.rejected);
     const auto due = state_.clock.now() + state_.options.stream_ack_timeout;
-    if (co_await socket_.send_all(line, state_.clock, due)) {
+    const bool sent = co_await socket_.send_all(line, state_.clock, due);
+    if (sent) {
         sent_ = counts;
         co_return true;
     }

@@ -122,7 +122,7 @@ TEST_CASE("listen/datagram_source: what the kernel holds at a stop is still read
     }
     world.stop(seconds{10});
     CHECK(world.inlet.recorded.size() == 10);
-    CHECK_FALSE(std::filesystem::exists(world.dir.path("d.sock")));
+    CHECK_FALSE(std::filesystem::exists(world.dir / "d.sock"));
 }
 
 TEST_CASE("listen/datagram_source: a removed path is made again and the old socket is read empty") {

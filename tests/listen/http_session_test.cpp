@@ -55,6 +55,12 @@ bool has(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
 }
 
+std::size_t count_of(const std::string& text, const std::string& part) {
+    std::size_t count = 0;
+    for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+    return count;
+}
+
 }  // namespace
 
 TEST_CASE("listen/http_session: a durable event is answered with upstream's fields") {
@@ -127,6 +133,11 @@ TEST_CASE("listen/http_session: each end of an event has its status") {
          "POST /v1/ingest/llm-request HTTP/1.1\r\nHost: localhost\r\n"
          "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
          400, R"("ok":false)", false},
+        {"chunk extension without end",
+         "POST /v1/ingest/llm-request HTTP/1.1\r\nHost: localhost\r\n"
+         "Transfer-Encoding: chunked\r\n\r\n1;" +
+             std::string(16'384, 'x'),
+         400, R"("reason":"bad_request")", false},
     };
     for (const auto& test : cases) {
         CAPTURE(test.name);
@@ -211,6 +222,39 @@ TEST_CASE("listen/http_session: pipelined requests are answered in order") {
     CHECK(first < second);
     CHECK(all.find("HTTP/1.1 200", second) != std::string::npos);
     CHECK(world.inlet.recorded.size() == 3);
+}
+
+TEST_CASE("listen/http_session: requests that need no wait give the others their turn") {
+    struct Case {
+        const char* name;
+        std::string one;
+    };
+    const Case cases[] = {
+        {"rejected", request("bad")},
+        {"durable duplicate", request("dup")},
+        {"unknown path", request("{}", "", "/nothing")},
+    };
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        HttpWorld world(true);
+        world.start();
+        auto client = world.connect();
+        world.run_until([&] { return world.listeners->connections() == 1; });
+        std::string many;
+        for (int i = 0; i < 64; ++i) many += test.one;
+        REQUIRE(client.try_send(many) == static_cast<long>(many.size()));
+        // One handler at a time is at most one turn.
+        std::size_t replies = 0;
+        while (replies < 64) {
+            world.run_one();
+            REQUIRE(client.read());
+            const auto in_turn = count_of(client.received, "HTTP/1.1 ");
+            CHECK(in_turn <= 16);
+            replies += in_turn;
+            client.received.clear();
+        }
+        CHECK(replies == 64);
+    }
 }
 
 TEST_CASE("listen/http_session: a request may come byte by byte and ask before its body") {

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -104,7 +105,7 @@ TEST_CASE("listen/stream_session: a connection without lines gets a final ack to
 
 TEST_CASE("listen/stream_session: a duplicate waits for the event it repeats") {
     StreamWorld world;
-    world.inlet.decide = [&world](const Message& message) {
+    world.inlet.decide = [](const Message& message) {
         Offered offered;
         offered.position = 7;
         if (message.bytes == "again") offered.admission = Admission::duplicate;
@@ -338,6 +339,24 @@ TEST_CASE("listen/listeners: a stop finishes what was received and sends the las
     CHECK(client.received.ends_with(ack(2, 0)));
     CHECK(client.closed());
     CHECK(idle.closed());
+}
+
+TEST_CASE("listen/listeners: a stop reads what is left in turns") {
+    StreamWorld world;
+    bool turn_given = false;
+    bool given_at_last = false;
+    world.inlet.decide = [&](const Message& message) {
+        if (message.bytes == "first") asio::post(world.io, [&] { turn_given = true; });
+        if (message.bytes == "last") given_at_last = turn_given;
+        return Offered{};
+    };
+    world.start();
+    auto client = world.connect();
+    const auto lines = "first\n" + std::string(100'000, 'x') + "\nlast\n";  // over one read
+    REQUIRE(client.try_send(lines) == static_cast<long>(lines.size()));
+    world.stop(seconds{10});
+    CHECK(world.inlet.recorded.size() == 3);
+    CHECK(given_at_last);
 }
 
 TEST_CASE("listen/listeners: the deadline of a stop ends every wait") {

@@ -12,12 +12,12 @@
 #include <string>
 
 #include "listen/socket.h"
-#include "listen/temp_dir.h"
 #include "listen/unix_path.h"
+#include "support/temp_dir.h"
 
 using namespace opsrelay;
 using namespace opsrelay::listen;
-using opsrelay::listen::testing::TempDir;
+using opsrelay::test::TempDir;
 
 namespace {
 
@@ -61,7 +61,7 @@ mode_t mode_of(const std::string& path) {
 TEST_CASE(
     "listen/unix_path: mode and group are set whatever the umask, and the path is given back") {
     const TempDir dir;
-    const auto path = dir.path("a.sock");
+    const auto path = dir / "a.sock";
     const auto old = ::umask(0077);
     {
         auto place = UnixPath::claim({SOCK_DGRAM, path, 0620, std::to_string(::getgid())});
@@ -78,12 +78,11 @@ TEST_CASE(
 
 TEST_CASE("listen/unix_path: a group is looked up by name and must exist") {
     const TempDir dir;
-    const auto refused =
-        refusal_of({SOCK_DGRAM, dir.path("a.sock"), 0660, "no-such-group-anywhere"});
+    const auto refused = refusal_of({SOCK_DGRAM, dir / "a.sock", 0660, "no-such-group-anywhere"});
     CHECK(refused.code == Errc::config_invalid);
     CHECK(contains(refused.context, "no-such-group-anywhere"));
     if (::geteuid() == 0) {
-        auto place = UnixPath::claim({SOCK_DGRAM, dir.path("a.sock"), 0660, "daemon"});
+        auto place = UnixPath::claim({SOCK_DGRAM, dir / "a.sock", 0660, "daemon"});
         REQUIRE(place.has_value());
         CHECK(place->bind().has_value());
     }
@@ -91,7 +90,7 @@ TEST_CASE("listen/unix_path: a group is looked up by name and must exist") {
 
 TEST_CASE("listen/unix_path: a path as long as the kernel takes works, one byte more is refused") {
     const TempDir dir;
-    const auto at_limit = dir.path(std::string(kUnixPathMax - dir.path().size() - 1, 'a'));
+    const auto at_limit = dir / std::string(kUnixPathMax - dir.path().size() - 1, 'a');
     REQUIRE(at_limit.size() == kUnixPathMax);
     {
         auto place = UnixPath::claim({SOCK_STREAM, at_limit, 0666, {}});
@@ -109,9 +108,9 @@ TEST_CASE("listen/unix_path: a path as long as the kernel takes works, one byte 
 
 TEST_CASE("listen/unix_path: what cannot be used is refused by name with the next step") {
     const TempDir dir;
-    const auto directory = dir.path("directory.sock");
+    const auto directory = dir / "directory.sock";
     std::filesystem::create_directory(directory);
-    const auto file = dir.path("file.sock");
+    const auto file = dir / "file.sock";
     std::ofstream(file) << "precious";
     struct Case {
         const char* name;
@@ -122,8 +121,7 @@ TEST_CASE("listen/unix_path: what cannot be used is refused by name with the nex
     const Case cases[] = {
         {"a directory", directory, Errc::listener_failed, "is a directory; remove it"},
         {"a file", file, Errc::listener_failed, "not a socket; remove it"},
-        {"no run directory", dir.path("none/a.sock"), Errc::listener_failed,
-         "create the directory"},
+        {"no run directory", dir / "none/a.sock", Errc::listener_failed, "create the directory"},
         {"a file as run directory", file + "/a.sock", Errc::listener_failed,
          "create the directory"},
         {"not absolute", "a.sock", Errc::config_invalid, "is not absolute"},
@@ -140,14 +138,14 @@ TEST_CASE("listen/unix_path: what cannot be used is refused by name with the nex
 
 TEST_CASE("listen/unix_path: no permission is refused with the next step") {
     const TempDir dir;
-    std::filesystem::create_directory(dir.path("closed"));
-    std::filesystem::permissions(dir.path("closed"), std::filesystem::perms::owner_read);
+    std::filesystem::create_directory(dir / "closed");
+    std::filesystem::permissions(dir / "closed", std::filesystem::perms::owner_read);
     const bool root = ::geteuid() == 0;  // root may write everywhere, so be somebody else
     if (root) REQUIRE(::seteuid(65'534) == 0);
-    const auto refused = refusal_of({SOCK_DGRAM, dir.path("closed/a.sock"), 0666, {}});
+    const auto refused = refusal_of({SOCK_DGRAM, dir / "closed/a.sock", 0666, {}});
     if (root) REQUIRE(::seteuid(0) == 0);
     CHECK(refused.code == Errc::listener_failed);
-    CHECK(contains(refused.context, dir.path("closed/a.sock")));
+    CHECK(contains(refused.context, dir / "closed/a.sock"));
     CHECK(contains(refused.context, "Permission denied; run as a user"));
 }
 
@@ -155,7 +153,7 @@ TEST_CASE("listen/unix_path: a stale socket is replaced, a live one is not") {
     for (const int type : {SOCK_DGRAM, SOCK_STREAM}) {
         CAPTURE(type);
         const TempDir dir;
-        const auto path = dir.path("a.sock");
+        const auto path = dir / "a.sock";
         auto other = foreign_socket(path, type);
         const auto refused = refusal_of({type, path, 0666, {}});
         CHECK(refused.code == Errc::address_in_use);
@@ -174,7 +172,7 @@ TEST_CASE("listen/unix_path: a stale socket is replaced, a live one is not") {
 
 TEST_CASE("listen/unix_path: two relays never share a path, even before the socket exists") {
     const TempDir dir;
-    const auto path = dir.path("a.sock");
+    const auto path = dir / "a.sock";
     auto first = UnixPath::claim({SOCK_DGRAM, path, 0666, {}});
     REQUIRE(first.has_value());
     const auto refused = refusal_of({SOCK_DGRAM, path, 0666, {}});
@@ -184,7 +182,7 @@ TEST_CASE("listen/unix_path: two relays never share a path, even before the sock
 
 TEST_CASE("listen/unix_path: a path that is no longer ours is not unlinked") {
     const TempDir dir;
-    const auto path = dir.path("a.sock");
+    const auto path = dir / "a.sock";
     UniqueFd other;
     {
         auto place = UnixPath::claim({SOCK_DGRAM, path, 0666, {}});
@@ -203,14 +201,14 @@ TEST_CASE("listen/unix_path: a path that is no longer ours is not unlinked") {
 
 TEST_CASE("listen/unix_path: a lost path, or a lost directory with its lock, is made again") {
     const TempDir dir;
-    std::filesystem::create_directory(dir.path("run"));
-    const auto path = dir.path("run/a.sock");
+    std::filesystem::create_directory(dir / "run");
+    const auto path = dir / "run/a.sock";
     auto place = UnixPath::claim({SOCK_DGRAM, path, 0666, {}});
     REQUIRE(place.has_value());
     REQUIRE(place->bind().has_value());
-    std::filesystem::remove_all(dir.path("run"));
+    std::filesystem::remove_all(dir / "run");
     CHECK_FALSE(place->bind().has_value());
-    std::filesystem::create_directory(dir.path("run"));
+    std::filesystem::create_directory(dir / "run");
     CHECK(place->bind().has_value());
     CHECK_FALSE(place->lost());
     CHECK(refusal_of({SOCK_DGRAM, path, 0666, {}}).code == Errc::address_in_use);

@@ -58,7 +58,7 @@ void World::add(ListenerKind kind, const std::string& name) {
     if (name.empty()) {
         one.address = "127.0.0.1";
     } else {
-        one.path = dir.path(name);
+        one.path = dir / name;
     }
     options.listeners.push_back(one);
 }
@@ -85,6 +85,8 @@ void World::run_ready() {
     while (io.poll() > 0) {
     }
 }
+
+void World::run_one() { REQUIRE(io.run_one_for(kPatience) == 1); }
 
 void World::stop(milliseconds patience) {
     bool done = false;

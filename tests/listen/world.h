@@ -13,8 +13,8 @@
 #include "core/unique_fd.h"
 #include "listen/fake_inlet.h"
 #include "listen/listeners.h"
-#include "listen/temp_dir.h"
 #include "observe/metrics.h"
+#include "support/temp_dir.h"
 
 namespace opsrelay::listen::testing {
 
@@ -33,6 +33,8 @@ public:
     void run_until(const std::function<bool()>& done);
     /// Runs what can run now.
     void run_ready();
+    /// Runs one handler, the next that is ready; fails the test when none becomes so.
+    void run_one();
     void stop(milliseconds patience);
 
     [[nodiscard]] std::string address(std::size_t index = 0) const;
@@ -42,7 +44,7 @@ public:
     SystemClock clock;
     observe::Registry registry;
     PlanState plan;
-    TempDir dir;
+    test::TempDir dir;
     Options options;
     FakeInlet inlet;
     std::unique_ptr<Listeners> listeners;

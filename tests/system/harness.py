@@ -85,7 +85,7 @@ def http_json(connection, method, path, body=None, headers=None):
         connection.request(method, path, data, headers or {"Content-Type": "application/json"})
         reply = connection.getresponse()
         text = reply.read()
-        if "json" in reply.getheader("Content-Type", ""):
+        if reply.getheader("Content-Type", "").split(";")[0] == "application/json":
             return reply.status, reply.headers, json.loads(text)
         return reply.status, reply.headers, text.decode()
     finally:

@@ -9,7 +9,6 @@ import re
 import resource
 import select
 import socket
-import time
 import unittest
 
 from harness import (DEADLINE, RelayTest, StreamClient, UnixHttp, event, in_threads, line, wait_for)
@@ -116,8 +115,8 @@ BAD = [
 ]
 
 # Fields whose absence is repaired, not refused.
-OPTIONAL = ["externalRequestId", "inputTokens", "outputTokens", "totalTokens", "status", "latencyMs",
-            "dataMode", "environment", "endpointTag", "promptVersion"]
+OPTIONAL = ["externalRequestId", "inputTokens", "outputTokens", "totalTokens", "status",
+            "latencyMs", "dataMode", "environment", "endpointTag", "promptVersion"]
 
 
 def count_reasons(reasons):
@@ -132,6 +131,12 @@ def metric(relay, name):
     _, exposition = relay.admin("/metrics")
     found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", exposition, re.MULTILINE)
     return sum(float(value) for value in found)
+
+
+def received_over(relay, kind):
+    """Messages that listeners of this kind received."""
+    return sum(listener["received"] for listener in relay.status()["listeners"]
+               if listener["type"] == kind)
 
 
 def memory(pid):
@@ -543,7 +548,8 @@ class InputTest(RelayTest):
         with contextlib.ExitStack() as stack:
             slow = []
             for number in range(200):
-                client = stack.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE))
+                client = stack.enter_context(
+                    socket.create_connection(("127.0.0.1", port), DEADLINE))
                 client.sendall((head[:20], head, head + b"\r\n", head + b"\r\n{")[number % 4])
                 slow.append(client)
             trickling = stack.enter_context(
@@ -703,7 +709,8 @@ class InputTest(RelayTest):
             for number in range(each):
                 relay.udp(noise[(number + 13) % len(noise)][:1000] + b"\n"
                           + text(event_id=f"udp-{number}"), port)
-                time.sleep(0.002)  # a paced sender: UDP has no flow control
+                if number % 16 == 15:  # a paced sender: UDP has no flow control
+                    wait_for(lambda: received_over(relay, "udp") >= 2 * number, "UDP received")
 
         def over_http():
             for number in range(each):

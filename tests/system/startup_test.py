@@ -10,8 +10,7 @@ import socket
 import subprocess
 import unittest
 
-from harness import (DEADLINE, KEY, RELAY, Process, Relay, RelayTest, StreamClient, event, line,
-                     wait_for)
+from harness import DEADLINE, KEY, RELAY, Process, RelayTest, StreamClient, event, line, wait_for
 
 SUN_PATH_MAX = 107
 NOBODY = "nobody"
@@ -21,6 +20,39 @@ def clean_environment(**variables):
     """This process's environment without settings of the daemon, and these variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OPSRELAY_")}
     return {**kept, **variables}
+
+
+def crc32c(data):
+    """Castagnoli's polynomial, as RocksDB masks it in its log."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def replace_in_log(path, old, new):
+    """Replaces bytes in the one record of a RocksDB write log that has them; whether it had.
+
+    A record is crc32c(4) length(2) type(1), with types above 4 also the log's number(4), and the
+    payload; the checksum covers what follows the length. Only the log's first block is looked at.
+    """
+    with open(path, "rb") as file:
+        log = bytearray(file.read())
+    at = 0
+    while at + 7 <= min(len(log), 32 << 10):
+        length = int.from_bytes(log[at + 4:at + 6], "little")
+        end = at + (11 if log[at + 6] > 4 else 7) + length
+        if old in log[at + 6:end]:
+            log[at + 6:end] = log[at + 6:end].replace(old, new)
+            log[at:at + 4] = crc32c(log[at + 6:end]).to_bytes(4, "little")
+            with open(path, "wb") as file:
+                file.write(log)
+            return True
+        at = end
+    return False
 
 
 class StartupTest(RelayTest):
@@ -46,7 +78,7 @@ class StartupTest(RelayTest):
         return path
 
     def refused(self, code, parts, *more, config=None, environment=None, user=None):
-        """The daemon ends with this code and its message contains all parts; returns the message."""
+        """The daemon ends with this code and a message with all parts; returns the message."""
         done = subprocess.run(
             self.arguments(*more, config=config), stdin=subprocess.DEVNULL, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=DEADLINE, user=user,
@@ -76,7 +108,8 @@ class StartupTest(RelayTest):
 
     def test_config_file_that_is_no_file_or_no_yaml(self):
         self.refused(2, [self.directory, "not a regular file"], "--config", self.directory)
-        self.refused(2, ["opsrelay.yaml:3:1: ", "not found"], config="spool: {}\nupstream: {url: [\n")
+        self.refused(2, ["opsrelay.yaml:3:1: ", "not found"],
+                     config="spool: {}\nupstream: {url: [\n")
         self.refused(2, ["opsrelay.yaml:1:1", "map"], config="- a\n- b\n")
         self.refused(2, ["second document"], config="spool: {}\n---\nspool: {}\n")
         self.refused(2, ["spool", "already set in line 1"], config="spool: {}\nspool: {}\n")
@@ -298,6 +331,21 @@ class StartupTest(RelayTest):
         self.write(os.path.join(self.spool_dir, "db"), "precious")
         self.refused(4, [self.spool_dir, "Not a directory", "spool.dir"])
 
+    def test_a_spool_of_a_newer_format(self):
+        self.start_upstream()
+        relay = self.start_relay()
+        relay.kill()  # what names the format is then still in the write log
+        database = os.path.join(relay.spool_dir, "db")
+        logs = [os.path.join(database, name) for name in os.listdir(database)
+                if name.endswith(".log")]
+        old, new = (b"\6format\4" + version.to_bytes(4, "big") for version in (1, 2))
+        self.assertTrue(any([replace_in_log(path, old, new) for path in logs]))
+        files = sorted(os.listdir(database))
+        self.refused(4, [relay.spool_dir, "has format 2", "reads format 1"],
+                     "--spool-dir", relay.spool_dir)
+        self.assertLessEqual({name for name in files if name.endswith(".sst")},
+                             set(os.listdir(database)))
+
     # --- Without permission ---
 
     def nobody(self):
@@ -404,7 +452,7 @@ class StartupTest(RelayTest):
         self.start_upstream()
         path = os.path.join(self.directory, "keys")
         os.mkdir(path)
-        relay = self.start_relay("--log-level", "info", config="")
+        relay = self.start_relay()
         relay.end()
         relay.arguments[relay.arguments.index("--api-key-file") + 1] = path
         relay.start()
@@ -477,7 +525,6 @@ class StartupTest(RelayTest):
         self.assertEqual(second.send_acked([event("two")]), (1, 0))
         for relay in (first, second):
             self.wait_ledger(relay, delivered=1, spooled=0)
-            self.assertIsInstance(relay, Relay)
         self.assertEqual(sorted(upstream.row_ids()), ["one", "two"])
 
 

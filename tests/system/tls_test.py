@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""TLS towards the upstream: a certificate that verifies delivers; any other one sends nothing, keeps
-every record and says why. Plain HTTP leaves this host only when it is asked for."""
+"""TLS towards the upstream: a certificate that verifies delivers; with any other one nothing is
+sent, every record is kept, and the reason is told. Plain HTTP leaves this host only if asked to."""
 
 import os
 import subprocess
