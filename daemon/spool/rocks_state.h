@@ -37,6 +37,10 @@ struct LaneBook {
     std::deque<Fresh> fresh;
     std::uint64_t seals_seen = 0;
 
+    /// Segments that were read and are not settled: [first, end), ascending. They say in which one
+    /// the cursor lies without asking the database. Bounded by the records in flight.
+    std::deque<Fresh> read;
+
     // Since settled segments' files were last given back.
     std::uint64_t settled_records = 0;
     Bytes read_bytes;

@@ -89,7 +89,7 @@ private:
     [[nodiscard]] Result<void> undo_replays();
     void forget_sealed(LaneBook& book) const;
     void note_written(LaneBook& book, std::uint64_t count);
-    [[nodiscard]] Seq segment_at(const LaneBook& book, Seq next) const;
+    [[nodiscard]] Seq segment_at(LaneBook& book, Seq next) const;
     void trim_id_log();
     void drop_settled();
     void relieve();
@@ -256,6 +256,9 @@ Result<RecordBatch> RocksStore::read(LaneId id, Seq from) {
     if (!found) return found.error();
     if (auto& segment = *found) {
         book.read_bytes += Bytes{segment->payload.size()};
+        if (book.read.empty() || book.read.back().end <= segment->first_seq) {
+            book.read.push_back({segment->first_seq, segment->end_seq()});
+        }
         batch = to_batch(std::move(*segment), id, std::max(from, segment->first_seq));
     }
     batch.lost = batch.first_seq - from;
@@ -270,7 +273,9 @@ Result<RecordBatch> RocksStore::read(LaneId id, Seq from) {
 }
 
 // Below which segment nothing unsettled lies. A close bound keeps reads off settled tombstones.
-Seq RocksStore::segment_at(const LaneBook& book, Seq next) const {
+Seq RocksStore::segment_at(LaneBook& book, Seq next) const {
+    while (!book.read.empty() && book.read.front().end <= next) book.read.pop_front();
+    if (!book.read.empty() && book.read.front().first <= next) return book.read.front().first;
     if (next == book.next_write) return next;
     const auto low = seq_key(book.cursor.segment);
     const auto low_slice = slice(low);
