@@ -29,8 +29,8 @@ struct Field {
     Field(std::string_view k, bool v) : key(k), value(v ? "true" : "false"), is_text(false) {}
     Field(std::string_view k, double v);
     template <typename Int>
-        requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>)
-    Field(std::string_view k, Int v) : key(k), value(std::to_string(v)), is_text(false) {}
+    requires(std::is_integral_v<Int> && !std::is_same_v<Int, bool>) Field(std::string_view k, Int v)
+        : key(k), value(std::to_string(v)), is_text(false) {}
 };
 using Fields = std::initializer_list<Field>;
 

@@ -47,8 +47,8 @@ void TaskGroup::spawn(std::string name, asio::awaitable<void> task) {
                    asio::bind_cancellation_slot(entry->signal.slot(), std::move(on_end)));
 }
 
-// co_spawn's cancellation handler lives in the signal and may have posted itself (it dispatches to the
-// executor): the signal goes only after what was posted before has run, and is not used again.
+// co_spawn's cancellation handler lives in the signal and may have posted itself (it dispatches to
+// the executor): the signal goes only after what was posted before has run, and is not used again.
 void TaskGroup::forget(std::list<Task>::iterator task) {
     task->ended = true;
     asio::post(executor_, [this, task] {

@@ -71,7 +71,7 @@ struct RecordBatch {
 /// A lane's records that are gone from the front of the queue, and how.
 struct Ack {
     LaneId lane = kDefaultLane;
-    Seq next = 0;  // every record below is settled
+    Seq next = 0;                           // every record below is settled
     std::span<const DeadLetter> dead = {};  // written in the same batch; may lie at or above `next`
     /// Settled records at or above `next`, ascending. Replaces what the ack before said.
     std::span<const Seq> ahead = {};

@@ -23,18 +23,18 @@ TEST_CASE("control/status: the JSON has every documented field") {
     status.dedupe_ids_max = 4;
     status.dedupe_window_s = 60;
     status.listeners.push_back({"udp", "127.0.0.1:8710", 5, 2});
-    CHECK(
-        to_json(status) ==
-        R"({"version":"1.2.3","ready":false,"reasons":["spool_full","say \"why\""],)"
-        R"("ledger":{"received":0,"duplicates":0,"rejected":0,"shed":0,"accepted":0,"pending":0,)"
-        R"("recovered":0,"replayed":0,"delivered":0,"dead":0,"dropped":0,"spooled":0,)"
-        R"("imbalance":0,"reasons":{}},)"
-        R"("lanes":[{"name":"default","state":"throttled","since":"2026-01-01T00:00:00.123Z",)"
-        R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"oldest_age_s":12.3,)"
-        R"("last_error":"HTTP 429"}],)"
-        R"("spool":{"bytes":10,"limit":20,"oldest_age_s":12.3,"dead_letters":1},)"
-        R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
-        R"("listeners":[{"type":"udp","address":"127.0.0.1:8710","received":5,"kernel_drops":2}]})");
+    CHECK(to_json(status) ==
+          R"({"version":"1.2.3","ready":false,"reasons":["spool_full","say \"why\""],)"
+          R"("ledger":{"received":0,"duplicates":0,"rejected":0,"shed":0,"accepted":0,"pending":0,)"
+          R"("recovered":0,"replayed":0,"delivered":0,"dead":0,"dropped":0,"spooled":0,)"
+          R"("imbalance":0,"reasons":{}},)"
+          R"("lanes":[{"name":"default","state":"throttled","since":"2026-01-01T00:00:00.123Z",)"
+          R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"oldest_age_s":12.3,)"
+          R"("last_error":"HTTP 429"}],)"
+          R"("spool":{"bytes":10,"limit":20,"oldest_age_s":12.3,"dead_letters":1},)"
+          R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
+          R"("listeners":[{"type":"udp","address":"127.0.0.1:8710","received":5,)"
+          R"("kernel_drops":2}]})");
     CHECK(readiness_json(status) == R"({"ready":false,"reasons":["spool_full","say \"why\""]})");
 }
 

@@ -26,7 +26,8 @@ Reply broken(Transport transport) {
 
 constexpr const char* kOk = R"({"ok":true,"planTier":"Pro","warnings":[],"reason":null})";
 constexpr const char* kPlanLimit =
-    R"({"ok":false,"reason":"plan_limit_reached","telemetryPaused":true,"isPlanLimitReached":true})";
+    R"({"ok":false,"reason":"plan_limit_reached","telemetryPaused":true,)"
+    R"("isPlanLimitReached":true})";
 
 }  // namespace
 

@@ -124,8 +124,7 @@ TEST_CASE(
     {
         const auto store = open_rocks_store(options_in(dir)).value();
         commit(*store, {make_segment("a", 6)});
-        REQUIRE(
-            store->ack({.lane = kDefaultLane, .next = 2, .ahead = ahead}).has_value());
+        REQUIRE(store->ack({.lane = kDefaultLane, .next = 2, .ahead = ahead}).has_value());
         CHECK(state_of(*store).ahead == ahead);
         REQUIRE(store->sync().has_value());
     }

@@ -101,7 +101,7 @@ struct Fault {
 
 /// "429", "500_html", …; errors name what is allowed.
 [[nodiscard]] Result<Fault> parse_fault_name(std::string_view name);
-/// A JSON array of names or objects {"fault":…, "times":…, "ms":…, "reason":…, "retry_after":…}.
+/// A JSON array of names, or of objects with "fault", "times", "ms", "reason", "retry_after".
 [[nodiscard]] Result<std::vector<Fault>> parse_script(std::string_view json);
 
 struct Rate {
