@@ -16,8 +16,8 @@ std::optional<Seq> Batcher::want_read() const {
     if (caught_up_ || fresh_ > in_flight_max_ / 4 || held_bytes_ >= kHeldBytesMax.count) {
         return std::nullopt;
     }
-    // Records beyond the window could not be sent anyway.
-    if (!loaded_.empty() && next_read_ >= *oldest_unsettled() + in_flight_max_) return std::nullopt;
+    // Records beyond the span could not be sent anyway.
+    if (!loaded_.empty() && next_read_ >= *oldest_unsettled() + kSpanMax) return std::nullopt;
     return next_read_;
 }
 
@@ -33,6 +33,7 @@ void Batcher::on_read(spool::RecordBatch batch) {
     loaded.first = batch.first_seq;
     loaded.count = batch.size();
     loaded.open = batch.size() - batch.settled.size();
+    loaded.needed = loaded.open;
     loaded.done.resize(batch.size());
     for (const auto index : batch.settled) loaded.done[index] = true;
     while (loaded.first_open < loaded.count && loaded.done[loaded.first_open]) ++loaded.first_open;
@@ -52,22 +53,25 @@ void Batcher::on_read(spool::RecordBatch batch) {
 // process settled ahead of the cursor.
 void Batcher::skip_settled() {
     if (fresh_ == 0) return;
-    for (const auto& loaded : loaded_) {
-        if (loaded.first + loaded.count <= next_fresh_) continue;
-        next_fresh_ = std::max(next_fresh_, loaded.first);
-        while (next_fresh_ < loaded.first + loaded.count) {
-            if (!loaded.done[next_fresh_ - loaded.first]) return;
+    for (auto loaded = at_or_after(next_fresh_); loaded != loaded_.end(); ++loaded) {
+        next_fresh_ = std::max(next_fresh_, loaded->first);
+        while (next_fresh_ < loaded->first + loaded->count) {
+            if (!loaded->done[next_fresh_ - loaded->first]) return;
             ++next_fresh_;
         }
     }
 }
 
-Batcher::Loaded* Batcher::find(Seq seq) {
-    const auto after = std::upper_bound(loaded_.begin(), loaded_.end(), seq,
-                                        [](Seq s, const Loaded& l) { return s < l.first; });
-    if (after == loaded_.begin()) return nullptr;
-    auto& candidate = *std::prev(after);
-    return seq < candidate.first + candidate.count ? &candidate : nullptr;
+std::deque<Batcher::Loaded>::iterator Batcher::at_or_after(Seq seq) {
+    return std::lower_bound(loaded_.begin(), loaded_.end(), seq,
+                            [](const Loaded& l, Seq s) { return l.first + l.count <= s; });
+}
+
+Batcher::Loaded& Batcher::find(Seq seq) {
+    const auto found = at_or_after(seq);
+    OPSRELAY_ASSERT(found != loaded_.end());
+    OPSRELAY_ASSERT(found->first <= seq);
+    return *found;
 }
 
 std::optional<Seq> Batcher::oldest_unsettled() const noexcept {
@@ -80,33 +84,56 @@ std::optional<std::int64_t> Batcher::oldest_received_unix_ms() const noexcept {
     return loaded_.front().received_unix_ms;
 }
 
-bool Batcher::has_fresh() const noexcept {
-    if (fresh_ == 0) return false;
+std::size_t Batcher::span() const noexcept {
     const auto oldest = oldest_unsettled();
-    return oldest && next_fresh_ < *oldest + in_flight_max_;
+    return oldest && next_fresh_ > *oldest ? next_fresh_ - *oldest : 0;
+}
+
+bool Batcher::has_fresh() const noexcept {
+    return fresh_ > 0 && out_ < in_flight_max_ && span() < kSpanMax;
+}
+
+bool Batcher::held_up() const noexcept {
+    if (span() >= kSpanMax) return stuck_.contains(*oldest_unsettled());
+    return !stuck_.empty() && out_ == 0 && fresh_ == 0 && held_bytes_ >= kHeldBytesMax.count;
 }
 
 std::optional<Item> Batcher::take_fresh() {
     if (!has_fresh()) return std::nullopt;
-    const auto* loaded = find(next_fresh_);
-    OPSRELAY_ASSERT(loaded != nullptr);
-    const auto index = static_cast<std::size_t>(next_fresh_ - loaded->first);
-    Item item{next_fresh_, 0, loaded->received_unix_ms, loaded->segment->record(index),
-              loaded->segment};
+    const auto& loaded = find(next_fresh_);
+    const auto index = static_cast<std::size_t>(next_fresh_ - loaded.first);
+    Item item{next_fresh_, 0, loaded.received_unix_ms, loaded.segment->record(index),
+              loaded.segment};
     --fresh_;
+    ++out_;
     ++next_fresh_;
     skip_settled();
     return item;
 }
 
 std::optional<Item> Batcher::next(TimePoint now) {
-    for (auto it = again_.begin(); it != again_.end(); ++it) {
-        if (it->second.due > now) continue;
-        auto item = std::move(it->second.item);
-        again_.erase(it);
-        return item;
+    while (!due_.empty() && due_.begin()->first <= now) {
+        const auto seq = due_.begin()->second;
+        (stuck_.contains(seq) ? stuck_ready_ : ready_).insert(seq);
+        due_.erase(due_.begin());
     }
+    if (!stuck_ready_.empty() && stuck_from_ <= now) {
+        stuck_from_ = now + kStuckGap;
+        return take_again(*stuck_ready_.begin());
+    }
+    if (!ready_.empty()) return take_again(*ready_.begin());
     return take_fresh();
+}
+
+Item Batcher::take_again(Seq seq) {
+    const auto found = again_.find(seq);
+    OPSRELAY_ASSERT(found != again_.end());
+    auto item = std::move(found->second.item);
+    due_.erase({found->second.due, seq});
+    ready_.erase(seq);
+    stuck_ready_.erase(seq);
+    again_.erase(found);
+    return item;
 }
 
 std::optional<Item> Batcher::next_probe() {
@@ -117,38 +144,72 @@ std::optional<Item> Batcher::next_probe() {
     if (least == again_.end() || (least->second.item.failures > 0 && has_fresh())) {
         return take_fresh();
     }
-    auto item = std::move(least->second.item);
-    again_.erase(least);
-    return item;
+    return take_again(least->first);
 }
 
 TimePoint Batcher::next_due() const noexcept {
+    // A record that is ready was due in the past: the time it was due at says "now".
+    if (!ready_.empty()) return again_.at(*ready_.begin()).due;
     auto due = TimePoint::max();
-    for (const auto& [seq, waiting] : again_) due = std::min(due, waiting.due);
-    return due;
+    if (!stuck_ready_.empty()) due = std::max(stuck_from_, again_.at(*stuck_ready_.begin()).due);
+    if (due_.empty()) return due;
+    // Too early for a stuck record while another one holds the gap: that costs one look.
+    return std::min(due, due_.begin()->first);
 }
 
 void Batcher::put_back(Item item, TimePoint due) {
     const auto seq = item.seq;
+    if (item.failures >= kStuckFailures) note_stuck(item);
     const auto [where, added] = again_.emplace(seq, Waiting{std::move(item), due});
     OPSRELAY_ASSERT(added);
+    due_.emplace(due, seq);
+}
+
+void Batcher::note_stuck(Item& item) {
+    const auto [found, is_new] = stuck_.try_emplace(item.seq, 0);
+    if (is_new) --out_;
+    const auto bytes = item.payload.size();
+    if (found->second > 0 || stuck_bytes_ + bytes > kStuckBytesMax.count) return;
+    auto own = std::make_shared<spool::RecordBatch>();
+    own->lane = item.segment->lane;
+    own->first_seq = item.seq;
+    own->received_unix_ms = item.received_unix_ms;
+    own->payload = item.payload;
+    own->payload += '\n';
+    own->offsets = {0, static_cast<std::uint32_t>(own->payload.size())};
+    item.payload = own->record(0);
+    item.segment = std::move(own);
+    found->second = bytes;
+    stuck_bytes_ += bytes;
+    release(find(item.seq));
+}
+
+void Batcher::release(Loaded& loaded) {
+    if (--loaded.needed > 0) return;
+    held_bytes_ -= loaded.bytes;
+    loaded.segment.reset();
 }
 
 void Batcher::settled(Seq seq) {
-    auto* loaded = find(seq);
-    OPSRELAY_ASSERT(loaded != nullptr);
-    const auto index = static_cast<std::size_t>(seq - loaded->first);
-    OPSRELAY_ASSERT(!loaded->done[index]);
-    loaded->done[index] = true;
-    --loaded->open;
+    auto& loaded = find(seq);
+    const auto index = static_cast<std::size_t>(seq - loaded.first);
+    OPSRELAY_ASSERT(!loaded.done[index]);
+    loaded.done[index] = true;
+    --loaded.open;
     --unsettled_;
-    while (loaded->first_open < loaded->count && loaded->done[loaded->first_open]) {
-        ++loaded->first_open;
+    while (loaded.first_open < loaded.count && loaded.done[loaded.first_open]) {
+        ++loaded.first_open;
     }
-    if (loaded->open == 0) {
-        held_bytes_ -= loaded->bytes;
-        loaded->segment.reset();
+    std::size_t copied = 0;
+    if (const auto found = stuck_.find(seq); found != stuck_.end()) {
+        copied = found->second;
+        stuck_bytes_ -= copied;
+        stuck_.erase(found);
+        stuck_from_ = TimePoint::min();  // upstream may be well again: on with the others
+    } else {
+        --out_;
     }
+    if (copied == 0) release(loaded);
     while (!loaded_.empty() && loaded_.front().open == 0) loaded_.pop_front();
 }
 

@@ -6,12 +6,15 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/clock.h"
 #include "core/event.h"
 #include "core/units.h"
+#include "forward/retry.h"
 #include "spool/store.h"
 
 namespace opsrelay::forward {
@@ -22,17 +25,27 @@ struct Item {
     unsigned failures = 0;  // attempts of this record that failed
     std::int64_t received_unix_ms = 0;
     std::string_view payload;  // into `segment`
-    /// Shared: the payload must live as long as the last record of its segment is being sent.
+    /// Shared: the payload must live as long as the last record of its segment is being sent. A
+    /// stuck record has a batch of its own, so that its segment can go.
     std::shared_ptr<const spool::RecordBatch> segment;
 };
 
 /// Payload bytes of segments in memory above which no further one is read.
 inline constexpr Bytes kHeldBytesMax{8U << 20U};
+/// Payload bytes of stuck records that are copied out of their segments; those beyond keep their
+/// segment, which then counts as held.
+inline constexpr Bytes kStuckBytesMax{8U << 20U};
+/// No record is sent that lies this far or more behind the oldest unsettled one: every ack carries
+/// one bit for each record between (spool::Ack::ahead), 8 KiB at most.
+inline constexpr std::size_t kSpanMax = std::size_t{64} << 10U;
+/// Stuck records are tried one after the other with this much time between, until one passes.
+inline constexpr seconds kStuckGap{1};
 
-/// The records of one lane that were read and are not settled. Bounded three ways: no record is
-/// sent that lies `in_flight_max` or more behind the oldest unsettled one (so a crash repeats at
-/// most that many); a segment is asked for only when fewer than in_flight_max / 4 records are left
-/// to send, and only while less than kHeldBytesMax of payload is held. Thread: forward.
+/// The records of one lane that were read and are not settled. Bounded in four ways: fewer than
+/// `in_flight_max` records that are not stuck (kStuckFailures) have been handed out and are
+/// unsettled, so that a crash repeats at most those and the stuck ones; they span less than
+/// kSpanMax; a segment is asked for only when fewer than in_flight_max / 4 records are left to
+/// send; and only while less than kHeldBytesMax of payload is held. Thread: forward.
 class Batcher {
 public:
     Batcher(Seq first, std::size_t in_flight_max);
@@ -48,8 +61,8 @@ public:
         noted_ = true;
     }
 
-    /// The next record to send: the oldest one to be sent again whose wait is over, else a fresh
-    /// one.
+    /// The next record to send: the oldest stuck one whose wait is over, once in kStuckGap; else
+    /// the oldest other one to be sent again whose wait is over; else a fresh one.
     [[nodiscard]] std::optional<Item> next(TimePoint now);
     /// The record to probe with: the one that failed least often, oldest first, so that a single
     /// bad record cannot hold the lane. Its wait does not count.
@@ -66,6 +79,13 @@ public:
     /// A record could be sent, now or later, without another read.
     [[nodiscard]] bool has_unsent() const noexcept { return !again_.empty() || has_fresh(); }
     [[nodiscard]] std::size_t unsettled() const noexcept { return unsettled_; }
+    /// How many of the unsettled ones are stuck.
+    [[nodiscard]] std::size_t stuck() const noexcept { return stuck_.size(); }
+    /// How far the next fresh record lies behind the oldest unsettled one: the cost of an ack.
+    [[nodiscard]] std::size_t span() const noexcept;
+    /// Nothing fresh can be sent until the oldest stuck record is settled: kSpanMax or
+    /// kHeldBytesMax is reached.
+    [[nodiscard]] bool held_up() const noexcept;
     [[nodiscard]] Bytes held() const noexcept { return {held_bytes_}; }
     /// Receive time of the oldest unsettled record held.
     [[nodiscard]] std::optional<std::int64_t> oldest_received_unix_ms() const noexcept;
@@ -77,10 +97,11 @@ private:
         std::size_t count = 0;
         std::size_t open = 0;        // unsettled records
         std::size_t first_open = 0;  // index of the oldest of them
+        std::size_t needed = 0;      // those whose payload is in `segment`
         std::vector<bool> done;
         std::int64_t received_unix_ms = 0;
         std::size_t bytes = 0;
-        std::shared_ptr<const spool::RecordBatch> segment;  // null once all are settled
+        std::shared_ptr<const spool::RecordBatch> segment;  // null once none is needed
     };
     struct Waiting {
         Item item;
@@ -88,9 +109,14 @@ private:
     };
     [[nodiscard]] bool has_fresh() const noexcept;
     [[nodiscard]] std::optional<Item> take_fresh();
-    [[nodiscard]] Loaded* find(Seq seq);
-    /// Moves next_fresh_ over lost records between two segments.
+    [[nodiscard]] Item take_again(Seq seq);
+    /// The loaded segment that holds `seq` or, when none does, the first one after it.
+    [[nodiscard]] std::deque<Loaded>::iterator at_or_after(Seq seq);
+    [[nodiscard]] Loaded& find(Seq seq);
     void skip_settled();
+    void note_stuck(Item& item);
+    /// One record less needs its segment.
+    void release(Loaded& loaded);
 
     std::size_t in_flight_max_;
     Seq next_read_;
@@ -99,6 +125,13 @@ private:
     bool noted_ = false;         // since the last read returned: its answer may be out of date
     std::deque<Loaded> loaded_;  // in order of seq; the front has an unsettled record
     std::map<Seq, Waiting> again_;
+    std::set<std::pair<TimePoint, Seq>> due_;  // of again_: not known to be due yet
+    std::set<Seq> ready_;                      // of again_: due, not stuck
+    std::set<Seq> stuck_ready_;                // of again_: due, stuck
+    TimePoint stuck_from_ = TimePoint::min();  // when next() may give a stuck record out
+    std::map<Seq, std::size_t> stuck_;         // bytes copied out of the segment; 0: none
+    std::uint64_t stuck_bytes_ = 0;
+    std::size_t out_ = 0;    // handed out at least once, unsettled, not stuck
     std::size_t fresh_ = 0;  // read, never sent
     std::size_t unsettled_ = 0;
     std::uint64_t held_bytes_ = 0;

@@ -29,20 +29,23 @@ Reply failure(Transport transport, std::string error) {
 /// A name being resolved. Shared: the resolver's handler comes when the name server answers or the
 /// system gives up, which may be after the request that asked has gone.
 struct Resolution {
-    explicit Resolution(const asio::any_io_executor& executor)
-        : resolver(executor), wake(executor, TimePoint::max()) {}
+    Resolution(const asio::any_io_executor& executor, std::shared_ptr<std::size_t> count)
+        : resolver(executor), wake(executor, TimePoint::max()), under_way(std::move(count)) {}
     tcp::resolver resolver;
     asio::steady_timer wake;
+    std::shared_ptr<std::size_t> under_way;
     bool done = false;
     error_code ec;
     std::vector<tcp::endpoint> addresses;
 };
 
 void begin(const std::shared_ptr<Resolution>& state, const Endpoint& endpoint) {
+    ++*state->under_way;
     state->resolver.async_resolve(
         endpoint.host, fmt::format("{}", endpoint.port),
         tcp::resolver::numeric_service | tcp::resolver::address_configured,
         [state](const error_code& ec, const tcp::resolver::results_type& results) {
+            --*state->under_way;
             state->done = true;
             state->ec = ec;
             for (const auto& result : results) {
@@ -181,7 +184,7 @@ asio::awaitable<HttpUpstream::Resolved> HttpUpstream::resolve(TimePoint deadline
         resolved.addresses.emplace_back(asio::ip::make_address(endpoint_.host), endpoint_.port);
         co_return resolved;
     }
-    const auto state = std::make_shared<Resolution>(executor_);
+    const auto state = std::make_shared<Resolution>(executor_, resolutions_);
     begin(state, endpoint_);
     clock_.arm(state->wake, deadline);
     co_await state->wake.async_wait(nothrow);

@@ -31,7 +31,7 @@ inline constexpr seconds kConnectionIdleMax{60};
 ///
 /// A name server that does not answer is waited for at most until a request's deadline, but the
 /// system's resolver cannot be cancelled: its thread may still run then, and destroying the
-/// io_context waits for it. A process that must end now ends with std::quick_exit or _exit.
+/// io_context waits for it. A process that must end now asks resolving() and ends with _exit.
 class HttpUpstream final : public Upstream {
 public:
     /// Checks the URL and loads the trust anchors. Errors: config_invalid, naming key and value.
@@ -44,6 +44,9 @@ public:
     void set_api_key(std::string key) override;
     void tend_connections(bool rebuild) override;
 
+    /// A name resolution has not come back from the system's resolver, its request's deadline past
+    /// or not: destroying the io_context would wait for it.
+    [[nodiscard]] bool resolving() const noexcept { return *resolutions_ > 0; }
     [[nodiscard]] const Endpoint& endpoint() const noexcept { return endpoint_; }
     [[nodiscard]] std::size_t idle_connections() const noexcept { return idle_.size(); }
 
@@ -76,6 +79,8 @@ private:
     std::string status_request_;
     bool has_key_ = false;
     std::uint64_t generation_ = 0;
+    /// Resolutions under way. Shared with their handlers, which may come after this is gone.
+    std::shared_ptr<std::size_t> resolutions_ = std::make_shared<std::size_t>(0);
     std::vector<std::unique_ptr<Connection>> idle_;  // least recently used first
 };
 

@@ -94,6 +94,9 @@ Result<std::string> KeyFile::load() {
     stamp_ = look();  // before reading: a change in between is seen by the next poll
     auto key = read_api_key(path_);
     if (key) key_ = *key;
+    // A file that is there and could not be read (EMFILE, EIO) is read again by the next poll,
+    // changed or not; one that is missing looks like this anyway.
+    if (!key && key.error().code == Errc::io) stamp_ = {};
     return key;
 }
 

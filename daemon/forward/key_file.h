@@ -30,7 +30,8 @@ class KeyFile {
 public:
     KeyFile(std::string path, Clock& clock);
 
-    /// Reads the file and remembers its state, whatever comes out.
+    /// Reads the file and remembers its state, unless it is there and could not be read: then the
+    /// next poll() tries again.
     [[nodiscard]] Result<std::string> load();
     /// Looks once a second and calls `on_key` with every new key, until cancelled. Call load()
     /// first.

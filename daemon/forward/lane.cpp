@@ -178,6 +178,11 @@ Effect Lane::on_failure(bool current, const Attempt& attempt, const Decision& de
         }
         return effect;
     }
+    if (transient && state_ == LaneState::active && proven_ && attempt.failures >= kStuckFailures) {
+        effect.delay = record_backoff_.after(attempt.failures);
+        if (asks_to_wait(decision)) effect.delay = *decision.retry_after;
+        return effect;
+    }
     if (transient && state_ == LaneState::active && !asks_to_wait(decision)) {
         ++failures_in_row_;
         if (proven_ && failures_in_row_ < kFailuresToOpen) {

@@ -9,7 +9,8 @@
 //     +------- delivered ---------- one probe from any of these
 //
 // The breaker opens at the second failure in a row, at the first one before any delivery, and at
-// any reply with Retry-After; a lone failure among deliveries is the record's own matter.
+// any reply with Retry-After; a lone failure among deliveries is the record's own matter, and so is
+// every failure of a stuck record (kStuckFailures) once something was delivered since the recovery.
 // Every state but active lets exactly one request out at a time, when its wait is over. After a
 // recovery the number of requests in flight is 1, then doubles up to Options::connections.
 #pragma once

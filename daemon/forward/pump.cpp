@@ -15,6 +15,11 @@ namespace {
 constexpr milliseconds kChangeLogInterval{10'000};
 constexpr milliseconds kOutageLogInterval{60'000};
 constexpr seconds kWatchInterval{30};
+// Storage that refused an ack, or to put dead letters back, is asked again this much later.
+constexpr milliseconds kStorageRetry{1000};
+// An ack costs as much as its span is long: over a long one, ends are gathered for a moment.
+constexpr std::size_t kLongSpan = 4096;
+constexpr milliseconds kGather{10};
 constexpr std::size_t kErrorTextMax = 256;
 
 std::string describe(const Reply& reply, Verdict verdict) {
@@ -27,25 +32,6 @@ std::string describe(const Reply& reply, Verdict verdict) {
     }
     if (text.size() > kErrorTextMax) text.resize(kErrorTextMax);
     return text;
-}
-
-log::Level level_of(LaneState state) {
-    switch (state) {
-        case LaneState::active: return log::Level::info;
-        case LaneState::backing_off:
-        case LaneState::throttled:
-        case LaneState::plan_limited:
-        case LaneState::budget_stopped: return log::Level::warn;
-        case LaneState::unauthorized:
-        case LaneState::misconfigured:
-        case LaneState::no_key: return log::Level::error;
-    }
-    return log::Level::warn;
-}
-
-std::int64_t ms_until(std::optional<TimePoint> due, TimePoint now) {
-    if (!due || *due == TimePoint::max() || *due < now) return 0;
-    return std::chrono::ceil<milliseconds>(*due - now).count();
 }
 
 }  // namespace
@@ -63,6 +49,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       lane_(lane, options, rng, moment()),
       batcher_(1, options.in_flight_max),
       read_backoff_(options.backoff_base, options.backoff_max, rng),
+      put_back_backoff_(options.backoff_base, options.backoff_max, rng),
       changed_(forward, clock),
       sends_(forward, clock),
       loops_(forward, clock),
@@ -90,7 +77,6 @@ void Pump::start() {
     loops_.spawn("forward read", read_loop());
     loops_.spawn("forward settle", settle_loop());
     timers_.spawn("forward watch", watch_loop());
-    if (lane_.state() == LaneState::no_key) log_change(LaneState::no_key);
 }
 
 void Pump::notify_records() {
@@ -102,6 +88,12 @@ void Pump::set_key(std::string key) {
     const bool has_key = !key.empty();
     upstream_.set_api_key(std::move(key));
     lane_.on_key(has_key, moment());
+    // The lane begins without a key, which is worth a word only when none was given.
+    if (has_key) {
+        no_key_known_ = true;  // losing it is a change of state, and logged as that
+    } else if (!std::exchange(no_key_known_, true)) {
+        log_no_key();
+    }
     note_lane();
 }
 
@@ -169,8 +161,11 @@ TimePoint Pump::dispatch() {
             case Action::check_status:
                 sends_.spawn("workspace status", check_status(lane_.begin(permit.action)));
                 continue;
-            case Action::start: item = batcher_.next(now); break;
-            case Action::probe: item = batcher_.next_probe(); break;
+            case Action::start:
+            case Action::probe:
+                if (storage_lags()) return TimePoint::max();
+                item = permit.action == Action::start ? batcher_.next(now) : batcher_.next_probe();
+                break;
         }
         if (!item) return permit.action == Action::start ? batcher_.next_due() : TimePoint::max();
         sends_.spawn("send", send_one(std::move(*item), lane_.begin(permit.action)));
@@ -194,40 +189,61 @@ asio::awaitable<void> Pump::read_loop() {
             continue;
         }
         const auto due = clock_.now() + read_backoff_.next();
-        if (const auto hidden = outage_throttle_.allow("read")) {
-            log::error("forward", "spool could not be read; trying again",
-                       {{"error", batch.error().context},
-                        {"from_seq", *from},
-                        {"retry_in_ms", ms_until(due, clock_.now())},
-                        {"suppressed", *hidden}});
-        }
+        log_read_failure(batch.error(), *from, due);
         while (!stopping_ && clock_.now() < due) co_await changed_.wait_until(due);
     }
 }
 
+bool Pump::storage_lags() const noexcept { return unpersisted_ > options_.in_flight_max; }
+
 asio::awaitable<void> Pump::settle_loop() {
-    std::vector<Seq> settled;
     while (true) {
-        if (!ends_.empty()) {
-            // Everything that ended while the last call was under way goes into this one.
-            auto ends = std::exchange(ends_, {});
-            settled.clear();
-            for (const auto& end : ends) settled.push_back(end.seq);
-            settling_ = true;
-            co_await settler_.settle(lane_id_, std::move(ends));
-            settling_ = false;
-            for (const auto seq : settled) batcher_.settled(seq);
-            progress_at_ = clock_.now();
-            publish();
-            changed_.notify_all();
-        } else if (!put_back_.empty()) {
+        const auto now = clock_.now();
+        // A dead letter must be stored before it can be put back.
+        const bool can_put_back = unpersisted_ == 0 && now >= put_back_due_;
+        const bool gather = batcher_.span() > kLongSpan && now < gathered_at_ &&
+                            ends_.size() < options_.in_flight_max / 4 && !finishing_;
+        if (!ends_.empty() && gather) {
+            co_await changed_.wait_until(gathered_at_);
+        } else if (!ends_.empty()) {
+            co_await settle_ends();
+        } else if (!put_back_.empty() && (can_put_back || finishing_)) {
             co_await put_back_dead_letters();
         } else if (finishing_) {
             co_return;
+        } else if (unpersisted_ > 0 && now >= persist_due_) {
+            co_await settle_ends();
         } else {
-            co_await changed_.wait();
+            auto due = TimePoint::max();
+            if (unpersisted_ > 0) {
+                due = persist_due_;
+            } else if (!put_back_.empty()) {
+                due = put_back_due_;
+            }
+            co_await changed_.wait_until(due);
         }
     }
+}
+
+asio::awaitable<void> Pump::settle_ends() {
+    // Everything that ended while the last call was under way goes into this one.
+    auto ends = std::exchange(ends_, {});
+    std::vector<Seq> settled;
+    settled.reserve(ends.size());
+    for (const auto& end : ends) settled.push_back(end.seq);
+    settling_ = !settled.empty();
+    const bool persisted = co_await settler_.settle(lane_id_, std::move(ends));
+    settling_ = false;
+    for (const auto seq : settled) batcher_.settled(seq);
+    if (!settled.empty()) progress_at_ = clock_.now();
+    gathered_at_ = clock_.now() + kGather;
+    unpersisted_ = persisted ? 0 : unpersisted_ + settled.size();
+    if (!persisted) {
+        persist_due_ = clock_.now() + kStorageRetry;
+        if (storage_lags()) log_storage_lag();
+    }
+    publish();
+    changed_.notify_all();
 }
 
 asio::awaitable<void> Pump::put_back_dead_letters() {
@@ -236,21 +252,18 @@ asio::awaitable<void> Pump::put_back_dead_letters() {
     const auto put_back = co_await settler_.replay(lane_id_, wanted);
     settling_ = false;
     if (put_back) {
+        put_back_backoff_.reset();
         log::warn("forward", "events refused in a row are back in the spool: upstream refuses all",
                   {{"events", *put_back}});
         batcher_.note_records();
         changed_.notify_all();
         co_return;
     }
-    log::error("forward",
-               finishing_ ? "refused events could not be put back; they stay dead letters"
-                          : "refused events could not be put back; trying again",
-               {{"error", put_back.error().context}, {"events", wanted.size()}});
-    if (finishing_) co_return;
-    put_back_.insert(put_back_.begin(), wanted.begin(), wanted.end());
-    const auto due = clock_.now() + options_.backoff_max;
-    // Deliveries go on being settled meanwhile.
-    while (!finishing_ && ends_.empty() && clock_.now() < due) co_await changed_.wait_until(due);
+    if (!finishing_) {
+        put_back_.insert(put_back_.begin(), wanted.begin(), wanted.end());
+        put_back_due_ = clock_.now() + std::max(kStorageRetry, put_back_backoff_.next());
+    }
+    log_put_back_failure(put_back.error(), wanted.size());
 }
 
 asio::awaitable<void> Pump::watch_loop() {
@@ -258,7 +271,11 @@ asio::awaitable<void> Pump::watch_loop() {
     while (stop.cancelled() == asio::cancellation_type::none) {
         co_await clock_.sleep_for(kWatchInterval);
         const auto now = clock_.now();
-        const bool waiting = batcher_.unsettled() > 0 && lane_.state() == LaneState::active;
+        if (batcher_.held_up()) log_held_up();
+        // Stuck records are no sign of a stall: they fail on connections that serve the others.
+        const bool waiting = batcher_.unsettled() > batcher_.stuck() &&
+                             lane_.state() == LaneState::active && !batcher_.held_up() &&
+                             !storage_lags();
         if (!waiting) progress_at_ = now;
         const bool stalled = now - progress_at_ >= options_.stall_limit;
         upstream_.tend_connections(stalled);
@@ -336,8 +353,12 @@ void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verd
         case Fate::again:
             retries_[index_of(verdict)]->add();
             if (effect.failed) ++item.failures;
+            if (item.failures >= kStuckFailures && lane_.state() == LaneState::active) {
+                log_stuck(item);
+            } else {
+                log_failure(verdict);
+            }
             batcher_.put_back(std::move(item), at.now + effect.delay);
-            log_failure(verdict);
             break;
     }
     put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
@@ -368,40 +389,6 @@ void Pump::note_lane() {
     }
     publish();
     changed_.notify_all();
-}
-
-void Pump::log_change(LaneState from) {
-    const auto state = lane_.state();
-    const auto hidden = change_throttle_.allow(to_string(state));
-    if (!hidden) return;
-    log::write(level_of(state), "forward", "lane state",
-               {{"lane", "default"},
-                {"state", to_string(state)},
-                {"was", to_string(from)},
-                {"cause", lane_.cause()},
-                {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
-                {"next", what_next(state)},
-                {"suppressed", *hidden}});
-}
-
-void Pump::log_failure(Verdict verdict) {
-    const auto hidden = outage_throttle_.allow(to_string(verdict));
-    if (!hidden) return;
-    log::warn("forward", "request failed; the event stays spooled",
-              {{"lane", "default"},
-               {"reason", to_string(verdict)},
-               {"error", last_error_},
-               {"state", to_string(lane_.state())},
-               {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
-               {"suppressed", *hidden}});
-}
-
-void Pump::log_rejection(Seq seq, const Reply& reply) {
-    const auto hidden = outage_throttle_.allow("rejected_event");
-    if (!hidden) return;
-    log::error(
-        "forward", "upstream refused an event for good; it is kept as a dead letter",
-        {{"lane", "default"}, {"seq", seq}, {"status", reply.status}, {"suppressed", *hidden}});
 }
 
 void Pump::publish() {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/error.h"
 #include "core/event.h"
 #include "core/log.h"
 #include "core/plan_state.h"
@@ -82,7 +83,10 @@ private:
     [[nodiscard]] TimePoint dispatch();
     asio::awaitable<void> send_one(Item item, Ticket ticket);
     asio::awaitable<void> check_status(Ticket ticket);
+    asio::awaitable<void> settle_ends();
     asio::awaitable<void> put_back_dead_letters();
+    /// The spool has not stored more ends than may be sent again after a crash: send nothing.
+    [[nodiscard]] bool storage_lags() const noexcept;
 
     void on_reply(Item item, Ticket ticket, const Reply& reply);
     void take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
@@ -94,6 +98,12 @@ private:
     void log_change(LaneState from);
     void log_failure(Verdict verdict);
     void log_rejection(Seq seq, const Reply& reply);
+    void log_no_key();
+    void log_read_failure(const Error& error, Seq from, TimePoint due);
+    void log_put_back_failure(const Error& error, std::size_t events);
+    void log_storage_lag();
+    void log_stuck(const Item& item);
+    void log_held_up();
     void publish();
     [[nodiscard]] bool all_settled() const noexcept;
 
@@ -108,6 +118,7 @@ private:
     Lane lane_;
     Batcher batcher_;
     Backoff read_backoff_;
+    Backoff put_back_backoff_;
     Signal changed_;  // anything a loop waits for
     TaskGroup sends_;
     TaskGroup loops_;
@@ -124,7 +135,12 @@ private:
     TimePoint progress_at_{};  // last settlement, or the last moment without anything to send
     bool settling_ = false;
     std::vector<spool::Settlement> ends_;  // not yet settled; bounded by the records in flight
+    TimePoint gathered_at_{};              // when the next ones are settled, over a long span
+    std::size_t unpersisted_ = 0;          // ends that the spool keeps in memory only
+    TimePoint persist_due_{};              // when it is asked to store them again
     std::vector<Seq> put_back_;            // dead letters to return to the spool
+    TimePoint put_back_due_{};             // not before this
+    bool no_key_known_ = false;            // that there is no key was logged, or there was one
 
     std::map<std::string, observe::Counter*, std::less<>> requests_;  // by code: at most 1000
     std::array<observe::Counter*, kVerdicts.size()> retries_{};

@@ -80,6 +80,10 @@ struct WorkspaceStatus {
 };
 [[nodiscard]] WorkspaceStatus read_workspace_status(const Reply& reply);
 
+/// A record that failed this often while the lane was able to send is stuck: the fault is its own.
+/// It is retried for ever, but neither the window nor the breaker waits for it.
+inline constexpr unsigned kStuckFailures = 20;
+
 /// Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): uniform between 1 ms and
 /// a ceiling that doubles from `base` to `max`.
 class Backoff {

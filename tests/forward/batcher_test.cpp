@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace opsrelay::forward {
 
@@ -21,6 +23,15 @@ spool::RecordBatch segment(Seq first, std::size_t count, std::size_t bytes = 1) 
 }
 
 const TimePoint kNow = TimePoint{} + hours{1};
+
+/// Hands out the next record, which must be `seq`, and puts it back as stuck.
+void make_stuck(Batcher& batcher, Seq seq) {
+    auto item = batcher.next(kNow);
+    REQUIRE(item.has_value());
+    REQUIRE(item->seq == seq);
+    item->failures = kStuckFailures;
+    batcher.put_back(std::move(*item), kNow + hours{1});
+}
 
 }  // namespace
 
@@ -58,18 +69,134 @@ TEST_CASE("forward/batcher: a probe takes the record that failed least") {
     CHECK(batcher.next_probe()->seq == 1);  // its wait does not count
 }
 
-TEST_CASE("forward/batcher: nothing is sent in_flight_max or more behind the oldest record") {
+TEST_CASE("forward/batcher: at most in_flight_max records are out, wherever the oldest one lies") {
     Batcher batcher(1, 4);
     batcher.on_read(segment(1, 10));
     for (Seq seq = 1; seq <= 4; ++seq) CHECK(batcher.next(kNow)->seq == seq);
     CHECK_FALSE(batcher.next(kNow).has_value());
     batcher.settled(2);
+    CHECK(batcher.next(kNow)->seq == 5);
+    CHECK_FALSE(batcher.next(kNow).has_value());
+    batcher.settled(3);
+    batcher.settled(4);
+    CHECK(batcher.next(kNow)->seq == 6);
+    CHECK(batcher.next(kNow)->seq == 7);
+    CHECK_FALSE(batcher.next(kNow).has_value());
+    CHECK(batcher.oldest_unsettled() == 1);
+}
+
+TEST_CASE("forward/batcher: stuck records do not count among those that are out") {
+    Batcher batcher(1, 2);
+    batcher.on_read(segment(1, 6));
+    make_stuck(batcher, 1);
+    make_stuck(batcher, 2);
+    CHECK(batcher.stuck() == 2);
+    CHECK(batcher.next(kNow)->seq == 3);
+    auto waiting = *batcher.next(kNow);
+    CHECK(waiting.seq == 4);
+    waiting.failures = kStuckFailures - 1;
+    batcher.put_back(waiting, kNow + hours{1});
+    CHECK_FALSE(batcher.next(kNow).has_value());  // one failure short of stuck
+    batcher.settled(3);
+    CHECK(batcher.next(kNow)->seq == 5);
     CHECK_FALSE(batcher.next(kNow).has_value());
     batcher.settled(1);
-    CHECK(batcher.next(kNow)->seq == 5);
-    CHECK(batcher.next(kNow)->seq == 6);
-    CHECK_FALSE(batcher.next(kNow).has_value());
-    CHECK(batcher.oldest_unsettled() == 3);
+    CHECK(batcher.stuck() == 1);
+    CHECK_FALSE(batcher.next(kNow).has_value());  // it had made room already
+}
+
+TEST_CASE("forward/batcher: stuck records go oldest first, a second apart until one is settled") {
+    Batcher batcher(1, 100);
+    batcher.on_read(segment(1, 5));
+    for (Seq seq = 1; seq <= 4; ++seq) make_stuck(batcher, seq);
+    const auto later = kNow + hours{2};
+    CHECK(batcher.next(later)->seq == 1);
+    CHECK(batcher.next(later)->seq == 5);  // the others do not wait for the gap
+    CHECK_FALSE(batcher.next(later).has_value());
+    CHECK(batcher.next_due() == later + kStuckGap);
+    CHECK(batcher.next(later + kStuckGap)->seq == 2);
+    CHECK_FALSE(batcher.next(later + kStuckGap).has_value());
+    batcher.settled(2);
+    CHECK(batcher.next(later + kStuckGap)->seq == 3);
+    batcher.settled(3);
+    CHECK(batcher.next_probe()->seq == 4);  // a probe waits for nothing
+    for (const Seq seq : {1U, 4U, 5U}) batcher.settled(seq);
+    CHECK(batcher.unsettled() == 0);
+    CHECK(batcher.stuck() == 0);
+    CHECK(batcher.held() == 0_B);
+}
+
+TEST_CASE("forward/batcher: a stuck record is overtaken by kSpanMax records and no more") {
+    constexpr std::size_t kCount = 4096;
+    Batcher batcher(1, 100);
+    Seq last = 0;
+    while (const auto from = batcher.want_read()) {
+        batcher.on_read(segment(*from, kCount));
+        while (auto item = batcher.next(kNow)) {
+            CHECK(item->seq == last + 1);
+            last = item->seq;
+            if (last > 1) {
+                batcher.settled(last);
+                continue;
+            }
+            item->failures = kStuckFailures;
+            batcher.put_back(std::move(*item), kNow + hours{1});
+        }
+        CHECK(batcher.held_up() == (last == kSpanMax));
+        REQUIRE(last <= kSpanMax);
+    }
+    CHECK(last == kSpanMax);
+    CHECK(batcher.held() == 0_B);
+    batcher.settled(1);
+    CHECK_FALSE(batcher.held_up());
+    CHECK(batcher.want_read() == kSpanMax + 1);
+}
+
+TEST_CASE("forward/batcher: a segment with a stuck record is let go") {
+    constexpr std::size_t kBytes = 64U << 10U;
+    constexpr std::size_t kCopies = kStuckBytesMax.count / kBytes;
+    Batcher batcher(1, 8);
+    std::vector<Item> again;
+    for (std::size_t i = 0; i < kCopies; ++i) {
+        const Seq first = 1 + 2 * i;
+        REQUIRE(batcher.want_read() == first);
+        auto two = segment(first, 2, kBytes);
+        two.payload[0] = static_cast<char>('a' + i % 26);
+        batcher.on_read(std::move(two));
+        make_stuck(batcher, first);
+        REQUIRE(batcher.next(kNow)->seq == first + 1);
+        CHECK(batcher.held() > 0_B);
+        batcher.settled(first + 1);
+        CHECK(batcher.held() == 0_B);
+    }
+    CHECK(batcher.stuck() == kCopies);
+    // What is beyond kStuckBytesMax keeps its segment, and reading stops at kHeldBytesMax.
+    auto first = static_cast<Seq>(1 + 2 * kCopies);
+    while (batcher.want_read() == first) {
+        batcher.on_read(segment(first, 1, kHeldBytesMax.count / 4));
+        make_stuck(batcher, first);
+        ++first;
+    }
+    CHECK(batcher.held() >= kHeldBytesMax);
+    CHECK(batcher.held() <= kHeldBytesMax + 1_MiB);
+    CHECK(batcher.held_up());
+    const auto due = kNow + hours{2};
+    for (std::size_t i = 0; i < kCopies; ++i) {
+        CAPTURE(i);
+        const auto item = batcher.next(due);
+        REQUIRE(item.has_value());
+        CHECK(item->payload.size() == kBytes);
+        CHECK(item->payload[0] == static_cast<char>('a' + i % 26));
+        batcher.settled(item->seq);
+    }
+    // Room for copies again: the next failure lets the segment go.
+    auto item = *batcher.next(due);
+    ++item.failures;
+    const auto before = batcher.held();
+    batcher.put_back(std::move(item), due);
+    CHECK(batcher.held() < before);
+    CHECK(batcher.want_read() == first);
+    CHECK_FALSE(batcher.held_up());
 }
 
 TEST_CASE("forward/batcher: the next segment is asked for early, and held bytes are bounded") {

@@ -8,6 +8,7 @@
 
 #include "core/task_group.h"
 #include "forward/loopback_server.h"
+#include "forward/silent_resolver.h"
 #include "support/temp_dir.h"
 
 namespace opsrelay::forward {
@@ -225,6 +226,45 @@ TEST_CASE("forward/http_upstream: refused, unresolvable, without a key") {
     world.upstream->set_api_key("");
     CHECK(world.send("{}").transport == Transport::refused);
     CHECK(world.server.requests().empty());
+}
+
+TEST_CASE("forward/http_upstream: a resolution counts until the resolver has come back") {
+    World world(always);
+    CHECK_FALSE(world.upstream->resolving());
+    CHECK(world.send("{}").status == 200);
+    CHECK_FALSE(world.upstream->resolving());  // a numeric address asks nobody
+    world.connect("https://opsmeter.silent");
+    test::SilentResolver resolver;
+    for (int i = 0; i < 2; ++i) {
+        const auto reply = world.send("{}", milliseconds{1});
+        CHECK(reply.transport == Transport::resolve);
+        CHECK(reply.error == "resolve opsmeter.silent: no answer in time");
+        CHECK(world.upstream->resolving());
+    }
+    resolver.release();
+    world.io.restart();
+    while (world.upstream->resolving() && world.io.run_one() > 0) {
+    }
+    CHECK_FALSE(world.upstream->resolving());
+}
+
+TEST_CASE("forward/http_upstream: the resolver may come back when the client is gone") {
+    test::SilentResolver resolver;
+    asio::io_context io;
+    SystemClock clock;
+    Options options;
+    options.url = "https://opsmeter.silent";
+    auto upstream = HttpUpstream::make(io.get_executor(), clock, options);
+    REQUIRE(upstream.has_value());
+    (*upstream)->set_api_key("secret");
+    Reply reply;
+    TaskGroup group(io.get_executor(), clock);
+    group.spawn("test", World::keep((*upstream)->send("{}", clock.now() + milliseconds{1}), reply));
+    while (group.size() > 0) io.run_one();
+    CHECK(reply.transport == Transport::resolve);
+    upstream->reset();
+    resolver.release();
+    CHECK(io.run() > 0);  // its handler, and then there is nothing to wait for
 }
 
 TEST_CASE("forward/http_upstream: rebuilding drops idle connections") {

@@ -1,6 +1,7 @@
 #include "forward/key_file.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <boost/asio/io_context.hpp>
@@ -16,6 +17,22 @@
 namespace opsrelay::forward {
 
 namespace {
+
+/// No file can be opened while it lives: open(2) fails with EMFILE.
+class NoDescriptors {
+public:
+    NoDescriptors() {
+        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+        const rlimit none{0, before_.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    }
+    NoDescriptors(const NoDescriptors&) = delete;
+    NoDescriptors& operator=(const NoDescriptors&) = delete;
+    ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+private:
+    rlimit before_{};
+};
 
 void write(const std::string& path, std::string_view content) {
     std::ofstream(path, std::ios::trunc | std::ios::binary) << content;
@@ -105,6 +122,45 @@ TEST_CASE("forward/key_file: a change is seen within a second, through symbolic 
     group.cancel(asio::cancellation_type::terminal);
     clock.run_for(io, seconds{2});
     CHECK(group.size() == 0);
+}
+
+TEST_CASE(
+    "forward/key_file: a file that could not be read is read again though it did not change") {
+    const test::LogCapture log;
+    const test::TempDir dir;
+    const auto path = dir / "key";
+    test::SimClock clock;
+    SUBCASE("at start") {
+        write(path, "key");
+        KeyFile file(path, clock);
+        {
+            const NoDescriptors none;
+            const auto key = file.load();
+            REQUIRE_FALSE(key.has_value());
+            CHECK(key.error().code == Errc::io);
+        }
+        CHECK(file.poll() == "key");
+        CHECK_FALSE(file.poll().has_value());
+    }
+    SUBCASE("after a change") {
+        write(path, "first");
+        KeyFile file(path, clock);
+        REQUIRE(*file.load() == "first");
+        write(path, "second");
+        {
+            const NoDescriptors none;
+            for (int i = 0; i < 3; ++i) CHECK_FALSE(file.poll().has_value());
+        }
+        CHECK(log.count("cannot be used") == 1);
+        CHECK(file.poll() == "second");
+    }
+    SUBCASE("one that is wrong is not read again before it changes") {
+        write(path, "two words");
+        KeyFile file(path, clock);
+        REQUIRE_FALSE(file.load().has_value());
+        CHECK_FALSE(file.poll().has_value());
+        CHECK(log.count("cannot be used") == 0);
+    }
 }
 
 }  // namespace opsrelay::forward

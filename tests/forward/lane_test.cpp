@@ -170,6 +170,42 @@ TEST_CASE("forward/lane: one failure among deliveries is the record's, two in a 
     CHECK(world.lane.state() == LaneState::backing_off);
 }
 
+TEST_CASE("forward/lane: a stuck record never opens the breaker of a lane that delivers") {
+    World world;
+    const auto fail = [&world](unsigned failures, std::optional<milliseconds> retry_after = {}) {
+        const Attempt attempt{1, 0, failures};
+        return world.lane.on_reply(world.begin(), attempt, {Verdict::backoff, {}, retry_after},
+                                   "test", world.at());
+    };
+    world.request(Verdict::delivered);
+    for (unsigned failures = kStuckFailures; failures < kStuckFailures + 50; ++failures) {
+        const auto effect = fail(failures);
+        CHECK(effect.fate == Fate::again);
+        CHECK(effect.failed);
+        CHECK(between(effect.delay, milliseconds{1}, World::options().backoff_max));
+    }
+    CHECK(fail(kStuckFailures, hours{1}).delay == hours{1});
+    CHECK(world.lane.state() == LaneState::active);
+    SUBCASE("failures of other records count as ever") {
+        fail(kStuckFailures - 1);
+        CHECK(world.lane.state() == LaneState::active);
+        fail(kStuckFailures);
+        CHECK(world.lane.state() == LaneState::active);
+        fail(0);
+        CHECK(world.lane.state() == LaneState::backing_off);
+        world.pass();
+        fail(kStuckFailures);  // a probe that fails, whatever the record
+        CHECK(world.lane.state() == LaneState::backing_off);
+        CHECK(world.lane.retry_at().has_value());
+    }
+    SUBCASE("a lane that has delivered nothing since it became active is not trusted") {
+        world.lane.on_key(false, world.at());
+        world.lane.on_key(true, world.at());
+        fail(kStuckFailures);
+        CHECK(world.lane.state() == LaneState::backing_off);
+    }
+}
+
 TEST_CASE("forward/lane: Retry-After is obeyed to the millisecond, beyond our own cap too") {
     for (const auto verdict : {Verdict::throttled, Verdict::backoff}) {
         World world;

@@ -1,16 +1,10 @@
 #include "forward/pump.h"
 
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <set>
 
-#include "forward/scripted_upstream.h"
-#include "support/log_capture.h"
-#include "support/mem_store.h"
-#include "support/sim_clock.h"
+#include "forward/pump_world.h"
 
 namespace opsrelay::forward {
 
@@ -18,86 +12,8 @@ namespace {
 
 using test::accept;
 using test::answer;
-
-std::string event(std::uint64_t n) {
-    return fmt::format(R"({{"externalRequestId":"id-{}","provider":"openai","model":"m"}})", n);
-}
-
-/// The real pump between a store in memory and a scripted upstream, in virtual time, on one thread.
-struct World {
-    explicit World(Options options = {})
-        : upstream(clock),
-          settler(io.get_executor(), store, totals),
-          pump(io.get_executor(), clock, rng, settler, upstream, options, kDefaultLane, registry,
-               plan) {
-        settler.adopt(true);
-    }
-    ~World() {
-        if (!stopped) stop(seconds{0});
-    }
-    void start() {
-        pump.start();
-        pump.set_key("key");
-    }
-    void commit(std::uint64_t count) {
-        spool::Segment segment;
-        for (std::uint64_t i = 0; i < count; ++i) {
-            segment.payload += event(++written) + "\n";
-            segment.ids.push_back({written, 0});
-            ++segment.count;
-        }
-        segment.received_unix_ms = unix_ms(clock.wall_now());
-        REQUIRE(store.commit({&segment, 1}, {}).has_value());
-        settler.note_committed(kDefaultLane, count);
-        pump.notify_records();
-    }
-    bool run_until_settled(nanoseconds limit = hours{24}) {
-        return clock.run_until(
-            io, [&] { return settler.spooled() == 0; }, clock.now() + limit);
-    }
-    void run_for(nanoseconds duration) { clock.run_for(io, duration); }
-    template <typename T>
-    T await(asio::awaitable<T> task) {
-        std::optional<T> result;
-        auto keep = [&](const std::exception_ptr& error, T value) {
-            REQUIRE_FALSE(error);
-            result = value;
-        };
-        asio::co_spawn(io, std::move(task), keep);
-        clock.run_until(
-            io, [&] { return result.has_value(); }, TimePoint::max());
-        REQUIRE(result.has_value());
-        return *result;
-    }
-    static asio::awaitable<bool> stop_task(Pump& pump, TimePoint deadline) {
-        co_await pump.stop(deadline);
-        co_return true;
-    }
-    void stop(nanoseconds within) {
-        stopped = true;
-        await(stop_task(pump, clock.now() + within));
-        CHECK(upstream.in_flight() == 0);
-        CHECK(clock.armed() == 0);
-    }
-    [[nodiscard]] bool balanced() const {
-        return totals.recovered + totals.accepted + totals.replayed ==
-               totals.delivered + totals.dead + settler.spooled();
-    }
-
-    test::LogCapture log;
-    asio::io_context io;
-    test::SimClock clock;
-    Xoshiro rng{1};
-    test::MemStore store;
-    test::ScriptedUpstream upstream;
-    observe::StorageTotals totals;
-    observe::Registry registry;
-    PlanState plan;
-    spool::Settler settler;
-    Pump pump;
-    std::uint64_t written = 0;
-    bool stopped = false;
-};
+using test::event;
+using World = test::PumpWorld;
 
 }  // namespace
 
@@ -199,10 +115,27 @@ TEST_CASE("forward/pump: without a key nothing is sent; with one all is") {
     world.run_for(hours{1});
     CHECK(world.upstream.requests().empty());
     CHECK(world.pump.status().state == LaneState::no_key);
+    CHECK(world.log.count("lane state") == 0);  // nobody has said yet that there is none
+    world.pump.set_key("");
+    world.pump.set_key("");
     CHECK(world.log.count("upstream.api_key_file") == 1);
+    world.run_for(hours{1});
+    CHECK(world.upstream.requests().empty());
     world.pump.set_key("late");
     CHECK(world.run_until_settled());
     CHECK(world.pump.status().state == LaneState::active);
+    world.pump.set_key("");
+    world.pump.set_key("");
+    CHECK(world.log.count("upstream.api_key_file") == 2);
+}
+
+TEST_CASE("forward/pump: a key that is there from the start leaves no error in the log") {
+    World world;
+    world.commit(1);
+    world.start();
+    CHECK(world.run_until_settled());
+    CHECK(world.log.count(log::Level::error) == 0);
+    CHECK(world.log.count("no_key") == 1);  // "was", in the line that says the lane is active
 }
 
 TEST_CASE("forward/pump: a changed key wakes an unauthorized lane at once") {

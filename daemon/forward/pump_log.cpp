@@ -1,0 +1,130 @@
+// What the pump logs. Everything that can repeat goes through a throttle.
+#include "forward/pump.h"
+
+namespace opsrelay::forward {
+
+namespace {
+
+log::Level level_of(LaneState state) {
+    switch (state) {
+        case LaneState::active: return log::Level::info;
+        case LaneState::backing_off:
+        case LaneState::throttled:
+        case LaneState::plan_limited:
+        case LaneState::budget_stopped: return log::Level::warn;
+        case LaneState::unauthorized:
+        case LaneState::misconfigured:
+        case LaneState::no_key: return log::Level::error;
+    }
+    return log::Level::warn;
+}
+
+std::int64_t ms_until(std::optional<TimePoint> due, TimePoint now) {
+    if (!due || *due == TimePoint::max() || *due < now) return 0;
+    return std::chrono::ceil<milliseconds>(*due - now).count();
+}
+
+}  // namespace
+
+void Pump::log_change(LaneState from) {
+    const auto state = lane_.state();
+    const auto hidden = change_throttle_.allow(to_string(state));
+    if (!hidden) return;
+    log::write(level_of(state), "forward", "lane state",
+               {{"lane", "default"},
+                {"state", to_string(state)},
+                {"was", to_string(from)},
+                {"cause", lane_.cause()},
+                {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
+                {"next", what_next(state)},
+                {"suppressed", *hidden}});
+}
+
+void Pump::log_failure(Verdict verdict) {
+    const auto hidden = outage_throttle_.allow(to_string(verdict));
+    if (!hidden) return;
+    log::warn("forward", "request failed; the event stays spooled",
+              {{"lane", "default"},
+               {"reason", to_string(verdict)},
+               {"error", last_error_},
+               {"state", to_string(lane_.state())},
+               {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
+               {"suppressed", *hidden}});
+}
+
+void Pump::log_rejection(Seq seq, const Reply& reply) {
+    const auto hidden = outage_throttle_.allow("rejected_event");
+    if (!hidden) return;
+    log::error(
+        "forward", "upstream refused an event for good; it is kept as a dead letter",
+        {{"lane", "default"}, {"seq", seq}, {"status", reply.status}, {"suppressed", *hidden}});
+}
+
+void Pump::log_no_key() {
+    log::error("forward", "lane state",
+               {{"lane", "default"},
+                {"state", to_string(LaneState::no_key)},
+                {"cause", lane_.cause()},
+                {"next", what_next(LaneState::no_key)}});
+}
+
+void Pump::log_read_failure(const Error& error, Seq from, TimePoint due) {
+    const auto hidden = outage_throttle_.allow("read");
+    if (!hidden) return;
+    log::error("forward", "spool could not be read; trying again",
+               {{"error", error.context},
+                {"from_seq", from},
+                {"retry_in_ms", ms_until(due, clock_.now())},
+                {"suppressed", *hidden}});
+}
+
+void Pump::log_put_back_failure(const Error& error, std::size_t events) {
+    const auto hidden = outage_throttle_.allow(finishing_ ? "put_back_given_up" : "put_back");
+    if (!hidden) return;
+    log::error("forward",
+               finishing_ ? "refused events could not be put back; they stay dead letters"
+                          : "refused events could not be put back; trying again",
+               {{"error", error.context},
+                {"events", events},
+                {"retry_in_ms", finishing_ ? 0 : ms_until(put_back_due_, clock_.now())},
+                {"suppressed", *hidden}});
+}
+
+void Pump::log_storage_lag() {
+    const auto hidden = outage_throttle_.allow("storage_lag");
+    if (!hidden) return;
+    log::warn("forward", "spool does not store what was delivered; nothing is sent until it does",
+              {{"lane", "default"},
+               {"events", unpersisted_},
+               {"retry_in_ms", ms_until(persist_due_, clock_.now())},
+               {"suppressed", *hidden}});
+}
+
+void Pump::log_stuck(const Item& item) {
+    const auto hidden = outage_throttle_.allow("stuck");
+    if (!hidden) return;
+    log::warn("forward",
+              "upstream fails on an event again and again but takes others; "
+              "it is retried for ever",
+              {{"lane", "default"},
+               {"seq", item.seq},
+               {"failures", item.failures},
+               {"error", last_error_},
+               {"stuck_events", batcher_.stuck()},
+               {"suppressed", *hidden}});
+}
+
+void Pump::log_held_up() {
+    const auto hidden = outage_throttle_.allow("held_up");
+    if (!hidden) return;
+    log::error("forward",
+               "events that upstream fails on again and again hold up all others; "
+               "upstream must take or refuse the oldest one",
+               {{"lane", "default"},
+                {"stuck_events", batcher_.stuck()},
+                {"oldest_seq", batcher_.oldest_unsettled().value_or(0)},
+                {"error", last_error_},
+                {"suppressed", *hidden}});
+}
+
+}  // namespace opsrelay::forward
