@@ -12,6 +12,8 @@ namespace opsrelay::forward {
 
 namespace {
 
+constexpr milliseconds kDrainTryEvery{500};  // a spool that is about to end tries that often
+
 constexpr milliseconds kChangeLogInterval{10'000};
 constexpr milliseconds kOutageLogInterval{60'000};
 constexpr seconds kWatchInterval{30};
@@ -121,22 +123,33 @@ bool Pump::all_settled() const noexcept {
 
 asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
     notify_records();  // "nothing there" is only believed when read again
-    bool tried = false;
+    bool last_try_made = false;
+    auto next_try = clock_.now();
     while (!stopping_ && clock_.now() < deadline) {
         if (all_settled()) co_return true;
-        const bool hopeless = lane_.parked() || lane_.retry_at().value_or(deadline) > deadline;
-        const bool can_try = lane_.in_flight() == 0 && !batcher_.want_read();
-        if (hopeless && can_try) {
-            if (tried || lane_.state() == LaneState::no_key) co_return false;
-            tried = true;
-            lane_.try_now(moment());
-            changed_.notify_all();
-            static_cast<void>(dispatch());
+        const auto now = clock_.now();
+        const bool idle = lane_.in_flight() == 0 && !batcher_.want_read();
+        const bool late = lane_.retry_at().value_or(now) > deadline;
+        if (idle && (lane_.parked() || (late && lane_.state() == LaneState::throttled))) {
+            if (last_try_made || lane_.state() == LaneState::no_key) co_return false;
+            last_try_made = true;
+            try_now();
             if (lane_.in_flight() == 0) co_return all_settled();
+        } else if (idle && late && now >= next_try) {
+            // A server may come back any moment, and later is too late: do not wait out the
+            // backoff.
+            next_try = now + kDrainTryEvery;
+            try_now();
         }
-        co_await changed_.wait_until(deadline);
+        co_await changed_.wait_until(next_try > now ? std::min(next_try, deadline) : deadline);
     }
     co_return all_settled();
+}
+
+void Pump::try_now() {
+    lane_.try_now(moment());
+    changed_.notify_all();
+    static_cast<void>(dispatch());
 }
 
 LaneStatus Pump::status() const {

@@ -75,6 +75,7 @@ public:
 private:
     [[nodiscard]] Moment moment() const { return {clock_.now(), clock_.wall_now()}; }
 
+    void try_now();
     asio::awaitable<void> dispatch_loop();
     asio::awaitable<void> read_loop();
     asio::awaitable<void> settle_loop();
