@@ -1,0 +1,116 @@
+{{/* The sidecar: the first item of spec.initContainers, so that other init containers may emit too. */}}
+{{- define "opsrelay.initContainer" -}}
+{{- include "opsrelay.checks" . -}}
+{{- $v := .Values.opsrelay -}}
+{{- $tag := $v.image.tag | default "0.1.0" -}}
+- name: opsrelay
+  image: {{ if $v.image.digest }}{{ printf "%s@%s" $v.image.repository $v.image.digest | quote }}{{ else }}{{ printf "%s:%s" $v.image.repository $tag | quote }}{{ end }}
+  imagePullPolicy: {{ $v.image.pullPolicy }}
+  restartPolicy: Always
+  command: [/usr/bin/opsrelay]
+  args: [run, --config, /etc/opsrelay/opsrelay.yaml]
+  # The next containers start once events are accepted. There is no readiness probe: the state of
+  # the upstream must not make the pod unready.
+  startupProbe:
+    exec:
+      command: [/usr/bin/opsrelay, status, --ready]
+    periodSeconds: 1
+    timeoutSeconds: 5
+    failureThreshold: 60
+  livenessProbe:
+    exec:
+      command: [/usr/bin/opsrelay, status, --live]
+    periodSeconds: 30
+    timeoutSeconds: 5
+    failureThreshold: 3
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 65532
+    runAsGroup: 65532
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities:
+      drop: [ALL]
+    seccompProfile:
+      type: RuntimeDefault
+  resources:
+    {{- toYaml $v.resources | nindent 4 }}
+  terminationMessagePolicy: FallbackToLogsOnError
+  volumeMounts:
+    - name: opsrelay-run
+      mountPath: /run/opsrelay
+    - name: opsrelay-spool
+      mountPath: /var/lib/opsrelay
+    - name: opsrelay-config
+      mountPath: /etc/opsrelay
+      readOnly: true
+    {{- if $v.apiKey.secretName }}
+    - name: opsrelay-key
+      mountPath: /etc/opsrelay-key
+      readOnly: true
+    {{- end }}
+    {{- if $v.ca.configMapName }}
+    - name: opsrelay-ca
+      mountPath: /etc/opsrelay-ca
+      readOnly: true
+    {{- end }}
+{{- end -}}
+
+{{/* Items of spec.volumes. */}}
+{{- define "opsrelay.volumes" -}}
+{{- $v := .Values.opsrelay -}}
+- name: opsrelay-run
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Mi
+- name: opsrelay-spool
+  {{- if $v.spool.claimName }}
+  persistentVolumeClaim:
+    claimName: {{ $v.spool.claimName }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ $v.spool.sizeLimit }}
+  {{- end }}
+- name: opsrelay-config
+  configMap:
+    name: {{ include "opsrelay.configMapName" . }}
+{{- if $v.apiKey.secretName }}
+- name: opsrelay-key
+  secret:
+    secretName: {{ $v.apiKey.secretName }}
+    optional: true
+    # The volume belongs to root: without a fsGroup only "others" covers the sidecar's user.
+    defaultMode: {{ if $v.podHasFsGroup }}0440{{ else }}0444{{ end }}
+    items:
+      - key: {{ $v.apiKey.secretKey }}
+        path: {{ $v.apiKey.secretKey }}
+{{- end }}
+{{- if $v.ca.configMapName }}
+- name: opsrelay-ca
+  configMap:
+    name: {{ $v.ca.configMapName }}
+{{- end }}
+{{- end -}}
+
+{{/* Items of volumeMounts of a container that emits: the sockets, never the spool. */}}
+{{- define "opsrelay.appVolumeMounts" -}}
+- name: opsrelay-run
+  mountPath: /run/opsrelay
+{{- end -}}
+
+{{/* Items of env of a container that emits: where the SDKs send, and where the sockets are. */}}
+{{- define "opsrelay.appEnv" -}}
+- name: OPSMETER_API_BASE_URL
+  value: http://127.0.0.1:8710
+- name: OPSRELAY_RUN_DIR
+  value: /run/opsrelay
+{{- end -}}
+
+{{/*
+spec.terminationGracePeriodSeconds: the application's own seconds, then the relay's to deliver, then
+5 to commit. Call with (dict "context" $ "seconds" 30).
+*/}}
+{{- define "opsrelay.terminationGracePeriodSeconds" -}}
+{{- $deadline := trimSuffix "s" .context.Values.opsrelay.shutdown.deadline | int64 -}}
+{{- add (.seconds | int64) $deadline 5 -}}
+{{- end -}}
