@@ -80,22 +80,6 @@ int fail(Program& program, const Error& error) {
     return exit_code(error.code);
 }
 
-std::string json_quote(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (byte < 0x20 || byte == 0x7f) {
-            fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
-        } else {
-            out += c;
-        }
-    }
-    return out + '"';
-}
-
 void add_output(CLI::App& command, Output& output) {
     const std::map<std::string, Output> names{{"text", Output::text}, {"json", Output::json}};
     command.add_option("--output", output, "How to print: text or json")

@@ -44,7 +44,4 @@ void add_run_flags(CLI::App& command, RunFlags& into);
 /// Prints "opsrelay: context" and returns the exit code of the error.
 [[nodiscard]] int fail(Program& program, const Error& error);
 
-/// A JSON string, quotes included.
-[[nodiscard]] std::string json_quote(std::string_view text);
-
 }  // namespace opsrelay::cli

@@ -11,6 +11,7 @@
 #include "cli/locate.h"
 #include "config/fields.h"
 #include "core/clock.h"
+#include "core/json_text.h"
 
 namespace opsrelay::cli {
 
@@ -92,7 +93,7 @@ void print_report(const SendReport& report, const SendOptions& given, Program& p
                    "\n",
                    report.events, report.durable, report.rejected, report.unconfirmed,
                    report.reconnects, !report.input_left,
-                   report.failure.empty() ? "null" : json_quote(report.failure));
+                   report.failure.empty() ? "null" : json_string(report.failure));
         return;
     }
     fmt::print(program.out, "{} events: {} durable, {} rejected, {} unconfirmed\n", report.events,

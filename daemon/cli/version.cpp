@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/commands.h"
+#include "core/json_text.h"
 
 namespace opsrelay::cli {
 
@@ -41,10 +42,10 @@ int version(Output output, Program& program) {
     std::string list;
     for (const auto& library : libraries()) {
         if (!list.empty()) list += ',';
-        list += fmt::format("{}:{}", json_quote(library.name), json_quote(library.version));
+        list += fmt::format("{}:{}", json_string(library.name), json_string(library.version));
     }
     fmt::print(program.out, "{{\"version\":{},\"libraries\":{{{}}}}}\n",
-               json_quote(OPSRELAY_VERSION), list);
+               json_string(OPSRELAY_VERSION), list);
     return 0;
 }
 

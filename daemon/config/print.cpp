@@ -6,29 +6,13 @@
 #include "config/config.h"
 #include "config/fields.h"
 #include "config/keys.h"
+#include "core/json_text.h"
 
 namespace opsrelay::config {
 
 namespace {
 
 constexpr std::string_view kMask = "***";
-
-// A double-quoted scalar that YAML and JSON read alike.
-std::string quote(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (byte < 0x20 || byte == 0x7f) {
-            fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
-        } else {
-            out += c;
-        }
-    }
-    return out + '"';
-}
 
 bool is_json_word(std::string_view text) {
     if (text == "true" || text == "false") return true;
@@ -38,13 +22,13 @@ bool is_json_word(std::string_view text) {
 std::string yaml_value(const Key& key, const Config& config) {
     const auto text = key.show(config);
     if (text.empty() && key.nullable) return "null";
-    return key.quoted ? quote(text) : text;
+    return key.quoted ? json_string(text) : text;
 }
 
 std::string json_value(const Key& key, const Config& config) {
     const auto text = key.show(config);
     if (text.empty() && key.nullable) return "null";
-    return !key.quoted && is_json_word(text) ? text : quote(text);
+    return !key.quoted && is_json_word(text) ? text : json_string(text);
 }
 
 // A flow map, `key: "value"` or `"key":"value"`; all values are strings.
@@ -52,8 +36,8 @@ std::string listener_text(const listen::ListenerOptions& listener, bool json) {
     std::string out;
     const auto add = [&](std::string_view key, std::string_view value) {
         if (!out.empty()) out += json ? "," : ", ";
-        out += json ? fmt::format("{}:{}", quote(key), quote(value))
-                    : fmt::format("{}: {}", key, quote(value));
+        out += json ? fmt::format("{}:{}", json_string(key), json_string(value))
+                    : fmt::format("{}: {}", key, json_string(value));
     };
     add("type", to_string(listener.kind));
     if (listener.path.empty()) {
@@ -80,7 +64,7 @@ std::string json_warnings(const Config& config) {
     std::string out;
     for (const auto& warning : config.warnings) {
         if (!out.empty()) out += ',';
-        out += quote(warning);
+        out += json_string(warning);
     }
     return fmt::format("[{}]", out);
 }
@@ -133,12 +117,12 @@ std::string to_json(const Config& config) {
         const auto name = split(key.name);
         if (name.section != section) {
             if (!section.empty()) out += '}';
-            if (!name.section.empty()) add(fmt::format("{}:{{", quote(name.section)));
+            if (!name.section.empty()) add(fmt::format("{}:{{", json_string(name.section)));
         }
         section = name.section;
-        add(fmt::format("{}:{}", quote(name.key), json_value(key, config)));
+        add(fmt::format("{}:{}", json_string(name.key), json_value(key, config)));
         if (key.name == "upstream.api_key_file" && !config.upstream.api_key.empty()) {
-            add(fmt::format("\"api_key\":{}", quote(kMask)));
+            add(fmt::format("\"api_key\":{}", json_string(kMask)));
         }
     }
     if (!section.empty()) out += '}';

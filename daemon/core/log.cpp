@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "core/json_text.h"
+
 namespace opsrelay::log {
 
 namespace {
@@ -49,23 +51,6 @@ std::string_view level_name(Level level) {
     return "info";
 }
 
-// Both formats quote alike: JSON string escapes. Control characters can never break a line.
-void append_quoted(fmt::memory_buffer& out, std::string_view text) {
-    out.push_back('"');
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out.push_back('\\');
-            out.push_back(c);
-        } else if (byte < 0x20 || byte == 0x7f) {
-            fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
-        } else {
-            out.push_back(c);
-        }
-    }
-    out.push_back('"');
-}
-
 bool is_bare(std::string_view text) {
     if (text.empty()) return false;
     for (const char c : text) {
@@ -77,7 +62,7 @@ bool is_bare(std::string_view text) {
 
 void append_value(fmt::memory_buffer& out, const Field& field, bool json) {
     if (field.is_text && (json || !is_bare(field.value))) {
-        append_quoted(out, field.value);
+        out.append(json_string(field.value));
     } else {
         out.append(field.value);
     }
@@ -89,7 +74,7 @@ void render(fmt::memory_buffer& out, Level level, std::string_view stage, std::s
     if (json) {
         fmt::format_to(std::back_inserter(out), R"("level":"{}","stage":"{}","msg":)",
                        level_name(level), stage);
-        append_quoted(out, fact);
+        out.append(json_string(fact));
         for (const auto& field : fields) {
             fmt::format_to(std::back_inserter(out), ",\"{}\":", field.key);
             append_value(out, field, true);
@@ -97,7 +82,7 @@ void render(fmt::memory_buffer& out, Level level, std::string_view stage, std::s
         return;
     }
     fmt::format_to(std::back_inserter(out), "level={} stage={} msg=", level_name(level), stage);
-    append_quoted(out, fact);
+    out.append(json_string(fact));
     for (const auto& field : fields) {
         fmt::format_to(std::back_inserter(out), " {}=", field.key);
         append_value(out, field, false);

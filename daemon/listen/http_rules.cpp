@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/browser_rules.h"
+#include "core/json_text.h"
 
 namespace opsrelay::listen {
 
@@ -23,22 +24,6 @@ std::string_view trimmed(std::string_view text) noexcept {
     const auto first = text.find_first_not_of(" \t");
     if (first == std::string_view::npos) return {};
     return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
-
-// A JSON string, quotes included (RFC 8259 section 7).
-std::string quoted(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (static_cast<unsigned char>(c) < 0x20) {
-            out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-        } else {
-            out += c;
-        }
-    }
-    return out += '"';
 }
 
 // Any prefix, repeated slashes, a query and a slash at the end do not matter.
@@ -61,7 +46,7 @@ HttpReply not_confirmed(std::string_view reason, const std::string& id, std::str
     auto reply = error_reply(503, reason, "", message);
     if (!id.empty()) {
         reply.body.pop_back();
-        reply.body += fmt::format(",\"externalRequestId\":{}}}", quoted(id));
+        reply.body += fmt::format(",\"externalRequestId\":{}}}", json_string(id));
     }
     reply.retry_soon = true;
     return reply;
@@ -73,8 +58,9 @@ HttpReply accepted(const Offered& offered, const PlanFields& plan) {
         "{{\"ok\":true,\"externalRequestId\":{},\"reason\":null,\"telemetryPaused\":{},"
         "\"providerCallsContinue\":true,\"isPlanLimitReached\":{},\"budgetWarning\":{},"
         "\"budgetExceeded\":{},\"planTier\":{},\"warnings\":[]{}}}",
-        quoted(offered.id), plan.telemetry_paused, plan.plan_limit_reached, plan.budget_warning,
-        plan.budget_exceeded, plan.plan_tier.empty() ? "null" : quoted(plan.plan_tier),
+        json_string(offered.id), plan.telemetry_paused, plan.plan_limit_reached,
+        plan.budget_warning, plan.budget_exceeded,
+        plan.plan_tier.empty() ? "null" : json_string(plan.plan_tier),
         offered.admission == Admission::duplicate ? ",\"duplicate\":true" : "");
     return reply;
 }
@@ -104,7 +90,7 @@ HttpReply error_reply(int status, std::string_view reason, std::string_view fiel
     reply.body = fmt::format(
         "{{\"ok\":false,\"reason\":{},\"errors\":[{{\"field\":{},\"message\":{}}}],"
         "\"warnings\":[]}}",
-        quoted(reason), quoted(field), quoted(message));
+        json_string(reason), json_string(field), json_string(message));
     return reply;
 }
 
