@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <csignal>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -67,7 +68,11 @@ void raise_descriptor_limit() {
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
     limit.rlim_cur = limit.rlim_max;
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        log::warn("relay", "the limit of open files stays as it is", {{"errno", errno}});
+        log::warn(
+            "relay", "the limit of open files cannot be raised, fewer connections are served",
+            {{"wanted", limit.rlim_max},
+             {"error", std::generic_category().message(errno)},
+             {"next", "raise the soft limit before opsrelay starts (LimitNOFILE, ulimit -n)"}});
     }
 }
 
@@ -201,7 +206,7 @@ std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {
     if (!pipeline_->queue().spool_open()) reasons.emplace_back("spool_full");
     if (!pipeline_->queue().has_room()) reasons.emplace_back("memory_full");
     if (!snapshot.trouble.empty()) {
-        reasons.push_back(fmt::format("commits fail: {}", snapshot.trouble));
+        reasons.push_back(fmt::format("spool writes fail: {}", snapshot.trouble));
     }
     return reasons;
 }

@@ -76,8 +76,6 @@ public:
 
     /// Nothing is held, and the spool had nothing more when it was last read.
     [[nodiscard]] bool drained() const noexcept { return caught_up_ && unsettled_ == 0; }
-    /// A record could be sent, now or later, without another read.
-    [[nodiscard]] bool has_unsent() const noexcept { return !again_.empty() || has_fresh(); }
     [[nodiscard]] std::size_t unsettled() const noexcept { return unsettled_; }
     /// How many of the unsettled ones are stuck.
     [[nodiscard]] std::size_t stuck() const noexcept { return stuck_.size(); }

@@ -111,13 +111,6 @@ std::uint64_t Settler::spooled() const noexcept {
     return sum;
 }
 
-std::uint64_t Settler::spooled(LaneId lane) const noexcept {
-    const auto found = lanes_.find(lane);
-    if (found == lanes_.end()) return 0;
-    const auto& state = found->second;
-    return state.next_write - state.next - state.ahead.size();
-}
-
 void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
     auto& lane = lanes_[id];
     for (auto& end : ends) {

@@ -63,8 +63,6 @@ public:
     [[nodiscard]] Result<void> flush_idle();
     /// Durable records without an outcome.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
-    /// The same of one lane.
-    [[nodiscard]] std::uint64_t spooled(LaneId lane) const noexcept;
 
 private:
     struct Lane {
