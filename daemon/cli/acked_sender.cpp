@@ -82,6 +82,7 @@ void AckedSender::read_source() {
 }
 
 bool AckedSender::connect() {
+    if (std::exchange(tried_, true)) ++report_.reconnects;
     std::string failure;
     for (const auto& path : options_.sockets) {
         auto socket = connect_unix(path, clock_, clock_.now() + kConnectTimeout);
@@ -108,7 +109,6 @@ void AckedSender::disconnect(std::string_view why) {
     last_failure_ = why;
     if (lines_.empty()) return;  // nothing is owed: the next event opens a connection
     if (!may_retry()) return;
-    ++report_.reconnects;
     const auto doublings = std::min(failures_ - 1, 10U);
     const auto delay = std::min(options_.retry_delay * (1U << doublings), kRetryDelayMax);
     const auto due = std::min(clock_.now() + delay, last_progress_ + options_.timeout);

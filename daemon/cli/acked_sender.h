@@ -85,6 +85,7 @@ private:
     std::uint64_t rejected_here_ = 0;
     bool half_closed_ = false;
 
+    bool tried_ = false;     // to connect, at least once
     unsigned failures_ = 0;  // in a row, without progress
     std::string last_failure_;
     TimePoint last_progress_{};

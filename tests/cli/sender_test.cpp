@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <future>
 #include <thread>
 
 #include "cli/acked_sender.h"
@@ -98,6 +99,37 @@ TEST_CASE("cli/acked_sender: after a broken connection only what was not settled
     CHECK(report.reconnects == 1);
     REQUIRE(again.size() == 6);
     CHECK(again.front() == "{\"n\":5}");
+}
+
+TEST_CASE("cli/acked_sender: a connection that broke while nothing was owed is made again") {
+    const test::TempDir dir;
+    std::vector<std::string> again;
+    std::promise<void> settled;
+    const auto one = [&settled](int fd) {
+        for (int i = 0; i <= 1; ++i) static_cast<void>(read_line(fd));  // hello and one event
+        write_text(fd, ack(1, 0));
+        settled.set_value();
+    };
+    FakeServer server(dir / "s", {one, acknowledge(again)});
+    int ends[2] = {-1, -1};
+    REQUIRE(::pipe(ends) == 0);
+    const UniqueFd reading(ends[0]);
+    std::thread writer([fd = ends[1], &settled] {
+        const UniqueFd writing(fd);
+        const std::string first = "{\"n\":1}\n";
+        const std::string second = "{\"n\":2}\n";
+        if (::write(writing.get(), first.data(), first.size()) < 0) return;
+        settled.get_future().wait();
+        static_cast<void>(::write(writing.get(), second.data(), second.size()));
+    });
+    LineSource source(reading.get());
+    const auto report = AckedSender(options(dir / "s"), source, kClock).run();
+    writer.join();
+    server.join();
+    CHECK(report.all_durable());
+    CHECK(report.durable == 2);
+    CHECK(report.reconnects == 1);
+    CHECK(again == std::vector<std::string>{"{\"n\":2}"});
 }
 
 TEST_CASE("cli/acked_sender: tries without progress are bounded") {
