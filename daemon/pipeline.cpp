@@ -1,18 +1,28 @@
 #include "pipeline.h"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
+#include "core/assert.h"
 #include "core/log.h"
 #include "core/run_on.h"
 
 namespace opsrelay {
 
+namespace {
+
+asio::awaitable<void> drain(forward::Pump& pump, TimePoint deadline, bool& all_drained) {
+    const bool drained = co_await pump.drain_until(deadline);
+    all_drained = all_drained && drained;
+}
+
+}  // namespace
+
 Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rng& forward_rng,
-                   spool::Store& store, forward::Upstream& upstream, const Options& options,
-                   observe::Registry& registry, PlanState& plan,
+                   spool::Store& store, const Options& options, observe::Registry& registry,
                    std::function<void(const Error&)> on_failed)
     : executors_(executors),
       clock_(clock),
@@ -21,11 +31,29 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
               [this] { asio::post(executors_.storage, [this] { committer_.wake(); }); }),
       settler_(executors.storage, store, totals_),
-      pump_(executors.forward, clock, forward_rng, settler_, upstream, options.forward,
-            kDefaultLane, registry, plan),
       committer_(executors.storage, clock, queue_, store, settler_, options.spool, registry,
                  hooks(std::move(on_failed))),
-      storage_tasks_(executors.storage, clock) {}
+      storage_tasks_(executors.storage, clock),
+      forward_tasks_(executors.forward, clock) {
+    OPSRELAY_ASSERT(!options.lanes.empty());
+    for (const auto& lane : options.lanes) {
+        pumps_.emplace_back(executors.forward, clock, forward_rng, settler_, lane.upstream,
+                            lane.forward, lane.name, registry, lane.plan);
+    }
+}
+
+forward::Pump& Pipeline::pump(LaneId lane) {
+    const auto found = std::find_if(pumps_.begin(), pumps_.end(),
+                                    [lane](const auto& pump) { return pump.lane().lane == lane; });
+    OPSRELAY_ASSERT(found != pumps_.end());
+    return *found;
+}
+
+std::vector<forward::LaneStatus> Pipeline::lanes() const {
+    std::vector<forward::LaneStatus> all;
+    for (const auto& pump : pumps_) all.push_back(pump.status());
+    return all;
+}
 
 spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) {
     return {
@@ -33,7 +61,10 @@ spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) 
             [this](Position position) {
                 asio::post(executors_.ingest, [this, position] { intake_.note_settled(position); });
             },
-        .committed = [this] { asio::post(executors_.forward, [this] { pump_.notify_records(); }); },
+        .committed =
+            [this](LaneId lane) {
+                asio::post(executors_.forward, [this, lane] { pump(lane).notify_records(); });
+            },
         .failed =
             [this, on_failed = std::move(on_failed)](const Error& error) {
                 asio::post(executors_.ingest, [this] { intake_.note_failed(); });
@@ -53,7 +84,7 @@ void Pipeline::start() {
         storage_tasks_.spawn("commit", committer_.run());
         storage_tasks_.spawn("housekeeping", committer_.run_housekeeping());
     });
-    pump_.start();
+    for (auto& pump : pumps_) pump.start();
 }
 
 Snapshot Pipeline::snapshot_here() const {
@@ -63,6 +94,9 @@ Snapshot Pipeline::snapshot_here() const {
     view.ledger.storage = totals_;
     view.ledger.pending = queued.events + committer_.in_hand();
     view.ledger.spooled = settler_.spooled();
+    for (const auto& pump : pumps_) {
+        view.spooled_by_lane.push_back(settler_.spooled(pump.lane().lane));
+    }
     view.store = committer_.last_stats();
     view.trouble = committer_.trouble();
     return view;
@@ -73,8 +107,16 @@ asio::awaitable<Snapshot> Pipeline::snapshot() {
     co_return co_await run_on(executors_.storage, std::move(job));
 }
 
+asio::awaitable<bool> Pipeline::drain_until(TimePoint deadline) {
+    bool all_drained = true;
+    for (auto& pump : pumps_) forward_tasks_.spawn("drain", drain(pump, deadline, all_drained));
+    co_await forward_tasks_.join();
+    co_return all_drained;
+}
+
 asio::awaitable<void> Pipeline::stop(TimePoint deadline, milliseconds commit_limit) {
-    co_await pump_.stop(deadline);
+    for (auto& pump : pumps_) forward_tasks_.spawn("stop", pump.stop(deadline));
+    co_await forward_tasks_.join();
     auto ask = [this, commit_limit] {
         committer_.request_stop(clock_.now() + commit_limit);
         storage_tasks_.cancel(asio::cancellation_type::total);

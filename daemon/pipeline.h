@@ -3,8 +3,9 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
+#include <deque>
 #include <functional>
-#include <memory>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/plan_state.h"
@@ -29,6 +30,7 @@ struct Executors {
 /// What `status` and the metrics are made from, read in one moment of the storage thread.
 struct Snapshot {
     observe::Ledger ledger;
+    std::vector<std::uint64_t> spooled_by_lane;  // in the order of Options::lanes
     spool::StoreStats store;
     std::string trouble;  // why commits do not work at present; empty: they do
 };
@@ -36,15 +38,21 @@ struct Snapshot {
 /// Owns the stages; stop() must have returned before it is destroyed.
 class Pipeline {
 public:
+    /// One destination. `upstream` and `plan` outlive the pipeline and belong to this lane alone.
+    struct Lane {
+        LaneName name;
+        forward::Options forward;
+        forward::Upstream& upstream;
+        PlanState& plan;
+    };
     struct Options {
         Intake::Options intake;
         spool::Options spool;
-        forward::Options forward;
+        std::vector<Lane> lanes;  // at least one; the store has them all
     };
     /// `on_failed` is called on the storage thread when the store cannot be used any more.
     Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rng& forward_rng,
-             spool::Store& store, forward::Upstream& upstream, const Options& options,
-             observe::Registry& registry, PlanState& plan,
+             spool::Store& store, const Options& options, observe::Registry& registry,
              std::function<void(const Error&)> on_failed);
     Pipeline(const Pipeline&) = delete;
     Pipeline& operator=(const Pipeline&) = delete;
@@ -55,11 +63,17 @@ public:
     void start();
 
     [[nodiscard]] Intake& intake() noexcept { return intake_; }
-    [[nodiscard]] forward::Pump& pump() noexcept { return pump_; }
+    /// The lane must be one of Options::lanes (asserted).
+    [[nodiscard]] forward::Pump& pump(LaneId lane = kDefaultLane);
+    /// In the order of Options::lanes.
+    [[nodiscard]] std::vector<forward::LaneStatus> lanes() const;
     [[nodiscard]] const spool::SegmentQueue& queue() const noexcept { return queue_; }
     /// From any executor.
     [[nodiscard]] asio::awaitable<Snapshot> snapshot();
 
+    /// Pump::drain_until() of all lanes at once: true when all of them are empty. On the forward
+    /// executor.
+    [[nodiscard]] asio::awaitable<bool> drain_until(TimePoint deadline);
     /// Ends forwarding (requests in flight may finish until `deadline`), then commits what intake
     /// handed over, for at most `commit_limit` when the disk refuses. The listeners must have
     /// stopped before. On the forward executor.
@@ -76,9 +90,10 @@ private:
     spool::SegmentQueue queue_;
     Intake intake_;
     spool::Settler settler_;
-    forward::Pump pump_;
+    std::deque<forward::Pump> pumps_;  // a deque: they do not move
     spool::Committer committer_;
     TaskGroup storage_tasks_;
+    TaskGroup forward_tasks_;
 };
 
 }  // namespace opsrelay

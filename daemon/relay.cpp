@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -76,12 +77,6 @@ void raise_descriptor_limit() {
     }
 }
 
-Pipeline::Options pipeline_options(const config::Config& config) {
-    return {.intake = {.parse = config.events, .admit = {.ids_max = config.spool.ids_max}},
-            .spool = config.spool,
-            .forward = config.upstream};
-}
-
 /// Everything that exists while the daemon runs. Members are in the order of their lifetimes.
 class Relay {
 public:
@@ -99,6 +94,7 @@ public:
 
 private:
     Result<void> open_store();
+    [[nodiscard]] Pipeline::Options pipeline_options();
     Result<void> open_listeners();
     void log_start() const;
     void load_key();
@@ -146,6 +142,13 @@ Result<void> Relay::open_store() {
     return {};
 }
 
+Pipeline::Options Relay::pipeline_options() {
+    return {.intake = {.parse = config_.events, .admit = {.ids_max = config_.spool.ids_max}},
+            .spool = config_.spool,
+            .lanes = {
+                {.name = {}, .forward = config_.upstream, .upstream = *upstream_, .plan = plan_}}};
+}
+
 Result<void> Relay::open_listeners() {
     listeners_ = std::make_unique<listen::Listeners>(ingest_.executor(), pipeline_->intake(),
                                                      clock_, config_.listen, registry_, plan_);
@@ -174,7 +177,7 @@ Result<void> Relay::open() {
     if (auto opened = open_store(); !opened) return opened;
     pipeline_ = std::make_unique<Pipeline>(
         Executors{ingest_.executor(), storage_.executor(), forward_.executor()}, clock_,
-        intake_rng_, forward_rng_, *store_, *upstream_, pipeline_options(config_), registry_, plan_,
+        intake_rng_, forward_rng_, *store_, pipeline_options(), registry_,
         [this](const Error& error) {
             asio::post(forward_.executor(), [this, error] {
                 failure_ = error;
@@ -224,18 +227,19 @@ asio::awaitable<control::StatusView> Relay::status() {
     view.reasons = not_ready(snapshot);
     view.ready = view.reasons.empty();
     view.ledger = snapshot.ledger;
-    const auto lane = pipeline_->pump().status();
-    view.lanes.push_back({.name = lane.name,
-                          .state = std::string(to_string(lane.state)),
-                          .since_unix_ms = unix_ms(lane.since),
-                          .retry_at_unix_ms = std::nullopt,
-                          .spooled = snapshot.ledger.spooled,
-                          .oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0)),
-                          .last_error = lane.last_error});
-    if (lane.retry_at) view.lanes.back().retry_at_unix_ms = unix_ms(*lane.retry_at);
+    for (const auto& lane : pipeline_->lanes()) {
+        auto& shown = view.lanes.emplace_back();
+        shown.name = lane.name;
+        shown.state = to_string(lane.state);
+        shown.since_unix_ms = unix_ms(lane.since);
+        if (lane.retry_at) shown.retry_at_unix_ms = unix_ms(*lane.retry_at);
+        shown.spooled = snapshot.spooled_by_lane.at(view.lanes.size() - 1);
+        shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
+        shown.last_error = lane.last_error;
+        view.spool_oldest_age_s = std::max(view.spool_oldest_age_s, shown.oldest_age_s);
+    }
     view.spool_bytes = snapshot.store.disk.count;
     view.spool_limit = config_.spool.bytes_max.count;
-    view.spool_oldest_age_s = view.lanes.back().oldest_age_s;
     view.dead_letters = snapshot.store.dead_letters;
     const auto ids = pipeline_->intake().ids();
     view.dedupe_ids = ids.remembered;
@@ -333,7 +337,7 @@ asio::awaitable<void> Relay::shut_down() {
     stopping_ = true;
     if (config_.ephemeral && !failure_) {
         const auto deadline = clock_.now() + config_.shutdown_deadline;
-        const bool drained = co_await pipeline_->pump().drain_until(deadline);
+        const bool drained = co_await pipeline_->drain_until(deadline);
         if (!drained) {
             const auto snapshot = co_await pipeline_->snapshot();
             log::error("relay", "not everything could be delivered before the spool ends",

@@ -4,6 +4,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "core/enum_table.h"
@@ -13,6 +14,12 @@ namespace opsrelay {
 /// A lane is one upstream destination with its API key, order, state and limits.
 enum class LaneId : std::uint16_t {};
 inline constexpr LaneId kDefaultLane{0};
+
+/// The number and the name that a lane keeps for ever.
+struct LaneName {
+    LaneId lane = kDefaultLane;
+    std::string name = "default";
+};
 
 /// A record's number within its lane: starts at 1, contiguous, never reused.
 using Seq = std::uint64_t;

@@ -39,7 +39,7 @@ std::string describe(const Reply& reply, Verdict verdict) {
 }  // namespace
 
 Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler& settler,
-           Upstream& upstream, const Options& options, LaneId lane, observe::Registry& registry,
+           Upstream& upstream, const Options& options, LaneName lane, observe::Registry& registry,
            PlanState& plan)
     : clock_(clock),
       settler_(settler),
@@ -47,8 +47,8 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       plan_(plan),
       registry_(registry),
       options_(options),
-      lane_id_(lane),
-      lane_(lane, options, rng, moment()),
+      name_(std::move(lane)),
+      lane_(name_.lane, options, rng, moment()),
       batcher_(1, options.in_flight_max),
       read_backoff_(options.backoff_base, options.backoff_max, rng),
       put_back_backoff_(options.backoff_base, options.backoff_max, rng),
@@ -60,21 +60,21 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       outage_throttle_(clock, kOutageLogInterval),
       plan_fields_(plan.get()),
       progress_at_(clock.now()),
-      retry_at_gauge_(registry.gauge(observe::kLaneRetryAt)),
+      retry_at_gauge_(registry.gauge(observe::kLaneRetryAt, name_.name)),
       seconds_(registry.histogram(observe::kUpstreamSeconds)) {
     for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
-        states_[i] = &registry.gauge(observe::kLaneState, kLaneStates[i].name);
+        states_[i] = &registry.gauge(observe::kLaneState, name_.name, kLaneStates[i].name);
     }
     for (std::size_t i = 0; i < kVerdicts.size(); ++i) {
         if (kVerdicts[i].value == Verdict::delivered) continue;
         retries_[i] = &registry.counter(observe::kUpstreamRetries, kVerdicts[i].name);
     }
-    status_.name = "default";
+    status_.name = name_.name;
     publish();
 }
 
 void Pump::start() {
-    batcher_ = Batcher(settler_.first_unsettled_at_start(lane_id_), options_.in_flight_max);
+    batcher_ = Batcher(settler_.first_unsettled_at_start(name_.lane), options_.in_flight_max);
     loops_.spawn("forward dispatch", dispatch_loop());
     loops_.spawn("forward read", read_loop());
     loops_.spawn("forward settle", settle_loop());
@@ -193,7 +193,7 @@ asio::awaitable<void> Pump::read_loop() {
             co_await changed_.wait();
             continue;
         }
-        auto batch = co_await settler_.read(lane_id_, *from);
+        auto batch = co_await settler_.read(name_.lane, *from);
         if (batch) {
             read_backoff_.reset();
             batcher_.on_read(std::move(*batch));
@@ -245,7 +245,7 @@ asio::awaitable<void> Pump::settle_ends() {
     settled.reserve(ends.size());
     for (const auto& end : ends) settled.push_back(end.seq);
     settling_ = !settled.empty();
-    const bool persisted = co_await settler_.settle(lane_id_, std::move(ends));
+    const bool persisted = co_await settler_.settle(name_.lane, std::move(ends));
     settling_ = false;
     for (const auto seq : settled) batcher_.settled(seq);
     if (!settled.empty()) progress_at_ = clock_.now();
@@ -262,12 +262,12 @@ asio::awaitable<void> Pump::settle_ends() {
 asio::awaitable<void> Pump::put_back_dead_letters() {
     settling_ = true;
     const auto wanted = std::exchange(put_back_, {});
-    const auto put_back = co_await settler_.replay(lane_id_, wanted);
+    const auto put_back = co_await settler_.replay(name_.lane, wanted);
     settling_ = false;
     if (put_back) {
         put_back_backoff_.reset();
         log::warn("forward", "events refused in a row are back in the spool: upstream refuses all",
-                  {{"events", *put_back}});
+                  {{"lane", name_.name}, {"events", *put_back}});
         batcher_.note_records();
         changed_.notify_all();
         co_return;
@@ -297,7 +297,8 @@ asio::awaitable<void> Pump::watch_loop() {
             "forward",
             "nothing was delivered although upstream should take events; "
             "connections are built anew",
-            {{"stalled_ms", std::chrono::duration_cast<milliseconds>(now - progress_at_).count()},
+            {{"lane", name_.name},
+             {"stalled_ms", std::chrono::duration_cast<milliseconds>(now - progress_at_).count()},
              {"events", batcher_.unsettled()},
              {"in_flight", lane_.in_flight()}});
         progress_at_ = now;

@@ -49,7 +49,7 @@ struct LaneStatus {
 class Pump {
 public:
     Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler& settler,
-         Upstream& upstream, const Options& options, LaneId lane, observe::Registry& registry,
+         Upstream& upstream, const Options& options, LaneName lane, observe::Registry& registry,
          PlanState& plan);
     Pump(const Pump&) = delete;
     Pump& operator=(const Pump&) = delete;
@@ -69,6 +69,7 @@ public:
     /// `deadline`. A parked lane gets one last try and is not waited for. Follow with stop().
     [[nodiscard]] asio::awaitable<bool> drain_until(TimePoint deadline);
 
+    [[nodiscard]] const LaneName& lane() const noexcept { return name_; }
     /// Any thread. A snapshot, renewed when something happens to the lane.
     [[nodiscard]] LaneStatus status() const;
 
@@ -114,7 +115,7 @@ private:
     PlanState& plan_;
     observe::Registry& registry_;
     const Options options_;
-    const LaneId lane_id_;
+    const LaneName name_;
 
     Lane lane_;
     Batcher batcher_;

@@ -31,7 +31,7 @@ void Pump::log_change(LaneState from) {
     const auto hidden = change_throttle_.allow(to_string(state));
     if (!hidden) return;
     log::write(level_of(state), "forward", "lane state",
-               {{"lane", "default"},
+               {{"lane", name_.name},
                 {"state", to_string(state)},
                 {"was", to_string(from)},
                 {"cause", lane_.cause()},
@@ -44,7 +44,7 @@ void Pump::log_failure(Verdict verdict) {
     const auto hidden = outage_throttle_.allow(to_string(verdict));
     if (!hidden) return;
     log::warn("forward", "request failed; the event stays spooled",
-              {{"lane", "default"},
+              {{"lane", name_.name},
                {"reason", to_string(verdict)},
                {"error", last_error_},
                {"state", to_string(lane_.state())},
@@ -57,12 +57,12 @@ void Pump::log_rejection(Seq seq, const Reply& reply) {
     if (!hidden) return;
     log::error(
         "forward", "upstream refused an event for good; it is kept as a dead letter",
-        {{"lane", "default"}, {"seq", seq}, {"status", reply.status}, {"suppressed", *hidden}});
+        {{"lane", name_.name}, {"seq", seq}, {"status", reply.status}, {"suppressed", *hidden}});
 }
 
 void Pump::log_no_key() {
     log::error("forward", "lane state",
-               {{"lane", "default"},
+               {{"lane", name_.name},
                 {"state", to_string(LaneState::no_key)},
                 {"cause", lane_.cause()},
                 {"next", what_next(LaneState::no_key)}});
@@ -72,7 +72,8 @@ void Pump::log_read_failure(const Error& error, Seq from, TimePoint due) {
     const auto hidden = outage_throttle_.allow("read");
     if (!hidden) return;
     log::error("forward", "spool could not be read; trying again",
-               {{"error", error.context},
+               {{"lane", name_.name},
+                {"error", error.context},
                 {"from_seq", from},
                 {"retry_in_ms", ms_until(due, clock_.now())},
                 {"suppressed", *hidden}});
@@ -84,7 +85,8 @@ void Pump::log_put_back_failure(const Error& error, std::size_t events) {
     log::error("forward",
                finishing_ ? "refused events could not be put back; they stay dead letters"
                           : "refused events could not be put back; trying again",
-               {{"error", error.context},
+               {{"lane", name_.name},
+                {"error", error.context},
                 {"events", events},
                 {"retry_in_ms", finishing_ ? 0 : ms_until(put_back_due_, clock_.now())},
                 {"suppressed", *hidden}});
@@ -94,7 +96,7 @@ void Pump::log_storage_lag() {
     const auto hidden = outage_throttle_.allow("storage_lag");
     if (!hidden) return;
     log::warn("forward", "spool does not store what was delivered; nothing is sent until it does",
-              {{"lane", "default"},
+              {{"lane", name_.name},
                {"events", unpersisted_},
                {"retry_in_ms", ms_until(persist_due_, clock_.now())},
                {"suppressed", *hidden}});
@@ -106,7 +108,7 @@ void Pump::log_stuck(const Item& item) {
     log::warn("forward",
               "upstream fails on an event again and again but takes others; "
               "it is retried for ever",
-              {{"lane", "default"},
+              {{"lane", name_.name},
                {"seq", item.seq},
                {"failures", item.failures},
                {"error", last_error_},
@@ -120,7 +122,7 @@ void Pump::log_held_up() {
     log::error("forward",
                "events that upstream fails on again and again hold up all others; "
                "upstream must take or refuse the oldest one",
-               {{"lane", "default"},
+               {{"lane", name_.name},
                 {"stuck_events", batcher_.stuck()},
                 {"oldest_seq", batcher_.oldest_unsettled().value_or(0)},
                 {"error", last_error_},

@@ -32,13 +32,17 @@ std::string escaped(std::string_view text) {
 }
 
 void append_series(std::string& out, const Metric& metric, std::string_view label_value,
-                   std::string_view value) {
-    if (metric.label.empty()) {
-        fmt::format_to(std::back_inserter(out), "{} {}\n", metric.name, value);
-    } else {
-        fmt::format_to(std::back_inserter(out), "{}{{{}=\"{}\"}} {}\n", metric.name, metric.label,
-                       escaped(label_value), value);
+                   std::string_view second_value, std::string_view value) {
+    auto to = std::back_inserter(out);
+    out += metric.name;
+    if (!metric.label.empty()) {
+        fmt::format_to(to, "{{{}=\"{}\"", metric.label, escaped(label_value));
+        if (!metric.second_label.empty()) {
+            fmt::format_to(to, ",{}=\"{}\"", metric.second_label, escaped(second_value));
+        }
+        out += '}';
     }
+    fmt::format_to(to, " {}\n", value);
 }
 
 void append_histogram(std::string& out, const Metric& metric, const Histogram& histogram) {
@@ -66,11 +70,13 @@ std::string Registry::exposition() const {
                        metric->help, metric->name, kind_name(metric->kind));
         for (const auto& series : counters_) {
             if (series.metric->name != metric->name) continue;
-            append_series(out, *metric, series.label_value, fmt::format("{}", series.cell.value()));
+            append_series(out, *metric, series.label_value, series.second_value,
+                          fmt::format("{}", series.cell.value()));
         }
         for (const auto& series : gauges_) {
             if (series.metric->name != metric->name) continue;
-            append_series(out, *metric, series.label_value, fmt::format("{}", series.cell.value()));
+            append_series(out, *metric, series.label_value, series.second_value,
+                          fmt::format("{}", series.cell.value()));
         }
         for (const auto& series : histograms_) {
             if (series.metric->name == metric->name) append_histogram(out, *metric, series.cell);

@@ -15,13 +15,14 @@ namespace opsrelay::observe {
 
 enum class Kind : std::uint8_t { counter, gauge, histogram };
 
-/// A metric family. `label` is empty or the one label its series carry; values come from enum
+/// A metric family. Its series carry no label, `label`, or both labels; values come from enum
 /// tables or another bounded set, named in the comment above each.
 struct Metric {
     std::string_view name;
     Kind kind;
     std::string_view help;
     std::string_view label;
+    std::string_view second_label{};
 };
 
 // The ledger (observe/ledger.h); set from one snapshot when scraped.
@@ -82,12 +83,13 @@ inline constexpr Metric kUpstreamSeconds{"opsrelay_upstream_request_seconds", Ki
 /// reason: forward::kVerdicts.
 inline constexpr Metric kUpstreamRetries{"opsrelay_upstream_retries_total", Kind::counter,
                                          "Records to be sent again, by cause", "reason"};
-/// state: forward::kLaneStates; 1 for the current one.
+/// lane: names of configured lanes, at most 16. state: forward::kLaneStates; 1 for the current one.
 inline constexpr Metric kLaneState{"opsrelay_lane_state", Kind::gauge,
-                                   "1 for the state the lane is in", "state"};
+                                   "1 for the state the lane is in", "lane", "state"};
+/// lane: as above.
 inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gauge,
                                      "Unix time of the lane's next attempt; 0 when not waiting",
-                                     ""};
+                                     "lane"};
 
 /// listener: "<kind>:<address>".
 inline constexpr Metric kKernelDrops{"opsrelay_kernel_drops_total", Kind::counter,
@@ -161,8 +163,10 @@ public:
     Registry& operator=(const Registry&) = delete;
 
     /// The metric must be in kMetrics and of that kind (asserted).
-    [[nodiscard]] Counter& counter(const Metric& metric, std::string_view label_value = {});
-    [[nodiscard]] Gauge& gauge(const Metric& metric, std::string_view label_value = {});
+    [[nodiscard]] Counter& counter(const Metric& metric, std::string_view label_value = {},
+                                   std::string_view second_value = {});
+    [[nodiscard]] Gauge& gauge(const Metric& metric, std::string_view label_value = {},
+                               std::string_view second_value = {});
     [[nodiscard]] Histogram& histogram(const Metric& metric);
 
     /// Prometheus text exposition format 0.0.4.
@@ -173,12 +177,14 @@ private:
     struct Series {
         const Metric* metric;
         std::string label_value;
+        std::string second_value;
         Cell cell;
-        Series(const Metric* m, std::string_view value) : metric(m), label_value(value) {}
+        Series(const Metric* m, std::string_view value, std::string_view second)
+            : metric(m), label_value(value), second_value(second) {}
     };
     template <typename Cell>
     Cell& find_or_make(std::deque<Series<Cell>>& all, const Metric& metric, Kind kind,
-                       std::string_view label_value);
+                       std::string_view label_value, std::string_view second_value);
 
     mutable std::mutex mutex_;
     std::deque<Series<Counter>> counters_;

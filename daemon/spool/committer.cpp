@@ -69,7 +69,7 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
     settler_.note_synced();  // earlier acks rode on this commit's sync
     durable_ = group.last;
     hooks_.settled(durable_);
-    if (!group.segments.empty()) hooks_.committed();
+    for (const auto& segment : group.segments) hooks_.committed(segment.lane);
     co_return true;
 }
 

@@ -26,7 +26,7 @@ struct CommitHooks {
     /// Every event up to `position` is durable, or intake may have room again.
     std::function<void(Position position)> settled;
     /// A lane got records.
-    std::function<void()> committed;
+    std::function<void(LaneId lane)> committed;
     /// The store cannot be used any more: nothing that is still waiting will become durable.
     std::function<void(const Error& error)> failed;
 };

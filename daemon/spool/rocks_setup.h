@@ -3,10 +3,10 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "core/error.h"
+#include "core/event.h"
 #include "spool/dead_letter.h"
 #include "spool/options.h"
 #include "spool/store.h"
@@ -17,15 +17,10 @@ class Env;
 
 namespace opsrelay::spool {
 
-struct LaneName {
-    LaneId lane = kDefaultLane;
-    std::string name;
-};
-
 struct RocksSetup {
     /// Made on first sight, at most kLanesMax; a lane's number and name never change. Lanes that
     /// the spool has and this list lacks keep their records.
-    std::vector<LaneName> lanes{{kDefaultLane, "default"}};
+    std::vector<LaneName> lanes{LaneName{}};
     DeadLimits dead;
     rocksdb::Env* env = nullptr;  // nullptr: the real one; outlives the store
 };

@@ -92,23 +92,34 @@ void Settler::note_synced() {
 }
 
 Result<void> Settler::flush_idle() {
+    Result<void> flushed;
     bool unsynced = false;
     for (auto& [id, lane] : lanes_) {
         if (lane.dirty) {
-            if (auto written = write_ack(id, lane); !written) return written;
+            auto written = write_ack(id, lane);
+            if (!written && flushed) flushed = std::move(written);
         }
         unsynced = unsynced || lane.unsynced;
     }
-    if (!unsynced) return {};
-    if (auto synced = store_.sync(); !synced) return synced;
-    note_synced();
-    return {};
+    if (!unsynced) return flushed;
+    auto synced = store_.sync();
+    if (synced) {
+        note_synced();
+    } else if (flushed || synced.error().code == Errc::spool_reopen) {
+        flushed = std::move(synced);
+    }
+    return flushed;
 }
 
 std::uint64_t Settler::spooled() const noexcept {
     std::uint64_t sum = 0;
-    for (const auto& [id, lane] : lanes_) sum += lane.next_write - lane.next - lane.ahead.size();
+    for (const auto& [id, lane] : lanes_) sum += lane.spooled();
     return sum;
+}
+
+std::uint64_t Settler::spooled(LaneId lane) const {
+    const auto found = lanes_.find(lane);
+    return found == lanes_.end() ? 0 : found->second.spooled();
 }
 
 void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {

@@ -59,10 +59,11 @@ public:
     /// Everything written so far is durable.
     void note_synced();
     /// Retries acks that the store refused, and syncs acks that have waited. Call about once a
-    /// second. The first error of an ack or of the sync.
+    /// second. The first error of an ack or of the sync; the other lanes are served all the same.
     [[nodiscard]] Result<void> flush_idle();
-    /// Durable records without an outcome.
+    /// Durable records without an outcome, of all lanes.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
+    [[nodiscard]] std::uint64_t spooled(LaneId lane) const;
 
 private:
     struct Lane {
@@ -74,6 +75,9 @@ private:
         std::vector<DeadLetter> dead_unsynced;  // written, but a reopen may lose them
         bool dirty = false;                     // the store has not taken the last ack
         bool unsynced = false;
+        [[nodiscard]] std::uint64_t spooled() const noexcept {
+            return next_write - next - ahead.size();
+        }
     };
     void settle_here(LaneId lane, std::vector<Settlement>& ends);
     void drop_here(LaneId lane, Seq first, std::uint64_t count);

@@ -27,7 +27,7 @@ struct PumpWorld {
     explicit PumpWorld(forward::Options options = {})
         : upstream(clock),
           settler(io.get_executor(), store, totals),
-          pump(io.get_executor(), clock, rng, settler, upstream, options, kDefaultLane, registry,
+          pump(io.get_executor(), clock, rng, settler, upstream, options, LaneName{}, registry,
                plan) {
         settler.adopt(true);
     }

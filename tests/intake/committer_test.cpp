@@ -26,7 +26,7 @@ TEST_CASE("spool/committer: what gathered during a commit goes into the next one
     world.run(milliseconds{2});
     CHECK(world.store.commits() == 2);
     CHECK(world.settled == std::vector<Position>{3, 6});
-    CHECK(world.committed == 2);
+    CHECK(world.committed.size() == 2);
     CHECK(world.ledger().storage.accepted == 6);
     CHECK(world.ledger().imbalance() == 0);
 }

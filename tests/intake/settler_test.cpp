@@ -113,6 +113,32 @@ TEST_CASE(
     CHECK(world.ledger().storage.dead == 1);
 }
 
+TEST_CASE("spool/settler: one lane's refused ack does not keep the others' acks from the disk") {
+    constexpr LaneId kOther{1};
+    asio::io_context io;
+    test::MemStore store(1, {kDefaultLane, kOther});
+    observe::StorageTotals totals;
+    Settler settler(io.get_executor(), store, totals);
+    settler.adopt(true);
+    for (const auto lane : {kDefaultLane, kOther}) {
+        Segment segment{.lane = lane, .payload = "{}\n", .count = 1, .ids = {{1, 1}}};
+        REQUIRE(store.commit({&segment, 1}, {}).has_value());
+        settler.note_committed(lane, 1);
+        store.fail_next(StoreCall::ack, Errc::spool_full);
+        asio::co_spawn(io, settler.settle(lane, {{.seq = 1, .delivered = true, .dead = {}}}),
+                       asio::detached);
+        io.restart();
+        io.poll();
+    }
+    store.fail_next(StoreCall::ack, Errc::spool_corrupt);  // the first lane's, again
+    const auto flushed = settler.flush_idle();
+    REQUIRE(flushed.has_error());
+    CHECK(flushed.error().code == Errc::spool_corrupt);
+    store.crash();
+    CHECK(store.lanes()[0].next_settle == 1);
+    CHECK(store.lanes()[1].next_settle == 2);
+}
+
 TEST_CASE("spool/settler: acks become durable with the next commit, or with the idle flush") {
     World world(3);
     world.settle({1});

@@ -65,7 +65,7 @@ struct StorageWorld {
     spool::SegmentQueue queue{options.stall_buffer};
     spool::Settler settler{io.get_executor(), store, totals};
     std::vector<Position> settled;
-    int committed = 0;
+    std::vector<LaneId> committed;
     std::optional<Error> failure;
     Position handed = 0;
     spool::Committer committer{io.get_executor(),
@@ -76,7 +76,7 @@ struct StorageWorld {
                                options,
                                registry,
                                {.settled = [this](Position p) { settled.push_back(p); },
-                                .committed = [this] { ++committed; },
+                                .committed = [this](LaneId lane) { committed.push_back(lane); },
                                 .failed = [this](const Error& error) { failure = error; }}};
     TaskGroup tasks{io.get_executor(), clock};
 };

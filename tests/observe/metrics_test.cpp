@@ -37,6 +37,19 @@ TEST_CASE("observe/metrics: label values are escaped") {
           std::string::npos);
 }
 
+TEST_CASE("observe/metrics: two labels tell series apart and are both shown") {
+    Registry registry;
+    registry.gauge(kLaneState, "default", "active").set(1);
+    registry.gauge(kLaneState, "second", "active").set(0);
+    registry.gauge(kLaneRetryAt, "second").set(5);
+    const auto text = registry.exposition();
+    CHECK(text.find("opsrelay_lane_state{lane=\"default\",state=\"active\"} 1\n") !=
+          std::string::npos);
+    CHECK(text.find("opsrelay_lane_state{lane=\"second\",state=\"active\"} 0\n") !=
+          std::string::npos);
+    CHECK(text.find("opsrelay_lane_retry_at_seconds{lane=\"second\"} 5\n") != std::string::npos);
+}
+
 TEST_CASE("observe/metrics: histogram buckets are cumulative and end with +Inf") {
     Registry registry;
     auto& histogram = registry.histogram(kCommitSeconds);

@@ -76,12 +76,13 @@ SimWorld::~SimWorld() {
 void SimWorld::start() {
     Pipeline::Options options;
     options.spool.stall_buffer = 64_KiB;  // small, so that it fills
+    options.lanes.push_back({.name = {}, .forward = {}, .upstream = upstream_, .plan = plan_});
     registry_ = std::make_unique<observe::Registry>();
     store_failed_ = false;
     const auto executor = io_.get_executor();
-    pipeline_ = std::make_unique<Pipeline>(
-        Executors{executor, executor, executor}, clock_, intake_rng_, forward_rng_, *store_,
-        upstream_, options, *registry_, plan_, [this](const Error&) { store_failed_ = true; });
+    pipeline_ = std::make_unique<Pipeline>(Executors{executor, executor, executor}, clock_,
+                                           intake_rng_, forward_rng_, *store_, options, *registry_,
+                                           [this](const Error&) { store_failed_ = true; });
     if (const auto recovered = pipeline_->recover(); !recovered) {
         violate("recover: " + recovered.error().context);
     }

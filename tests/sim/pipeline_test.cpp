@@ -1,0 +1,206 @@
+// Several lanes in one pipeline: what each must not do to the others.
+#include "pipeline.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "support/log_capture.h"
+#include "support/mem_store.h"
+#include "support/sim_clock.h"
+
+namespace opsrelay {
+
+namespace {
+
+constexpr LaneId kSecondLane{1};
+
+/// Takes everything after 5 ms, or never answers.
+class PlainUpstream final : public forward::Upstream {
+public:
+    explicit PlainUpstream(Clock& clock) : clock_(clock) {}
+    asio::awaitable<forward::Reply> send(std::string_view body, TimePoint deadline) override {
+        std::string event(body);
+        co_await clock_.sleep_until(answers ? clock_.now() + milliseconds{5} : deadline);
+        forward::Reply reply;
+        if (!answers) {
+            reply.transport = forward::Transport::timeout;
+            co_return reply;
+        }
+        received.push_back(std::move(event));
+        reply.status = 200;
+        reply.body = R"({"ok":true,"planTier":")" + tier + R"("})";
+        co_return reply;
+    }
+    asio::awaitable<forward::Reply> workspace_status(TimePoint) override {
+        forward::Reply reply;
+        reply.transport = forward::Transport::refused;
+        co_return reply;
+    }
+    void set_api_key(std::string) override {}
+
+    bool answers = true;
+    std::string tier = "Pro";
+    std::vector<std::string> received;
+
+private:
+    Clock& clock_;
+};
+
+asio::awaitable<void> stop_and_tell(Pipeline& pipeline, TimePoint deadline, bool& stopped) {
+    co_await pipeline.stop(deadline, milliseconds{100});
+    stopped = true;
+}
+
+asio::awaitable<void> drain_and_tell(Pipeline& pipeline, TimePoint deadline,
+                                     std::optional<bool>& drained) {
+    drained = co_await pipeline.drain_until(deadline);
+}
+
+asio::awaitable<void> fetch(Pipeline& pipeline, std::optional<Snapshot>& into) {
+    into = co_await pipeline.snapshot();
+}
+
+struct TwoLanes {
+    TwoLanes() {
+        REQUIRE(pipeline.recover().has_value());
+        pipeline.start();
+        pipeline.pump().set_key("key");
+        pipeline.pump(kSecondLane).set_key("other key");
+        run(milliseconds{1});
+    }
+    TwoLanes(const TwoLanes&) = delete;
+    TwoLanes& operator=(const TwoLanes&) = delete;
+    ~TwoLanes() {
+        if (!stopped) stop(milliseconds{0});
+    }
+
+    void run(milliseconds duration) { clock.run_for(io, duration); }
+    void stop(milliseconds within) {
+        asio::co_spawn(io, stop_and_tell(pipeline, clock.now() + within, stopped), asio::detached);
+        clock.run_until(
+            io, [this] { return stopped; }, clock.now() + minutes{1});
+        REQUIRE(stopped);
+    }
+    std::vector<listen::Offered> offer(LaneId lane, std::size_t count, std::size_t first = 0) {
+        std::vector<std::string> events;
+        for (std::size_t i = 0; i < count; ++i) {
+            events.push_back(fmt::format(
+                R"({{"externalRequestId":"id-{}","provider":"openai","model":"m"}})", first + i));
+        }
+        std::vector<listen::Message> burst;
+        for (const auto& event : events) burst.push_back({.bytes = event});
+        const auto offered = pipeline.intake().offer(burst, {ListenerKind::unix_stream, lane});
+        return {offered.begin(), offered.end()};
+    }
+    [[nodiscard]] Snapshot snapshot() {
+        std::optional<Snapshot> view;
+        asio::co_spawn(io, fetch(pipeline, view), asio::detached);
+        clock.run_until(
+            io, [&] { return view.has_value(); }, clock.now());
+        REQUIRE(view.has_value());
+        return *view;
+    }
+
+    test::LogCapture log;
+    asio::io_context io;
+    test::SimClock clock;
+    Xoshiro rng{1};
+    test::MemStore store{1, {kDefaultLane, kSecondLane}};
+    observe::Registry registry;
+    PlanState plan;
+    PlanState second_plan;
+    PlainUpstream upstream{clock};
+    PlainUpstream second_upstream{clock};
+    Pipeline pipeline{{io.get_executor(), io.get_executor(), io.get_executor()},
+                      clock,
+                      rng,
+                      rng,
+                      store,
+                      {.intake = {},
+                       .spool = {},
+                       .lanes = {{{}, {}, upstream, plan},
+                                 {{kSecondLane, "second"}, {}, second_upstream, second_plan}}},
+                      registry,
+                      [](const Error&) {}};
+    bool stopped = false;
+};
+
+}  // namespace
+
+TEST_CASE("pipeline: each lane sends its own events, and the same id in two lanes is two events") {
+    TwoLanes world;
+    world.upstream.tier = "Free";
+    CHECK(world.offer(kDefaultLane, 3)[0].admission == listen::Admission::accepted);
+    const auto offered = world.offer(kSecondLane, 2);
+    CHECK(offered[0].admission == listen::Admission::accepted);
+    CHECK(world.offer(kSecondLane, 1)[0].admission == listen::Admission::duplicate);
+    world.run(seconds{1});
+    CHECK(world.upstream.received.size() == 3);
+    CHECK(world.second_upstream.received.size() == 2);
+    CHECK(world.plan.get().plan_tier == "Free");
+    CHECK(world.second_plan.get().plan_tier == "Pro");
+    const auto view = world.snapshot();
+    CHECK(view.ledger.storage.delivered == 5);
+    CHECK(view.ledger.imbalance() == 0);
+}
+
+TEST_CASE("pipeline: a lane whose upstream never answers does not delay the other one") {
+    TwoLanes world;
+    world.upstream.answers = false;
+    world.offer(kDefaultLane, 2000);
+    world.run(minutes{1});
+    for (std::size_t i = 0; i < 20; ++i) {
+        world.offer(kSecondLane, 10, i * 10);
+        world.offer(kDefaultLane, 10, 2000 + i * 10);
+        world.run(milliseconds{500});
+        CAPTURE(i);
+        CHECK(world.second_upstream.received.size() == (i + 1) * 10);
+    }
+    const auto view = world.snapshot();
+    CHECK(view.spooled_by_lane == std::vector<std::uint64_t>{2200, 0});
+    CHECK(view.ledger.spooled == 2200);
+    const auto lanes = world.pipeline.lanes();
+    REQUIRE(lanes.size() == 2);
+    CHECK(lanes[0].name == "default");
+    CHECK(lanes[0].state == forward::LaneState::backing_off);
+    CHECK(lanes[0].oldest_received_unix_ms.has_value());
+    CHECK(lanes[1].name == "second");
+    CHECK(lanes[1].state == forward::LaneState::active);
+    CHECK_FALSE(lanes[1].oldest_received_unix_ms.has_value());
+    CHECK(world.registry.gauge(observe::kLaneState, "second", "active").value() == 1.0);
+    CHECK(world.registry.gauge(observe::kLaneState, "default", "active").value() == 0.0);
+}
+
+TEST_CASE("pipeline: a stop gives all lanes the same deadline, not one after the other") {
+    TwoLanes world;
+    world.upstream.answers = world.second_upstream.answers = false;
+    world.offer(kDefaultLane, 5);
+    world.offer(kSecondLane, 5);
+    world.run(milliseconds{100});
+    const auto began = world.clock.now();
+    world.stop(milliseconds{2000});
+    CHECK(world.clock.now() - began <= milliseconds{2001});
+}
+
+TEST_CASE("pipeline: draining delivers the well lane's events although another one is down") {
+    TwoLanes world;
+    world.upstream.answers = false;
+    world.offer(kDefaultLane, 5);
+    world.offer(kSecondLane, 300);
+    std::optional<bool> drained;
+    const auto deadline = world.clock.now() + seconds{20};
+    asio::co_spawn(world.io, drain_and_tell(world.pipeline, deadline, drained), asio::detached);
+    world.run(seconds{21});
+    CHECK(drained == false);
+    CHECK(world.second_upstream.received.size() == 300);
+    CHECK(world.snapshot().spooled_by_lane == std::vector<std::uint64_t>{5, 0});
+}
+
+}  // namespace opsrelay
