@@ -430,7 +430,7 @@ class RepliesTest(RelayTest):
     def test_retry_after_is_obeyed_in_every_form(self):
         """One request, then none before the time is over, then one more. Dates count from the
         reply's own Date, whatever the clocks say."""
-        hour = 3600
+        hour_ms = 3_600_000
         pairs = self.start_rows([
             Row("429 in seconds", "429", "throttled", "^HTTP 429$", times=1, retry_after="4"),
             Row("429 IMF-fixdate", "429", "throttled", "^HTTP 429$", times=1,
@@ -440,9 +440,9 @@ class RepliesTest(RelayTest):
             Row("429 asctime", "429", "throttled", "^HTTP 429$", times=1,
                 retry_after=date_form("asctime", 5)),
             Row("429, upstream's clock an hour ahead", "429", "throttled", "^HTTP 429$", times=1,
-                retry_after=date_form("imf_fixdate", 5), control={"date_skew_s": hour}),
+                retry_after=date_form("imf_fixdate", 5), control={"clock": {"offset_ms": hour_ms}}),
             Row("429, upstream's clock an hour behind", "429", "throttled", "^HTTP 429$", times=1,
-                retry_after=date_form("imf_fixdate", 5), control={"date_skew_s": -hour}),
+                retry_after=date_form("imf_fixdate", 5), control={"clock": {"offset_ms": -hour_ms}}),
             Row("503 in seconds", "503", "backing_off", "^HTTP 503$", times=1, retry_after="4"),
             Row("503 date", "503", "backing_off", "^HTTP 503$", times=1,
                 retry_after=date_form("imf_fixdate", 5)),

@@ -87,7 +87,7 @@ class ShutdownTest(RelayTest):
         self.assertEqual(upstream.stats()["repeated"], 0)
 
     def test_a_request_in_flight_is_finished(self):
-        upstream = self.start_upstream("--latency-ms", "1000")
+        upstream = self.start_upstream("--set", "latency_ms=1000")
         relay = self.start_relay()
         relay.post(event("slow"))
         wait_for(lambda: upstream.stats()["connections"]["open"] == 1, "the request is under way")
@@ -117,7 +117,7 @@ class ShutdownTest(RelayTest):
 
     def test_what_the_sockets_held_is_taken_in(self):
         """Datagrams and stream lines that were sent before the signal, and the acks for them."""
-        upstream = self.start_upstream("--down")
+        upstream = self.start_upstream("--set", "down=true")
         relay = self.start_relay()
         with StreamClient(relay.path("telemetry.stream.sock")) as acked, \
                 StreamClient(relay.path("telemetry.stream.sock"), acks=False) as plain:
@@ -138,7 +138,7 @@ class ShutdownTest(RelayTest):
         self.assertEqual(len(upstream.row_ids()), 620)
 
     def test_stream_clients_that_do_not_stop_are_never_told_more_than_is_kept(self):
-        upstream = self.start_upstream("--down")
+        upstream = self.start_upstream("--set", "down=true")
         relay = self.start_relay()
         acknowledged = []
 
@@ -183,7 +183,7 @@ class ShutdownTest(RelayTest):
 
     def test_an_http_request_in_flight_gets_its_answer(self):
         """One that waits for its commit, and one of which half has arrived."""
-        self.start_upstream("--down")
+        self.start_upstream("--set", "down=true")
         relay = self.start_relay(
             config="spool:\n  commit_gap: 500ms\nhttp:\n  ack_timeout: 30s\n")
         half = UnixHttp(relay.path("http.sock"), DEADLINE)
@@ -261,7 +261,7 @@ class ShutdownTest(RelayTest):
 
     def test_an_ephemeral_spool_is_delivered_before_the_exit(self):
         """It keeps accepting meanwhile, and says on /readyz that it is about to go."""
-        upstream = self.start_upstream("--down")
+        upstream = self.start_upstream("--set", "down=true")
         relay = self.start_relay(config=EPHEMERAL + NEVER)
         ids = self.ids("before", 300)
         self.assertEqual(relay.send_acked([event(one) for one in ids]), (300, 0))
@@ -278,7 +278,7 @@ class ShutdownTest(RelayTest):
         self.assertEqual(upstream.stats()["repeated"], 0)
 
     def test_an_ephemeral_spool_with_a_dead_upstream_ends_by_the_deadline(self):
-        self.start_upstream("--down")
+        self.start_upstream("--set", "down=true")
         relay = self.start_relay(config=EPHEMERAL + "shutdown:\n  deadline: 2s\n")
         self.assertEqual(relay.send_acked([event() for _ in range(50)]), (50, 0))
         self.assertEqual(relay.end(DEADLINE / 2), 0)
@@ -289,7 +289,7 @@ class ShutdownTest(RelayTest):
     def test_an_ephemeral_spool_is_tried_until_the_deadline_not_once(self):
         """A lane that backs off is not parked: an upstream that returns in time gets everything,
         although its next attempt was due after the deadline."""
-        upstream = self.start_upstream("--down")
+        upstream = self.start_upstream("--set", "down=true")
         relay = self.start_relay(config=EPHEMERAL + "shutdown:\n  deadline: 3s\n")
         ids = self.ids("patient", 20)
         relay.send_acked([event(one) for one in ids])
@@ -347,7 +347,7 @@ class ShutdownTest(RelayTest):
         self.assertEqual(sorted(upstream.row_ids()), sorted(ids))
 
     def test_an_empty_ephemeral_spool_ends_at_once(self):
-        self.start_upstream("--down")
+        self.start_upstream("--set", "down=true")
         relay = self.start_relay(config=EPHEMERAL + NEVER)
         self.assertEqual(relay.end(), 0)
         self.assertEqual(self.last_words(relay)["received"], 0)

@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "core/assert.h"
+#include "core/json_text.h"
 #include "upstream/faults_json.h"
 #include "upstream/json.h"
 
@@ -23,12 +24,17 @@ std::optional<Int> to_integer(std::string_view text) {
     return value;
 }
 
+bool fits(FaultKind kind, Scope scope) {
+    return scope == Scope::request || kind == FaultKind::ok || kind == FaultKind::plan_402 ||
+           kind == FaultKind::budget_402;
+}
+
 void read_retry_after(ObjectReader& reader, Fault& fault) {
     const auto* value = reader.take("retry_after");
     if (value == nullptr) return;
     if (value->IsString()) {
         if (text_of(*value).find_first_of("\r\n") != std::string_view::npos) {
-            return reader.fail("retry_after", "must be one line");
+            return reader.refuse("retry_after", *value, "one line");
         }
         fault.retry_after = RetryAfter{RetryForm::verbatim, std::string(text_of(*value)), 0};
         return;
@@ -52,9 +58,9 @@ void read_details(ObjectReader& reader, Fault& fault) {
     read_retry_after(reader, fault);
 }
 
-Result<Fault> read_fault(const rapidjson::Value& value, const std::string& path) {
+Result<Fault> read_fault(const rapidjson::Value& value, const std::string& path, Scope scope) {
     if (value.IsString()) {
-        auto fault = parse_fault_name(text_of(value));
+        auto fault = parse_fault_name(text_of(value), scope);
         if (!fault) return with_prefix(fault.error(), path);
         return fault;
     }
@@ -62,7 +68,7 @@ Result<Fault> read_fault(const rapidjson::Value& value, const std::string& path)
     std::string name;
     reader.text("fault", name);
     Fault fault;
-    if (auto parsed = parse_fault_name(name)) {
+    if (auto parsed = parse_fault_name(name, scope)) {
         fault = std::move(*parsed);
     } else {
         reader.fail(with_prefix(parsed.error(), path + ".fault"));
@@ -79,13 +85,12 @@ Result<Fault> read_fault(const rapidjson::Value& value, const std::string& path)
 void append_details(std::string& out, const Fault& fault) {
     if (fault.ms.count() != 0) out += fmt::format(",\"ms\":{}", fault.ms.count());
     if (!fault.reason.empty()) {
-        out += ",\"reason\":";
-        append_quoted(out, fault.reason);
+        out += ",\"reason\":" + json_string(fault.reason);
     }
     if (!fault.retry_after) return;
     out += ",\"retry_after\":";
     if (fault.retry_after->form == RetryForm::verbatim) {
-        append_quoted(out, fault.retry_after->text);
+        out += json_string(fault.retry_after->text);
     } else {
         out += fmt::format(R"({{"form":"{}","seconds":{}}})", to_string(fault.retry_after->form),
                            fault.retry_after->seconds);
@@ -121,9 +126,10 @@ std::string Fault::name() const {
     return kind == FaultKind::status ? std::to_string(status) : std::string(to_string(kind));
 }
 
-Result<Fault> parse_fault_name(std::string_view name) {
+Result<Fault> parse_fault_name(std::string_view name, Scope scope) {
     Fault fault;
-    if (const auto kind = parse_enum(kFaultKinds, name); kind && *kind != FaultKind::status) {
+    const auto kind = parse_enum(kFaultKinds, name);
+    if (kind && *kind != FaultKind::status && fits(*kind, scope)) {
         fault.kind = *kind;
         return fault;
     }
@@ -135,14 +141,17 @@ Result<Fault> parse_fault_name(std::string_view name) {
     }
     std::string names;
     for (const auto& row : kFaultKinds) {
-        if (row.value != FaultKind::status) names.append(row.name).append(", ");
+        if (row.value != FaultKind::status && fits(row.value, scope)) {
+            names.append(row.name).append(", ");
+        }
     }
     return Error{Errc::config_invalid,
-                 fmt::format("\"{}\" is not a fault; allowed are {}or a status code 300 to 599",
-                             name, names)};
+                 fmt::format("\"{}\" is not a fault{}; allowed are {}or a status code 300 to 599",
+                             name, scope == Scope::item ? " of an item" : "", names)};
 }
 
-Result<std::vector<Fault>> read_script(const rapidjson::Value& value, const std::string& path) {
+Result<std::vector<Fault>> read_script(const rapidjson::Value& value, const std::string& path,
+                                       Scope scope) {
     if (!value.IsArray() || value.Size() > kScriptEntriesMax) {
         return Error{Errc::config_invalid, fmt::format("{}: must be an array of at most {} faults",
                                                        path, kScriptEntriesMax)};
@@ -150,14 +159,14 @@ Result<std::vector<Fault>> read_script(const rapidjson::Value& value, const std:
     std::vector<Fault> script;
     script.reserve(value.Size());
     for (rapidjson::SizeType i = 0; i < value.Size(); ++i) {
-        auto fault = read_fault(value[i], fmt::format("{}[{}]", path, i));
+        auto fault = read_fault(value[i], fmt::format("{}[{}]", path, i), scope);
         if (!fault) return fault.error();
         script.push_back(std::move(*fault));
     }
     return script;
 }
 
-Result<std::vector<Fault>> parse_script(std::string_view json) {
+Result<std::vector<Fault>> parse_script(std::string_view json, Scope scope) {
     rapidjson::Document document;
     document.Parse<rapidjson::kParseIterativeFlag>(json.data(), json.size());
     if (document.HasParseError()) {
@@ -166,10 +175,10 @@ Result<std::vector<Fault>> parse_script(std::string_view json) {
                                  "[\"ok\",{{\"fault\":\"429\",\"retry_after\":\"3\"}}]",
                                  document.GetErrorOffset())};
     }
-    return read_script(document, "script");
+    return read_script(document, "script", scope);
 }
 
-Result<Rate> parse_rate(std::string_view text) {
+Result<Rate> parse_rate(std::string_view text, Scope scope) {
     const auto equals = text.find('=');
     const auto share = equals == std::string_view::npos
                            ? std::nullopt
@@ -180,7 +189,7 @@ Result<Rate> parse_rate(std::string_view text) {
                                  "500_html=20 (2 % of the requests)",
                                  text)};
     }
-    auto fault = parse_fault_name(text.substr(0, equals));
+    auto fault = parse_fault_name(text.substr(0, equals), scope);
     if (!fault) return with_prefix(fault.error(), "rate");
     return Rate{std::move(*fault), *share};
 }
@@ -194,12 +203,13 @@ Result<void> check_rates(const std::vector<Rate>& rates) {
                              rates.size(), sum, kRatesMax)};
 }
 
-Result<std::vector<Rate>> read_rates(const rapidjson::Value& value, const std::string& path) {
+Result<std::vector<Rate>> read_rates(const rapidjson::Value& value, const std::string& path,
+                                     Scope scope) {
     if (!value.IsObject()) return Error{Errc::config_invalid, path + ": must be an object"};
     std::vector<Rate> rates;
     for (const auto& member : value.GetObject()) {
         const auto at = fmt::format("{}.{}", path, text_of(member.name));
-        auto fault = parse_fault_name(text_of(member.name));
+        auto fault = parse_fault_name(text_of(member.name), scope);
         if (!fault) return with_prefix(fault.error(), path);
         std::int64_t share = -1;
         if (member.value.IsObject()) {

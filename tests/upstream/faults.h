@@ -39,8 +39,10 @@ enum class FaultKind : std::uint8_t {
     truncated_body,      // stores, reply cut off in the middle of its body
     close_after,         // stores, reply with Connection: close
     latency,             // stores, reply after `ms`
+    results_reversed,    // batch: stores, the results come last item first
+    results_missing,     // batch: stores, the results of the second half are not there
 };
-inline constexpr std::array<EnumName<FaultKind>, 20> kFaultKinds{{
+inline constexpr std::array<EnumName<FaultKind>, 22> kFaultKinds{{
     {FaultKind::ok, "ok"},
     {FaultKind::status, "status"},
     {FaultKind::plan_402, "402_plan"},
@@ -61,6 +63,8 @@ inline constexpr std::array<EnumName<FaultKind>, 20> kFaultKinds{{
     {FaultKind::truncated_body, "truncated_body"},
     {FaultKind::close_after, "close_after"},
     {FaultKind::latency, "latency"},
+    {FaultKind::results_reversed, "results_reversed"},
+    {FaultKind::results_missing, "results_missing"},
 }};
 static_assert(dense(kFaultKinds));
 constexpr std::string_view to_string(FaultKind kind) { return kFaultKinds.at(index_of(kind)).name; }
@@ -99,17 +103,21 @@ struct Fault {
     [[nodiscard]] std::string name() const;
 };
 
+/// What a fault happens to: an ingest request, or one item of a batch request. An item has a status
+/// and a reason, but no connection to lose.
+enum class Scope : std::uint8_t { request, item };
+
 /// "429", "500_html", …; errors name what is allowed.
-[[nodiscard]] Result<Fault> parse_fault_name(std::string_view name);
+[[nodiscard]] Result<Fault> parse_fault_name(std::string_view name, Scope scope);
 /// A JSON array of names, or of objects with "fault", "times", "ms", "reason", "retry_after".
-[[nodiscard]] Result<std::vector<Fault>> parse_script(std::string_view json);
+[[nodiscard]] Result<std::vector<Fault>> parse_script(std::string_view json, Scope scope);
 
 struct Rate {
     Fault fault;
     std::uint32_t per_mille = 0;
 };
 /// "500_html=20". Errors name the text.
-[[nodiscard]] Result<Rate> parse_rate(std::string_view text);
+[[nodiscard]] Result<Rate> parse_rate(std::string_view text, Scope scope);
 /// At most 1000 together.
 [[nodiscard]] Result<void> check_rates(const std::vector<Rate>& rates);
 

@@ -1,11 +1,10 @@
 #include "upstream/faults.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <map>
 #include <string>
-
-#include "upstream/settings.h"
 
 namespace opsrelay::upstream {
 
@@ -14,7 +13,8 @@ namespace {
 std::string draw(std::uint64_t seed, int count) {
     FaultPlan plan;
     plan.set_seed(seed);
-    plan.set_rates({*parse_rate("500_html=200"), *parse_rate("reset_before=100")});
+    plan.set_rates({*parse_rate("500_html=200", Scope::request),
+                    *parse_rate("reset_before=100", Scope::request)});
     std::string out;
     for (int i = 0; i < count; ++i) out += plan.next().name() + ' ';
     return out;
@@ -29,21 +29,22 @@ TEST_CASE("upstream/faults: rates give the same faults for the same seed") {
 
 TEST_CASE("upstream/faults: rates are per mille of the requests") {
     FaultPlan plan;
-    plan.set_rates({*parse_rate("500_html=200"), *parse_rate("429=100")});
+    plan.set_rates(
+        {*parse_rate("500_html=200", Scope::request), *parse_rate("429=100", Scope::request)});
     std::map<std::string, int> counts;
     for (int i = 0; i < 20'000; ++i) ++counts[plan.next().name()];
     CHECK(counts["500_html"] > 3600);  // the seed is fixed, so these hold or fail for good
     CHECK(counts["500_html"] < 4400);
     CHECK(counts["429"] > 1700);
     CHECK(counts["429"] < 2300);
-    plan.set_rates({*parse_rate("503_empty=1000")});
+    plan.set_rates({*parse_rate("503_empty=1000", Scope::request)});
     for (int i = 0; i < 100; ++i) CHECK(plan.next().kind == FaultKind::empty_503);
 }
 
 TEST_CASE("upstream/faults: a script is consumed in order, before rates") {
     FaultPlan plan;
-    plan.set_rates({*parse_rate("204=1000")});
-    plan.set_script(*parse_script(R"(["ok",{"fault":"503","times":2},"stall"])"));
+    plan.set_rates({*parse_rate("204=1000", Scope::request)});
+    plan.set_script(*parse_script(R"(["ok",{"fault":"503","times":2},"stall"])", Scope::request));
     std::string seen;
     for (int i = 0; i < 5; ++i) seen += plan.next().name() + ' ';
     CHECK(seen == "ok 503 503 stall 204 ");
@@ -54,7 +55,7 @@ TEST_CASE("upstream/faults: every name is understood and given back") {
     for (const auto& row : kFaultKinds) {
         if (row.value == FaultKind::status) continue;
         CAPTURE(row.name);
-        const auto fault = parse_fault_name(row.name);
+        const auto fault = parse_fault_name(row.name, Scope::request);
         REQUIRE(fault.has_value());
         CHECK(fault->kind == row.value);
         CHECK(fault->name() == row.name);
@@ -62,7 +63,7 @@ TEST_CASE("upstream/faults: every name is understood and given back") {
     for (const char* code :
          {"400", "401", "403", "404", "409", "413", "422", "429", "503", "599"}) {
         CAPTURE(code);
-        CHECK(parse_fault_name(code)->name() == code);
+        CHECK(parse_fault_name(code, Scope::request)->name() == code);
     }
 }
 
@@ -80,7 +81,8 @@ TEST_CASE("upstream/faults: bad scripts and rates are refused with the reason") 
         {"code", R"(["299"])", "script[0]: \"299\" is not a fault"},
         {"no name", R"([{"times":2}])", "script[0].fault: \"\" is not a fault"},
         {"no times", R"([{"fault":"429","times":0}])", "script[0].times: must be an integer"},
-        {"unknown key", R"([{"fault":"429","tmes":2}])", "script[0].tmes: unknown key"},
+        {"unknown key", R"([{"fault":"429","tmes":2}])",
+         "script[0]: tmes: unknown key; did you mean times? (value 2)"},
         {"two lines", R"([{"fault":"429","retry_after":"1\r\nX: y"}])",
          "script[0].retry_after: must be one line"},
         {"form", R"([{"fault":"429","retry_after":{"form":"iso"}}])",
@@ -88,16 +90,18 @@ TEST_CASE("upstream/faults: bad scripts and rates are refused with the reason") 
     };
     for (const auto& test : cases) {
         CAPTURE(std::string(test.name));
-        const auto script = parse_script(test.json);
+        const auto script = parse_script(test.json, Scope::request);
         REQUIRE(script.has_error());
         CAPTURE(script.error().context);
         CHECK(script.error().context.starts_with(test.complaint));
     }
     for (const char* rate : {"", "429", "429=", "429=x", "429=1001", "429=-1", "boom=1"}) {
         CAPTURE(rate);
-        CHECK(parse_rate(rate).has_error());
+        CHECK(parse_rate(rate, Scope::request).has_error());
     }
-    CHECK(check_rates({*parse_rate("429=600"), *parse_rate("204=401")}).has_error());
+    CHECK(check_rates(
+              {*parse_rate("429=600", Scope::request), *parse_rate("204=401", Scope::request)})
+              .has_error());
 }
 
 TEST_CASE("upstream/faults: Retry-After has all the forms of RFC 9110") {
@@ -121,48 +125,19 @@ TEST_CASE("upstream/faults: Retry-After has all the forms of RFC 9110") {
     }
 }
 
-TEST_CASE("upstream/settings: a control request changes all or nothing") {
-    Behaviour now;
-    now.plan.limit = 5;
-    const auto change = parse_control(
-        R"({"plan":{"used":4},"budget":{"stop":"always","daily":{"limit_usd":1.5}},)"
-        R"("rates":{"429":{"per_mille":5,"retry_after":"1"},"204":2},"script":["ok"],"seed":9})",
-        now);
-    REQUIRE(change.has_value());
-    CHECK(change->behaviour.plan.limit == 5);
-    CHECK(change->behaviour.plan.used == 4);
-    CHECK(change->behaviour.budget.stop == BudgetStop::always);
-    CHECK(change->behaviour.budget.daily.limit_usd == 1.5);
-    CHECK(change->rates->size() == 2);
-    CHECK(change->script->size() == 1);
-    CHECK(change->seed == std::optional<std::uint64_t>{9});
-
-    struct Case {
-        const char* name;
-        const char* json;
-        const char* complaint;
-    };
-    const Case cases[] = {
-        {"not JSON", "down", "body: not JSON at byte 0"},
-        {"not an object", "[]", "body: must be an object"},
-        {"unknown", R"({"dwon":true})", "dwon: unknown key; known are down, api_keys"},
-        {"unknown inside", R"({"plan":{"limt":1}})", "plan.limt: unknown key"},
-        {"type", R"({"down":1})", "down: must be true or false"},
-        {"range", R"({"latency_ms":-1})", "latency_ms: must be an integer from 0 to"},
-        {"status", R"({"validation_status":401})", "validation_status: must be 400 or 422"},
-        {"choice", R"({"conflict":"newest"})", "conflict: must be one of first_wins, last_wins"},
-        {"keys", R"({"api_keys":[""]})", "api_keys: must be an array"},
-        {"script", R"({"script":["x"]})", "script[0]: \"x\" is not a fault"},
-        {"rates", R"({"rates":{"429":600,"204":600}})", "rates: 2 faults with 1200 per mille"},
-        {"budget", R"({"budget":{"monthly":{"limit_usd":-1}}})",
-         "budget.monthly.limit_usd: must be a number >= 0"},
-    };
-    for (const auto& test : cases) {
-        CAPTURE(std::string(test.name));
-        const auto refused = parse_control(test.json, now);
+TEST_CASE("upstream/faults: an item has a status and nothing else that can fail") {
+    for (const char* name : {"ok", "402_plan", "402_budget", "400", "409", "429", "503"}) {
+        CAPTURE(name);
+        CHECK(parse_fault_name(name, Scope::item).has_value());
+    }
+    for (const char* name : {"reset_before", "stall", "500_html", "204", "results_missing"}) {
+        CAPTURE(name);
+        const auto refused = parse_fault_name(name, Scope::item);
         REQUIRE(refused.has_error());
-        CAPTURE(refused.error().context);
-        CHECK(refused.error().context.starts_with(test.complaint));
+        CHECK(refused.error().context ==
+              fmt::format("\"{}\" is not a fault of an item; allowed are ok, 402_plan, 402_budget, "
+                          "or a status code 300 to 599",
+                          name));
     }
 }
 

@@ -1,8 +1,50 @@
 #include "upstream/json.h"
 
 #include <fmt/format.h>
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <algorithm>
+
+#include "config/keys.h"
 
 namespace opsrelay::upstream {
+
+namespace {
+
+constexpr std::size_t kShownMax = 60;
+
+std::string shortened(std::string_view text) {
+    if (text.size() <= kShownMax) return std::string(text);
+    return fmt::format("{}... ({} bytes)", text.substr(0, kShownMax), text.size());
+}
+
+}  // namespace
+
+std::string short_json(const rapidjson::Value& value) {
+    // Not their contents: writing nested ones is recursive.
+    if (value.IsObject()) return "an object";
+    if (value.IsArray()) return "an array";
+    rapidjson::StringBuffer buffer;
+    rapidjson::Writer writer(buffer);
+    value.Accept(writer);
+    return shortened({buffer.GetString(), buffer.GetSize()});
+}
+
+std::string lower(std::string_view text) {
+    std::string out(text);
+    for (auto& c : out) {
+        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
+    return out;
+}
+
+Error unknown_key_error(std::string_view key, const rapidjson::Value& value,
+                        std::span<const std::string_view> known) {
+    return Error{Errc::config_invalid,
+                 fmt::format("{} (value {})", config::unknown_key(shortened(key), known),
+                             short_json(value))};
+}
 
 const rapidjson::Value* ObjectReader::take(std::string_view key) {
     known_.push_back(key);
@@ -16,22 +58,8 @@ const rapidjson::Value* ObjectReader::take(std::string_view key) {
 void ObjectReader::text(std::string_view key, std::string& out) {
     const auto* value = take(key);
     if (value == nullptr) return;
-    if (!value->IsString()) return fail(key, "must be a string");
+    if (!value->IsString()) return refuse(key, *value, "a string");
     out = text_of(*value);
-}
-
-void ObjectReader::flag(std::string_view key, bool& out) {
-    const auto* value = take(key);
-    if (value == nullptr) return;
-    if (!value->IsBool()) return fail(key, "must be true or false");
-    out = value->GetBool();
-}
-
-void ObjectReader::real(std::string_view key, double& out) {
-    const auto* value = take(key);
-    if (value == nullptr) return;
-    if (!value->IsNumber() || value->GetDouble() < 0) return fail(key, "must be a number >= 0");
-    out = value->GetDouble();
 }
 
 void ObjectReader::integer(std::string_view key, std::int64_t low, std::int64_t high,
@@ -39,7 +67,7 @@ void ObjectReader::integer(std::string_view key, std::int64_t low, std::int64_t 
     const auto* value = take(key);
     if (value == nullptr) return;
     if (!value->IsInt64() || value->GetInt64() < low || value->GetInt64() > high) {
-        return fail(key, fmt::format("must be an integer from {} to {}", low, high));
+        return refuse(key, *value, fmt::format("an integer from {} to {}", low, high));
     }
     out = value->GetInt64();
 }
@@ -49,9 +77,10 @@ std::string ObjectReader::path_of(std::string_view key) const {
     return key.empty() ? path_ : fmt::format("{}.{}", path_, key);
 }
 
-void ObjectReader::fail(std::string_view key, std::string_view problem) {
-    const auto path = path_of(key);
-    fail(Error{Errc::config_invalid, fmt::format("{}: {}", path.empty() ? "body" : path, problem)});
+void ObjectReader::refuse(std::string_view key, const rapidjson::Value& value,
+                          std::string_view wanted) {
+    fail(Error{Errc::config_invalid,
+               fmt::format("{}: must be {}, not {}", path_of(key), wanted, short_json(value))});
 }
 
 Result<void> ObjectReader::finish() {
@@ -59,37 +88,12 @@ Result<void> ObjectReader::finish() {
         for (const auto& member : object_.GetObject()) {
             const auto key = text_of(member.name);
             if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-            std::string names;
-            for (const auto name : known_) names.append(names.empty() ? "" : ", ").append(name);
-            fail(key, "unknown key; known are " + names);
+            fail(with_prefix(unknown_key_error(key, member.value, known_), path_));
             break;
         }
     }
     if (failed_) return error_;
     return {};
-}
-
-void append_escaped(std::string& out, std::string_view text) {
-    constexpr std::string_view kHex = "0123456789abcdef";
-    for (const char c : text) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out.push_back('\\');
-            out.push_back(c);
-        } else if (byte < 0x20) {
-            out.append("\\u00");
-            out.push_back(kHex[byte >> 4U]);
-            out.push_back(kHex[byte & 15U]);
-        } else {
-            out.push_back(c);
-        }
-    }
-}
-
-void append_quoted(std::string& out, std::string_view text) {
-    out.push_back('"');
-    append_escaped(out, text);
-    out.push_back('"');
 }
 
 }  // namespace opsrelay::upstream

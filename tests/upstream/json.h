@@ -1,12 +1,12 @@
-// Strict reading of small JSON objects (control requests, scripts): every key is known or refused,
-// every refusal names the key's path, the value's problem and what is allowed.
+// Strict reading of small JSON objects (scripts, rates): every key is known or refused, every
+// refusal names the key's path, the value and what is allowed.
 #pragma once
 
 #include <rapidjson/document.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +20,13 @@ namespace opsrelay::upstream {
 [[nodiscard]] inline std::string_view text_of(const rapidjson::Value& value) {
     return {value.GetString(), value.GetStringLength()};
 }
+/// The value as JSON for an error message: at most about 60 bytes of it.
+[[nodiscard]] std::string short_json(const rapidjson::Value& value);
+/// ASCII letters only.
+[[nodiscard]] std::string lower(std::string_view text);
+/// "plan.limt: unknown key; did you mean plan.limit? (value 5)"
+[[nodiscard]] Error unknown_key_error(std::string_view key, const rapidjson::Value& value,
+                                      std::span<const std::string_view> known);
 
 /// Reads members of one object into existing variables; a missing member leaves its variable alone.
 /// The first problem is kept and given back by finish(), which also refuses unknown keys.
@@ -27,14 +34,12 @@ class ObjectReader {
 public:
     ObjectReader(const rapidjson::Value& object, std::string path)
         : object_(object), path_(std::move(path)) {
-        if (!object_.IsObject()) fail("", "must be an object");
+        if (!object_.IsObject()) refuse("", object_, "an object");
     }
 
     /// The member, or null when absent; the key becomes known.
     [[nodiscard]] const rapidjson::Value* take(std::string_view key);
     void text(std::string_view key, std::string& out);
-    void flag(std::string_view key, bool& out);
-    void real(std::string_view key, double& out);
     void integer(std::string_view key, std::int64_t low, std::int64_t high, std::int64_t& out);
     template <typename Enum, std::size_t N>
     void choice(std::string_view key, const std::array<EnumName<Enum>, N>& table, Enum& out) {
@@ -48,10 +53,11 @@ public:
         }
         std::string names;
         for (const auto& row : table) names.append(names.empty() ? "" : ", ").append(row.name);
-        fail(key, "must be one of " + names);
+        refuse(key, *value, "one of " + names);
     }
 
-    void fail(std::string_view key, std::string_view problem);
+    /// "path.key: must be WANTED, not VALUE"
+    void refuse(std::string_view key, const rapidjson::Value& value, std::string_view wanted);
     void fail(Error error) {
         if (!failed_) error_ = std::move(error);
         failed_ = true;
@@ -66,10 +72,5 @@ private:
     bool failed_ = false;
     Error error_{Errc::config_invalid, {}};
 };
-
-/// Appends `text` as a JSON string, quotes included.
-void append_quoted(std::string& out, std::string_view text);
-/// Appends `text` with JSON escapes for control characters, quotes and backslashes, without quotes.
-void append_escaped(std::string& out, std::string_view text);
 
 }  // namespace opsrelay::upstream

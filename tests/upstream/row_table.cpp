@@ -21,7 +21,8 @@ std::size_t RowTable::slot_of(std::string_view id, std::uint64_t hash) const {
     return slot;
 }
 
-RowTable::Inserted RowTable::insert(std::string_view id, std::string_view body, bool replace) {
+RowTable::Inserted RowTable::insert(std::string_view id, std::string_view body, DataMode mode,
+                                    bool replace) {
     const auto hash = hash_of(id);
     const auto body_hash = hash_of(body);
     auto slot = slot_of(id, hash);
@@ -31,6 +32,7 @@ RowTable::Inserted RowTable::insert(std::string_view id, std::string_view body, 
         if (row.body_hash == body_hash) return Inserted::same;
         if (!replace) return Inserted::different;
         row.body_hash = body_hash;
+        modes_[number] = mode;
         if (!limits_.ids_only) {
             body_bytes_ += body.size() - bodies_[number].size();
             bodies_[number] = body;
@@ -42,11 +44,12 @@ RowTable::Inserted RowTable::insert(std::string_view id, std::string_view body, 
         return Inserted::full;
     }
     if ((rows_.size() + 1) * 2 > slots_.size()) {
-        grow();
+        index_into(std::vector<std::uint32_t>(slots_.size() * 2));
         slot = slot_of(id, hash);
     }
     ids_.append(id);
     rows_.push_back({hash, body_hash, ids_.size()});
+    modes_.push_back(mode);
     slots_[slot] = static_cast<std::uint32_t>(rows_.size());
     if (!limits_.ids_only) {
         bodies_.emplace_back(body);
@@ -55,15 +58,40 @@ RowTable::Inserted RowTable::insert(std::string_view id, std::string_view body, 
     return Inserted::added;
 }
 
-void RowTable::grow() {
-    std::vector<std::uint32_t> larger(slots_.size() * 2);
-    const auto mask = larger.size() - 1;
+/// `slots` are empty and a power of two, at least twice the rows.
+void RowTable::index_into(std::vector<std::uint32_t> slots) {
+    const auto mask = slots.size() - 1;
     for (std::size_t row = 0; row < rows_.size(); ++row) {
         auto slot = static_cast<std::size_t>(rows_[row].id_hash) & mask;
-        while (larger[slot] != 0) slot = (slot + 1) & mask;
-        larger[slot] = static_cast<std::uint32_t>(row + 1);
+        while (slots[slot] != 0) slot = (slot + 1) & mask;
+        slots[slot] = static_cast<std::uint32_t>(row + 1);
     }
-    slots_ = std::move(larger);
+    slots_ = std::move(slots);
+}
+
+std::size_t RowTable::remove(DataMode mode) {
+    std::vector<Row> rows;
+    std::vector<DataMode> modes;
+    std::vector<std::string> bodies;
+    std::string ids;
+    for (std::size_t row = 0; row < rows_.size(); ++row) {
+        if (modes_[row] == mode) {
+            if (!limits_.ids_only) body_bytes_ -= bodies_[row].size();
+            continue;
+        }
+        ids.append(id(row));
+        rows.push_back({rows_[row].id_hash, rows_[row].body_hash, ids.size()});
+        modes.push_back(modes_[row]);
+        if (!limits_.ids_only) bodies.push_back(std::move(bodies_[row]));
+    }
+    const auto removed = rows_.size() - rows.size();
+    rows_ = std::move(rows);
+    modes_ = std::move(modes);
+    bodies_ = std::move(bodies);
+    ids_ = std::move(ids);
+    index_into(std::vector<std::uint32_t>(slots_.size()));
+    ++generation_;
+    return removed;
 }
 
 bool RowTable::contains(std::string_view id) const { return slots_[slot_of(id, hash_of(id))] != 0; }
@@ -79,6 +107,7 @@ std::string_view RowTable::body(std::size_t row) const {
 
 void RowTable::clear() {
     rows_.clear();
+    modes_.clear();
     slots_.assign(1024, 0);
     ids_.clear();
     bodies_.clear();

@@ -18,9 +18,9 @@
 #include <optional>
 #include <type_traits>
 
+#include "core/json_text.h"
 #include "core/nothrow.h"
 #include "core/task_group.h"
-#include "upstream/json.h"
 #include "upstream/service.h"
 #include "upstream/tls.h"
 #include "upstream/wire.h"
@@ -112,6 +112,7 @@ private:
     asio::awaitable<void> connection(Listener& listener, tcp::socket socket);
     template <typename Stream>
     asio::awaitable<void> serve(Listener& listener, Stream& stream);
+    std::uint64_t body_limit(Port port) const;
     Reply answer(Listener& listener, const Parser& parser);
 
     // Each is false when the connection must not be used any more.
@@ -267,8 +268,8 @@ asio::awaitable<void> Server::Impl::serve(Listener& listener, Stream& stream) {
     while (keep_alive && !stopping_) {
         Parser parser;
         parser.header_limit(kHeaderBytesMax);
-        parser.body_limit((listener.port == Port::ingest ? kBodyBytesMax : kControlBytesMax).count);
-        lowest(stream).expires_after(service_.behaviour().idle);
+        parser.body_limit(body_limit(listener.port));
+        lowest(stream).expires_after(milliseconds{service_.behaviour().idle_ms});
         const auto [ec, size] = co_await http::async_read(stream, buffer, parser, nothrow);
         Reply reply;
         if (ec == http::error::body_limit) {
@@ -295,6 +296,13 @@ asio::awaitable<void> Server::Impl::serve(Listener& listener, Stream& stream) {
     }
 }
 
+/// What one request may make us hold; the endpoints have limits of their own within it.
+std::uint64_t Server::Impl::body_limit(Port port) const {
+    if (port == Port::control) return kControlBytesMax.count;
+    const auto& now = service_.behaviour();
+    return static_cast<std::uint64_t>(std::max(now.body_bytes_max, now.batch.bytes_max));
+}
+
 Reply Server::Impl::answer(Listener& listener, const Parser& parser) {
     const auto& message = parser.get();
     Request request;
@@ -302,14 +310,17 @@ Reply Server::Impl::answer(Listener& listener, const Parser& parser) {
     request.target = view(message.target());
     request.api_key = view(message["X-API-Key"]);
     request.body = message.body();
+    request.content_type = view(message[http::field::content_type]);
+    request.content_encoding = view(message[http::field::content_encoding]);
+    request.authorization = view(message[http::field::authorization]);
     auto reply = service_.handle(listener.port, request);
     if (listener.port == Port::control) {
         if (const auto applied = apply_down(); !applied) {
             reply = {};
             reply.status = 500;
-            reply.body = R"({"ok":false,"reason":"listen_failed","message":)";
-            append_quoted(reply.body, applied.error().context);
-            reply.body += "}\n";
+            reply.body =
+                fmt::format("{{\"ok\":false,\"reason\":\"listen_failed\",\"message\":{}}}\n",
+                            json_string(applied.error().context));
         }
     }
     return reply;

@@ -5,14 +5,6 @@
 #include <rapidjson/document.h>
 #include <rapidjson/pointer.h>
 
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/read.hpp>
-#include <boost/asio/ssl/context.hpp>
-#include <boost/asio/ssl/host_name_verification.hpp>
-#include <boost/asio/ssl/stream.hpp>
-#include <boost/asio/write.hpp>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,26 +27,6 @@ void control(const TestServer& server, std::string_view json) {
     CAPTURE(reply.body);
     REQUIRE(reply.status() == 200);
 }
-
-/// A file name that is gone with the object.
-class TempFile {
-public:
-    TempFile() {
-        std::string pattern = (std::filesystem::temp_directory_path() / "upstream-XXXXXX").string();
-        REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-        directory_ = pattern;
-    }
-    TempFile(const TempFile&) = delete;
-    TempFile& operator=(const TempFile&) = delete;
-    ~TempFile() {
-        std::error_code ignored;
-        std::filesystem::remove_all(directory_, ignored);
-    }
-    [[nodiscard]] std::string path() const { return (directory_ / "cert.pem").string(); }
-
-private:
-    std::filesystem::path directory_;
-};
 
 }  // namespace
 
@@ -79,13 +51,16 @@ TEST_CASE("upstream/server: every fault looks on the wire as its name says") {
         {"\"404\"", 404, kType, "application/json", "not_found", 0},
         {"\"408\"", 408, kType, "application/json", "request_timeout", 0},
         {"\"409\"", 409, kType, "application/json", "duplicate_request", 1},
+        {"\"410\"", 410, kType, "application/json", "gone", 0},
         {"\"413\"", 413, kType, "application/json", "payload_too_large", 0},
         {"\"418\"", 418, kType, "application/json", "injected_fault", 0},
         {"\"422\"", 422, kType, "application/json", "validation_failed", 0},
         {"\"425\"", 425, kType, "application/json", "too_early", 0},
         {"\"429\"", 429, "Retry-After", "", "rate_limited", 0},
         {R"({"fault":"429","retry_after":"3"})", 429, "Retry-After", "3", "rate_limited", 0},
+        {R"({"fault":"429","retry_after":"soon"})", 429, "Retry-After", "soon", "rate_limited", 0},
         {R"({"fault":"503","retry_after":{"seconds":7}})", 503, "Retry-After", "7", "unavail", 0},
+        {R"({"fault":"402_plan","retry_after":"9"})", 402, "Retry-After", "9", "plan_limit", 0},
         {"\"500_html\"", 500, kType, "text/html; charset=utf-8", "<html>", 0},
         {"\"503_empty\"", 503, "Content-Length", "0", "", 0},
         {"\"200_html\"", 200, kType, "text/html; charset=utf-8", "<html>", 0},
@@ -146,6 +121,66 @@ TEST_CASE("upstream/server: faults of the connection") {
         CHECK(stat(server, "/repeated") == test.rows);
         CHECK(call(server.control_port(), "DELETE", "/rows").status() == 200);
     }
+}
+
+TEST_CASE("upstream/server: Retry-After dates count from the reply's own Date") {
+    const TestServer server;
+    // A server whose clock is wrong is right about itself.
+    struct Case {
+        const char* form;
+        const char* header;
+    };
+    const Case cases[] = {{"imf_fixdate", "Wed, 29 Apr 2026 11:11:"},
+                          {"rfc850", "Wednesday, 29-Apr-26 11:11:"},
+                          {"asctime", "Wed Apr 29 11:11:"}};
+    for (const auto& test : cases) {
+        CAPTURE(std::string(test.form));
+        control(server, fmt::format(R"({{"clock":{{"set":"2026-04-29T10:11:00Z"}},"script":[{{)"
+                                    R"("fault":"429","retry_after":{{"form":"{}",)"
+                                    R"("seconds":3600}}}}]}})",
+                                    test.form));
+        const auto got = ingest(server.port(), "x");
+        CHECK(got.status() == 429);
+        CHECK(got.header("Date").starts_with("Wed, 29 Apr 2026 10:11:"));
+        CHECK(got.header("Retry-After").starts_with(test.header));
+    }
+}
+
+TEST_CASE("upstream/server: a slow body and latency keep the rest back") {
+    const TestServer server;
+    control(server,
+            R"({"script":[{"fault":"slow_body","ms":60000},{"fault":"latency","ms":60000}]})");
+    TestClient slow(server.port());
+    slow.send(request_text("POST", "/v1/ingest/llm-request", event("a")));
+    CHECK(slow.read_head().starts_with("HTTP/1.1 200 OK\r\n"));
+    TestClient late(server.port());
+    late.send(request_text("POST", "/v1/ingest/llm-request", event("b")));
+    while (stat(server, "/requests") < 2) {
+    }
+    // Both requests are processed, others are answered meanwhile, and nothing more has come.
+    CHECK(ingest(server.port(), "c").status() == 200);
+    CHECK(stat(server, "/rows") == 3);
+    CHECK(slow.waiting() == 0);
+    CHECK(late.waiting() == 0);
+}
+
+TEST_CASE("upstream/server: batches are read up to their own limit") {
+    const TestServer server;
+    control(server, R"({"batch":{"bytes_max":2000000},"body_bytes_max":1000})");
+    const auto lines = event("a") + "\n" + std::string(1'500'000, '\n') + event("b") + "\n";
+    constexpr auto kHeaders = "X-API-Key: test\r\nContent-Type: application/x-ndjson\r\n";
+    TestClient client(server.port());
+    const auto batch = client.exchange(request_text("POST", "/v1/ingest/batch", lines, kHeaders));
+    CHECK(batch.status() == 200);
+    CHECK(batch.body == R"({"results":[{"index":0,"status":200,"reason":null},)"
+                        R"({"index":1,"status":200,"reason":null}]})");
+    const auto single = client.exchange(
+        request_text("POST", "/v1/ingest/llm-request", event(std::string(1000, 'x'))));
+    CHECK(single.status() == 413);
+    CHECK(client.exchange(request_text("POST", "/v1/ingest/llm-request", event("c"))).status() ==
+          200);  // the connection is still good
+    CHECK(stat(server, "/rows") == 3);
+    CHECK(stat(server, "/connections/bad_requests") == 0);
 }
 
 TEST_CASE("upstream/server: a stall ends when the client goes") {
@@ -247,66 +282,6 @@ TEST_CASE("upstream/server: only loopback addresses are bound") {
         const auto started = server.start();
         REQUIRE(started.has_error());
         CHECK(started.error().code == Errc::config_invalid);
-    }
-}
-
-TEST_CASE("upstream/tls: certificate files that cannot be used are named") {
-    const TempFile missing;
-    asio::io_context io;
-    SystemClock clock;
-    Settings settings;
-    settings.tls.cert_file = missing.path();
-    settings.tls.key_file = missing.path();
-    Server server(io.get_executor(), clock, settings);
-    const auto started = server.start();
-    REQUIRE(started.has_error());
-    CHECK(started.error().code == Errc::io);
-    CHECK(started.error().context.starts_with("--tls-cert " + missing.path() + ": "));
-}
-
-TEST_CASE("upstream/server: TLS shows the certificate that was asked for") {
-    namespace ssl = asio::ssl;
-    struct Case {
-        const char* name;
-        const char* host;
-        bool expired;
-        bool trusted;
-        bool good;
-    };
-    const Case cases[] = {
-        {"good", "localhost", false, true, true},
-        {"expired", "localhost", true, true, false},
-        {"another host", "example.test", false, true, false},
-        {"not trusted", "localhost", false, false, false},
-    };
-    for (const auto& test : cases) {
-        CAPTURE(std::string(test.name));
-        const TempFile certificate;
-        Settings settings;
-        settings.tls.self_signed = true;
-        settings.tls.host = test.host;
-        settings.tls.expired = test.expired;
-        settings.tls.cert_out = certificate.path();
-        const TestServer server(settings);
-
-        asio::io_context io;
-        ssl::context context(ssl::context::tls_client);
-        context.set_verify_mode(ssl::verify_peer);
-        if (test.trusted) context.load_verify_file(certificate.path());
-        ssl::stream<asio::ip::tcp::socket> client(io, context);
-        client.set_verify_callback(ssl::host_name_verification("localhost"));
-        client.next_layer().connect({asio::ip::address_v4::loopback(), server.port()});
-        boost::system::error_code ec;
-        client.handshake(ssl::stream_base::client, ec);
-        CHECK(!ec.failed() == test.good);
-        if (ec) continue;
-        asio::write(client, asio::buffer(request_text("POST", "/v1/ingest/llm-request", event("a"),
-                                                      "X-API-Key: test\r\nConnection: close\r\n")));
-        std::string reply;
-        asio::read(client, asio::dynamic_buffer(reply), ec);
-        CHECK(reply.starts_with("HTTP/1.1 200 OK\r\n"));
-        CHECK(ec == asio::error::eof);  // an orderly end, not a truncation
-        CHECK(stat(server, "/rows") == 1);
     }
 }
 

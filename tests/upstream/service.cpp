@@ -5,16 +5,17 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/json_text.h"
+#include "upstream/batch.h"
+#include "upstream/catalog.h"
+#include "upstream/control.h"
+#include "upstream/decode.h"
+#include "upstream/fault_replies.h"
 #include "upstream/json.h"
 
 namespace opsrelay::upstream {
 
 namespace {
-
-constexpr std::string_view kIngestPath = "/v1/ingest/llm-request";
-constexpr std::string_view kStatusPath = "/v1/diagnostics/workspace-status";
-constexpr std::string_view kPricingPath = "/v1/public/pricing-models";
-constexpr milliseconds kPieceMs{100};
 
 /// Without the query, runs of slashes made one (clients join base and path carelessly).
 std::string path_of(std::string_view target) {
@@ -25,6 +26,24 @@ std::string path_of(std::string_view target) {
     return path;
 }
 
+struct Parameter {
+    std::string_view key;
+    std::string_view value;
+};
+std::vector<Parameter> query_of(std::string_view target) {
+    std::vector<Parameter> parameters;
+    const auto mark = target.find('?');
+    auto query = mark == std::string_view::npos ? std::string_view{} : target.substr(mark + 1);
+    while (!query.empty()) {
+        const auto part = query.substr(0, query.find('&'));
+        query.remove_prefix(std::min(query.size(), part.size() + 1));
+        const auto equals = std::min(part.find('='), part.size());
+        parameters.push_back(
+            {part.substr(0, equals), part.substr(std::min(equals + 1, part.size()))});
+    }
+    return parameters;
+}
+
 Reply json_reply(int status, std::string body) {
     Reply reply;
     reply.status = status;
@@ -32,81 +51,27 @@ Reply json_reply(int status, std::string body) {
     return reply;
 }
 
+Reply refusal(int status, std::string_view reason) {
+    return json_reply(status, refusal_json(reason));
+}
+
 Reply wrong_method(std::string_view allowed) {
-    auto reply = json_reply(405, refusal_json("method_not_allowed"));
+    auto reply = refusal(405, "method_not_allowed");
     reply.extra_headers = fmt::format("Allow: {}\r\n", allowed);
     return reply;
 }
 
-/// Reasons for the bodies of plain status faults.
-std::string_view reason_of(int status) {
-    switch (status) {
-        case 400:
-        case 422: return "validation_failed";
-        case 401: return "invalid_api_key";
-        case 403: return "forbidden";
-        case 404: return "not_found";
-        case 405: return "method_not_allowed";
-        case 408: return "request_timeout";
-        case 409: return "duplicate_request";
-        case 410: return "gone";
-        case 413: return "payload_too_large";
-        case 415: return "unsupported_media_type";
-        case 425: return "too_early";
-        case 429: return "rate_limited";
-        case 500: return "internal_error";
-        case 502: return "bad_gateway";
-        case 503: return "unavailable";
-        case 504: return "gateway_timeout";
-        default: return "injected_fault";
+bool is_identity(std::string_view coding) { return coding.empty() || lower(coding) == "identity"; }
+
+std::optional<RetryForm> retry_form(ThrottleHint hint) {
+    switch (hint) {
+        case ThrottleHint::seconds: return RetryForm::seconds;
+        case ThrottleHint::imf_fixdate: return RetryForm::imf_fixdate;
+        case ThrottleHint::rfc850: return RetryForm::rfc850;
+        case ThrottleHint::asctime: return RetryForm::asctime;
+        case ThrottleHint::absent: break;
     }
-}
-
-std::string_view or_default(const std::string& text, std::string_view fallback) {
-    return text.empty() ? fallback : std::string_view(text);
-}
-
-std::string status_body(int status, std::string_view reason) {
-    if (status == 429) return throttled_json(reason);
-    if (status == 400 || status == 422) {
-        std::string out = R"({"ok":false,"reason":)";
-        append_quoted(out, reason);
-        return out + R"(,"errors":[{"field":"body","message":"injected fault"}],"warnings":[]})";
-    }
-    return refusal_json(reason);
-}
-
-/// True when the request is processed although a fault is due.
-bool stores(const Fault& fault) {
-    switch (fault.kind) {
-        case FaultKind::ok:
-        case FaultKind::empty_200:
-        case FaultKind::empty_204:
-        case FaultKind::reset_after_commit:
-        case FaultKind::stall_after_commit:
-        case FaultKind::slow_body:
-        case FaultKind::truncated_body:
-        case FaultKind::close_after:
-        case FaultKind::latency: return true;
-        case FaultKind::status: return fault.status == 409;
-        case FaultKind::plan_402:
-        case FaultKind::budget_402:
-        case FaultKind::html_500:
-        case FaultKind::empty_503:
-        case FaultKind::html_200:
-        case FaultKind::text_200:
-        case FaultKind::ok_false_200:
-        case FaultKind::found_302:
-        case FaultKind::reset_before:
-        case FaultKind::stall: return false;
-    }
-    return false;
-}
-
-void replace(Reply& reply, int status, std::string_view content_type, std::string body) {
-    reply.status = status;
-    reply.content_type = content_type;
-    reply.body = std::move(body);
+    return std::nullopt;
 }
 
 bool read_count(std::string_view text, std::size_t& out) {
@@ -126,30 +91,54 @@ void append_counts(std::string& out, std::string_view name, const Map& counts) {
 
 }  // namespace
 
+std::string html_page(std::string_view title) {
+    return fmt::format(
+        "<!DOCTYPE html>\n<html><head><title>{0}</title></head>"
+        "<body><h1>{0}</h1></body></html>\n",
+        title);
+}
+
+const std::array<Service::Route, 8> Service::kRoutes{{
+    {"/v1/ingest/llm-request", "POST", &Service::ingest_single},
+    {"/v1/ingest/batch", "POST", &Service::ingest_batch},
+    {"/v1/ingest/demo", "POST", &Service::make_demo_rows},
+    {"/v1/ingest/demo-data", "DELETE", &Service::delete_demo_rows},
+    {"/v1/ingest/test-data", "DELETE", &Service::delete_test_rows},
+    {"/v1/diagnostics/workspace-status", "GET", &Service::workspace_status},
+    {"/v1/settings/workspace-status", "GET", &Service::settings_status},
+    {"/v1/public/pricing-models", "GET", &Service::pricing_models},
+}};
+
 Service::Service(const Settings& settings, const Clock& clock)
     : clock_(clock),
       behaviour_(settings.behaviour),
-      workspace_({settings.rows_max, settings.row_bytes_max, settings.ids_only}, behaviour_) {
-    faults_.set_script(settings.script);
-    faults_.set_rates(settings.rates);
+      workspace_({settings.rows_max, settings.row_bytes_max, settings.ids_only}, behaviour_),
+      today_(day_of(now())) {
+    faults_.set_script(settings.faults.script);
+    faults_.set_rates(settings.faults.rates);
     faults_.set_seed(settings.seed);
+    item_faults_.set_script(settings.item_faults.script);
+    item_faults_.set_rates(settings.item_faults.rates);
+    item_faults_.set_seed(settings.seed);
 }
 
 Reply Service::handle(Port port, const Request& request) {
+    roll_over();
     return route(port, request, path_of(request.target));
+}
+
+void Service::roll_over() {
+    const auto today = day_of(now());
+    upstream::roll_over(behaviour_, today_, today);
+    today_ = today;
 }
 
 Reply Service::route(Port port, const Request& request, std::string_view path) {
     if (port == Port::ingest) {
-        if (path.ends_with(kIngestPath)) {
-            return request.method == "POST" ? ingest(request) : wrong_method("POST");
-        }
-        if (path.ends_with(kStatusPath)) {
-            return request.method == "GET" ? workspace_status(request) : wrong_method("GET");
-        }
-        if (path.ends_with(kPricingPath)) {
-            return request.method == "GET" ? json_reply(200, pricing_models_json())
-                                           : wrong_method("GET");
+        for (const auto& one : kRoutes) {
+            if (!path.ends_with(one.path)) continue;
+            if (request.method != one.method) return wrong_method(one.method);
+            return (this->*one.handler)(request);
         }
     }
     return inspect(port, request, path);
@@ -167,162 +156,233 @@ Reply Service::inspect(Port port, const Request& request, std::string_view path)
         return request.method == "GET" ? rows_reply(request) : wrong_method("GET, DELETE");
     }
     if (path == "/control" && port == Port::control) return control(request);
-    return json_reply(404, refusal_json("not_found"));
+    return refusal(404, "not_found");
 }
 
 bool Service::authorized(const Request& request) const noexcept {
     if (request.api_key.empty()) return false;
-    if (behaviour_.api_keys.empty()) return true;
-    for (const auto& key : behaviour_.api_keys) {
-        if (key == request.api_key) return true;
+    const auto& keys = behaviour_.api_keys;
+    return keys.empty() || std::find(keys.begin(), keys.end(), request.api_key) != keys.end();
+}
+
+bool Service::dashboard_authorized(const Request& request) const noexcept {
+    constexpr std::string_view kBearer = "Bearer ";
+    if (request.authorization.starts_with(kBearer) &&
+        request.authorization.size() > kBearer.size()) {
+        return true;
     }
-    return false;
+    return behaviour_.dashboard_auth == DashboardAuth::api_key && authorized(request);
 }
 
-Reply Service::process(const Request& request) {
-    if (!authorized(request)) return json_reply(401, refusal_json("invalid_api_key"));
-    auto answer = workspace_.ingest(request.body);
-    return json_reply(answer.status, std::move(answer.body));
+// --- Ingest ---
+
+Reply Service::ingest_single(const Request& request) {
+    return ingest(request, &Service::process_single);
 }
 
-Reply Service::ingest(const Request& request) {
+Reply Service::ingest_batch(const Request& request) {
+    ++batch_requests_;
+    return ingest(request, &Service::process_batch);
+}
+
+Reply Service::ingest(const Request& request, Process process) {
     ++requests_;
     const auto fault = faults_.next();
     Reply reply;
-    if (fault.kind == FaultKind::ok) {
-        reply = process(request);
-    } else {
+    if (stores(fault)) reply = (this->*process)(request, fault);
+    if (fault.kind != FaultKind::ok) {
         ++by_fault_[fault.name()];
-        apply(fault, request, reply);
+        apply_fault(fault, behaviour_, workspace_.state(now()), now(), reply);
     }
-    reply.delay += behaviour_.latency;
+    reply.delay += milliseconds{behaviour_.latency_ms};
     if (reply.delivery != Delivery::reset && reply.delivery != Delivery::silence) {
         ++by_status_[reply.status];
     }
     return reply;
 }
 
-void Service::apply(const Fault& fault, const Request& request, Reply& reply) {
-    if (stores(fault)) reply = process(request);
-    switch (fault.kind) {
-        case FaultKind::reset_before:
-        case FaultKind::reset_after_commit: reply.delivery = Delivery::reset; break;
-        case FaultKind::stall:
-        case FaultKind::stall_after_commit:
-            reply.delivery = Delivery::silence;
-            reply.pause = fault.ms.count() > 0 ? fault.ms : behaviour_.stall;
-            break;
-        case FaultKind::slow_body:
-            reply.delivery = Delivery::pieces;
-            reply.pause = fault.ms.count() > 0 ? fault.ms : kPieceMs;
-            break;
-        case FaultKind::truncated_body: reply.delivery = Delivery::truncated; break;
-        case FaultKind::close_after: reply.close = true; break;
-        case FaultKind::latency: reply.delay += fault.ms; break;
-        case FaultKind::ok: break;
-        case FaultKind::status:
-        case FaultKind::plan_402:
-        case FaultKind::budget_402:
-        case FaultKind::html_500:
-        case FaultKind::empty_503:
-        case FaultKind::html_200:
-        case FaultKind::text_200:
-        case FaultKind::ok_false_200:
-        case FaultKind::empty_200:
-        case FaultKind::empty_204:
-        case FaultKind::found_302: answer_fixed(fault, reply); break;
+std::optional<Reply> Service::refuse_early(const Request& request) {
+    const auto& limit = behaviour_.rate_limit;
+    if (limit.per_second > 0 && !bucket_.take(clock_.now(), limit.per_second, limit.burst)) {
+        return throttled();
     }
-    if (fault.retry_after) {
-        reply.extra_headers +=
-            fmt::format("Retry-After: {}\r\n", header_value(*fault.retry_after, now()));
-    }
+    if (!authorized(request)) return refusal(401, "invalid_api_key");
+    return std::nullopt;
 }
 
-void Service::answer_fixed(const Fault& fault, Reply& reply) {
-    constexpr std::string_view kJson = "application/json";
-    constexpr std::string_view kHtml = "text/html; charset=utf-8";
-    constexpr std::string_view kPage =
-        "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>\n";
-    switch (fault.kind) {
-        case FaultKind::status:
-            if (stores(fault) && reply.status != 200) return;  // it was refused, not repeated
-            return replace(
-                reply, fault.status, kJson,
-                status_body(fault.status, or_default(fault.reason, reason_of(fault.status))));
-        case FaultKind::plan_402: return replace(reply, 402, kJson, workspace_.plan_limit_json());
-        case FaultKind::budget_402:
-            return replace(reply, 402, kJson, workspace_.budget_stop_json(fault.reason));
-        case FaultKind::html_500:
-            return replace(reply, 500, kHtml, fmt::format(kPage, "500 Internal Server Error"));
-        case FaultKind::empty_503: return replace(reply, 503, {}, {});
-        case FaultKind::html_200:
-            return replace(reply, 200, kHtml, fmt::format(kPage, "Sign in to continue"));
-        case FaultKind::text_200: return replace(reply, 200, "text/plain", "OK\n");
-        case FaultKind::ok_false_200:
-            return replace(reply, 200, kJson,
-                           refusal_json(or_default(fault.reason, "injected_fault")));
-        case FaultKind::empty_200:
-            if (reply.status == 200) replace(reply, 200, {}, {});
-            return;
-        case FaultKind::empty_204:
-            if (reply.status == 200) replace(reply, 204, {}, {});
-            return;
-        case FaultKind::found_302:
-            replace(reply, 302, kHtml, fmt::format(kPage, "302 Found"));
-            reply.extra_headers += "Location: /elsewhere\r\n";
-            return;
-        case FaultKind::ok:
-        case FaultKind::reset_before:
-        case FaultKind::reset_after_commit:
-        case FaultKind::stall:
-        case FaultKind::stall_after_commit:
-        case FaultKind::slow_body:
-        case FaultKind::truncated_body:
-        case FaultKind::close_after:
-        case FaultKind::latency: return;  // apply() has dealt with these
+Reply Service::throttled() {
+    ++rate_limited_;
+    const auto& limit = behaviour_.rate_limit;
+    auto reply = json_reply(429, throttled_json("rate_limited"));
+    if (const auto form = retry_form(limit.retry_after)) {
+        const RetryAfter retry{*form, {}, bucket_.seconds_left(limit.per_second)};
+        reply.extra_headers = fmt::format("Retry-After: {}\r\n", header_value(retry, now()));
     }
+    return reply;
+}
+
+Reply Service::process_single(const Request& request, const Fault&) {
+    if (auto refused = refuse_early(request)) return *std::move(refused);
+    if (!is_identity(request.content_encoding)) {
+        auto reply = refusal(415, "unsupported_media_type");
+        reply.extra_headers = "Accept-Encoding: identity\r\n";
+        return reply;
+    }
+    if (request.body.size() > static_cast<std::size_t>(behaviour_.body_bytes_max)) {
+        return refusal(413, "payload_too_large");
+    }
+    const auto outcome = workspace_.take(request.body, now());
+    auto answer = answer_of(outcome, behaviour_, workspace_.state(now()));
+    return json_reply(answer.status, std::move(answer.body));
+}
+
+Reply Service::process_batch(const Request& request, const Fault& fault) {
+    if (auto refused = refuse_early(request)) return *std::move(refused);
+    const auto form = batch_form(request.content_type);
+    if (!form) return refusal(415, "unsupported_media_type");
+    const auto& limits = behaviour_.batch;
+    const auto body = decode(request.content_encoding, request.body,
+                             static_cast<std::size_t>(limits.bytes_max), limits.codings);
+    if (body.result == Decoding::unsupported) {
+        auto reply = refusal(415, "unsupported_media_type");
+        reply.extra_headers =
+            fmt::format("Accept-Encoding: {}\r\n", accepted_codings(limits.codings));
+        return reply;
+    }
+    if (body.result == Decoding::too_large) return refusal(413, "payload_too_large");
+    const auto items_max = static_cast<std::size_t>(limits.items_max);
+    const auto items = body.result == Decoding::corrupt
+                           ? Error{Errc::refused, "not the Content-Encoding it claims"}
+                           : split_batch(*form, body.bytes, items_max);
+    if (!items) {
+        return json_reply(static_cast<int>(behaviour_.validation_status),
+                          invalid_json("validation_failed", {{"body", items.error().context}}));
+    }
+    if (items->size() > items_max) return refusal(413, "too_many_items");
+    std::vector<ItemResult> results;
+    results.reserve(items->size());
+    for (const auto item : *items) results.push_back(process_item(item));
+    if (fault.kind == FaultKind::results_reversed) {
+        return json_reply(200, reversed_results_json(results));
+    }
+    if (fault.kind == FaultKind::results_missing) results.resize(results.size() / 2);
+    return json_reply(200, results_json(results));
+}
+
+ItemResult Service::process_item(std::string_view item) {
+    ++batch_items_;
+    const auto fault = item_faults_.next();
+    ItemResult result;
+    if (stores(fault)) result = result_of(workspace_.take(item, now()), behaviour_);
+    // As with single requests, a 409 that was refused for another reason keeps that.
+    if (fault.kind != FaultKind::ok && (!stores(fault) || result.status == 200)) {
+        result = fault_result(fault, behaviour_);
+    }
+    ++by_item_status_[result.status];
+    return result;
+}
+
+// --- The other endpoints ---
+
+Reply Service::make_demo_rows(const Request& request) {
+    if (!authorized(request)) return refusal(401, "invalid_api_key");
+    std::int64_t made = 0;
+    while (made < behaviour_.demo_rows) {
+        const auto outcome = workspace_.make_demo_row(now());
+        if (outcome.verdict != Verdict::stored) {
+            auto answer = answer_of(outcome, behaviour_, workspace_.state(now()));
+            return json_reply(answer.status, std::move(answer.body));
+        }
+        ++made;
+    }
+    return json_reply(
+        200,
+        fmt::format(R"({{"ok":true,"createdRows":{},"dataMode":"demo","warnings":[]}})", made));
+}
+
+Reply Service::delete_demo_rows(const Request& request) {
+    return delete_rows(request, DataMode::demo);
+}
+Reply Service::delete_test_rows(const Request& request) {
+    return delete_rows(request, DataMode::test);
+}
+
+Reply Service::delete_rows(const Request& request, DataMode mode) {
+    if (!dashboard_authorized(request)) return refusal(401, "invalid_session");
+    const auto parameters = query_of(request.target);
+    const bool known = parameters.size() == 1 && parameters[0].key == "scope" &&
+                       (parameters[0].value == "workspace" || parameters[0].value == "mine");
+    if (!known) {
+        return json_reply(
+            static_cast<int>(behaviour_.validation_status),
+            invalid_json("validation_failed", {{"scope", "must be workspace or mine"}}));
+    }
+    if (parameters[0].value == "workspace" && behaviour_.role == Role::member) {
+        return refusal(403, "forbidden");
+    }
+    return json_reply(200,
+                      fmt::format(R"({{"ok":true,"deletedRows":{},"dataMode":"{}","warnings":[]}})",
+                                  workspace_.remove(mode), to_string(mode)));
 }
 
 Reply Service::workspace_status(const Request& request) {
     ++status_requests_;
-    if (!authorized(request)) return json_reply(401, refusal_json("invalid_api_key"));
-    return json_reply(200, workspace_.status_json(now()));
+    switch (behaviour_.workspace_status) {
+        case StatusReply::served: break;
+        case StatusReply::missing: return refusal(404, "not_found");
+        case StatusReply::broken: {
+            auto reply = json_reply(500, html_page("500 Internal Server Error"));
+            reply.content_type = "text/html; charset=utf-8";
+            return reply;
+        }
+    }
+    if (!authorized(request)) return refusal(401, "invalid_api_key");
+    return json_reply(200, status_json(behaviour_, workspace_.state(now()), now()));
 }
 
+Reply Service::settings_status(const Request& request) {
+    if (!dashboard_authorized(request)) return refusal(401, "invalid_session");
+    return json_reply(200, status_json(behaviour_, workspace_.state(now()), now()));
+}
+
+Reply Service::pricing_models(const Request&) { return json_reply(200, pricing_models_json()); }
+
+// --- Control and inspection ---
+
 Reply Service::control(const Request& request) {
-    if (request.method == "GET") return json_reply(200, control_json(behaviour_, faults_));
+    if (request.method == "GET") {
+        return json_reply(200, control_json(behaviour_, faults_, item_faults_));
+    }
     if (request.method != "POST") return wrong_method("GET, POST");
-    auto change = parse_control(request.body, behaviour_);
+    auto change = parse_control(request.body, behaviour_, clock_.wall_now());
     if (!change) {
-        std::string out = R"({"ok":false,"reason":"bad_control","message":)";
-        append_quoted(out, change.error().context);
-        return json_reply(400, out + "}\n");
+        return json_reply(400, fmt::format("{{\"ok\":false,\"reason\":\"bad_control\","
+                                           "\"message\":{}}}\n",
+                                           json_string(change.error().context)));
     }
     behaviour_ = std::move(change->behaviour);
+    today_ = day_of(now());
     if (change->script) faults_.set_script(std::move(*change->script));
     if (change->rates) faults_.set_rates(std::move(*change->rates));
-    if (change->seed) faults_.set_seed(*change->seed);
-    return json_reply(200, control_json(behaviour_, faults_));
+    if (change->item_script) item_faults_.set_script(std::move(*change->item_script));
+    if (change->item_rates) item_faults_.set_rates(std::move(*change->item_rates));
+    if (change->seed) {
+        faults_.set_seed(*change->seed);
+        item_faults_.set_seed(*change->seed);
+    }
+    return json_reply(200, control_json(behaviour_, faults_, item_faults_));
 }
 
 Reply Service::rows_reply(const Request& request) {
     Reply reply;
     reply.delivery = Delivery::rows;
-    const auto mark = request.target.find('?');
-    auto query =
-        mark == std::string_view::npos ? std::string_view{} : request.target.substr(mark + 1);
-    while (!query.empty()) {
-        const auto part = query.substr(0, query.find('&'));
-        query.remove_prefix(std::min(query.size(), part.size() + 1));
-        const auto equals = std::min(part.find('='), part.size());
-        const auto key = part.substr(0, equals);
-        const auto value = part.substr(std::min(equals + 1, part.size()));
+    for (const auto& [key, value] : query_of(request.target)) {
         std::size_t ids = 0;
         if (key == "ids" && read_count(value, ids)) {
             reply.rows.ids = ids != 0;
         } else if (!(key == "offset" && read_count(value, reply.rows.offset)) &&
                    !(key == "limit" && read_count(value, reply.rows.limit))) {
-            return json_reply(400, refusal_json("query: allowed are ids=1, offset=N, limit=N"));
+            return refusal(400, "query: allowed are ids=1, offset=N, limit=N");
         }
     }
     reply.content_type = reply.rows.ids ? "text/plain; charset=utf-8" : "application/x-ndjson";
@@ -332,7 +392,7 @@ Reply Service::rows_reply(const Request& request) {
 Reply Service::refuse(int status, std::string_view reason) {
     ++connections.bad_requests;
     ++by_status_[status];
-    auto reply = json_reply(status, refusal_json(reason));
+    auto reply = refusal(status, reason);
     reply.close = true;
     return reply;
 }
@@ -341,13 +401,17 @@ std::string Service::stats_json() const {
     const auto& counts = workspace_.counts();
     const auto after = by_fault_.find("reset_after_commit");
     std::string out = fmt::format(
-        R"({{"rows":{},"row_bytes":{},"requests":{},"repeated":{},"repeated_different":{},)"
-        R"("missing_id":{},"invalid":{},"plan_blocked":{},"budget_blocked":{},"full":{},)"
+        R"({{"now":"{}","rows":{},"row_bytes":{},"requests":{},"repeated":{},)"
+        R"("repeated_different":{},"missing_id":{},"invalid":{},"plan_blocked":{},)"
+        R"("budget_blocked":{},"full":{},"rate_limited":{},"batch_requests":{},"batch_items":{},)"
         R"("plan_used":{},"reset_after_commit":{},"status_requests":{})",
-        rows().size(), rows().bytes().count, requests_, counts.repeated, counts.repeated_different,
-        counts.missing_id, counts.invalid, counts.plan_blocked, counts.budget_blocked, counts.full,
-        workspace_.plan_used(), after == by_fault_.end() ? 0 : after->second, status_requests_);
+        utc_text(now()), rows().size(), rows().bytes().count, requests_, counts.repeated,
+        counts.repeated_different, counts.missing_id, counts.invalid, counts.plan_blocked,
+        counts.budget_blocked, counts.full, rate_limited_, batch_requests_, batch_items_,
+        workspace_.state(now()).used, after == by_fault_.end() ? 0 : after->second,
+        status_requests_);
     append_counts(out, "by_status", by_status_);
+    append_counts(out, "by_item_status", by_item_status_);
     append_counts(out, "by_fault", by_fault_);
     out += fmt::format(R"(,"connections":{{"open":{},"peak":{},"total":{},"refused":{},)"
                        R"("tls_failures":{},"bad_requests":{}}}}})",
@@ -359,8 +423,12 @@ std::string Service::stats_json() const {
 void Service::reset() {
     workspace_.clear();
     requests_ = 0;
+    batch_requests_ = 0;
+    batch_items_ = 0;
+    rate_limited_ = 0;
     status_requests_ = 0;
     by_status_.clear();
+    by_item_status_.clear();
     by_fault_.clear();
     const auto open = connections.open;
     connections = {};

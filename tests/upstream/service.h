@@ -2,14 +2,19 @@
 // routing, faults and counting live here; the server only carries out what a Reply says.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "core/clock.h"
-#include "upstream/model.h"
+#include "upstream/calendar.h"
+#include "upstream/rate_limit.h"
+#include "upstream/replies.h"
 #include "upstream/settings.h"
+#include "upstream/workspace.h"
 
 namespace opsrelay::upstream {
 
@@ -19,8 +24,11 @@ enum class Port : std::uint8_t { ingest, control };
 struct Request {
     std::string_view method;
     std::string_view target;   // path and query
-    std::string_view api_key;  // X-API-Key; empty: absent
+    std::string_view api_key;  // X-API-Key; empty: absent, as the other headers
     std::string_view body;
+    std::string_view content_type;
+    std::string_view content_encoding;
+    std::string_view authorization;
 };
 
 /// How a reply is put on the wire.
@@ -76,32 +84,71 @@ public:
     [[nodiscard]] std::string stats_json() const;
     [[nodiscard]] const Behaviour& behaviour() const noexcept { return behaviour_; }
     [[nodiscard]] const RowTable& rows() const noexcept { return workspace_.rows(); }
-    /// The time this server believes it is (date_skew).
-    [[nodiscard]] WallTime now() const noexcept { return clock_.wall_now() + behaviour_.date_skew; }
+    /// The time this server believes it is (clock.offset_ms).
+    [[nodiscard]] WallTime now() const noexcept {
+        return clock_.wall_now() + milliseconds{behaviour_.clock_offset_ms};
+    }
 
     ConnectionCounts connections;
 
 private:
+    using Handler = Reply (Service::*)(const Request&);
+    struct Route {
+        std::string_view path;  // the end of it: any prefix will do
+        std::string_view method;
+        Handler handler;
+    };
+    static const std::array<Route, 8> kRoutes;
+
     [[nodiscard]] Reply route(Port port, const Request& request, std::string_view path);
     [[nodiscard]] Reply inspect(Port port, const Request& request, std::string_view path);
-    [[nodiscard]] Reply ingest(const Request& request);
-    [[nodiscard]] Reply process(const Request& request);
-    void apply(const Fault& fault, const Request& request, Reply& reply);
-    void answer_fixed(const Fault& fault, Reply& reply);
+
+    [[nodiscard]] Reply ingest_single(const Request& request);
+    [[nodiscard]] Reply ingest_batch(const Request& request);
+    [[nodiscard]] Reply make_demo_rows(const Request& request);
+    [[nodiscard]] Reply delete_demo_rows(const Request& request);
+    [[nodiscard]] Reply delete_test_rows(const Request& request);
     [[nodiscard]] Reply workspace_status(const Request& request);
+    [[nodiscard]] Reply settings_status(const Request& request);
+    [[nodiscard]] Reply pricing_models(const Request& request);
+
+    /// One ingest request with its fault; `process` is what happens without one.
+    using Process = Reply (Service::*)(const Request&, const Fault&);
+    [[nodiscard]] Reply ingest(const Request& request, Process process);
+    [[nodiscard]] Reply process_single(const Request& request, const Fault& fault);
+    [[nodiscard]] Reply process_batch(const Request& request, const Fault& fault);
+    [[nodiscard]] ItemResult process_item(std::string_view item);
+    /// The refusal that comes before a request is looked at: rate limit, then key.
+    [[nodiscard]] std::optional<Reply> refuse_early(const Request& request);
+    [[nodiscard]] Reply throttled();
+
+    [[nodiscard]] Reply delete_rows(const Request& request, DataMode mode);
     [[nodiscard]] Reply control(const Request& request);
     [[nodiscard]] Reply rows_reply(const Request& request);
     [[nodiscard]] bool authorized(const Request& request) const noexcept;
+    [[nodiscard]] bool dashboard_authorized(const Request& request) const noexcept;
+    /// What was given for the day and the month before the start ends with them.
+    void roll_over();
     void reset();
 
     const Clock& clock_;
     Behaviour behaviour_;
     FaultPlan faults_;
+    FaultPlan item_faults_;
     Workspace workspace_;
+    TokenBucket bucket_;
+    Day today_;
     std::uint64_t requests_ = 0;  // to ingest
+    std::uint64_t batch_requests_ = 0;
+    std::uint64_t batch_items_ = 0;
+    std::uint64_t rate_limited_ = 0;
     std::uint64_t status_requests_ = 0;
     std::map<int, std::uint64_t> by_status_;  // of ingest replies that were sent
+    std::map<int, std::uint64_t> by_item_status_;
     std::map<std::string, std::uint64_t> by_fault_;
 };
+
+/// An HTML page with that title, as proxies and error handlers send it.
+[[nodiscard]] std::string html_page(std::string_view title);
 
 }  // namespace opsrelay::upstream

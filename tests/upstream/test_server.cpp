@@ -6,6 +6,7 @@
 #include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
 #include <cstdlib>
 
@@ -51,6 +52,17 @@ Exchange TestClient::exchange(std::string_view bytes) {
 }
 
 Exchange TestClient::read_all() { return read(true); }
+
+std::string TestClient::read_head() {
+    boost::system::error_code ec;
+    const auto size =
+        asio::read_until(socket_, asio::dynamic_buffer(buffer_), std::string_view("\r\n\r\n"), ec);
+    auto head = buffer_.substr(0, size);
+    buffer_.erase(0, size);
+    return head;
+}
+
+std::size_t TestClient::waiting() { return buffer_.size() + socket_.available(); }
 
 Exchange TestClient::read(bool whole_connection) {
     Exchange got;

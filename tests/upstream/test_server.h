@@ -52,6 +52,10 @@ public:
     Exchange exchange(std::string_view bytes);
     /// Reads until the connection ends.
     Exchange read_all();
+    /// Reads status line and headers, and none of the body that may follow.
+    std::string read_head();
+    /// Bytes that have arrived and were not read.
+    [[nodiscard]] std::size_t waiting();
 
 private:
     Exchange read(bool whole_connection);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <initializer_list>
 
+#include "upstream/calendar.h"
 #include "upstream/json.h"
 
 namespace opsrelay::upstream {
@@ -18,6 +19,12 @@ using Arena = rapidjson::MemoryPoolAllocator<>;
 using Document = rapidjson::GenericDocument<rapidjson::UTF8<>, Arena, Arena>;
 
 constexpr int kMaxInt32 = 2'147'483'647;
+
+/// Every field that a document or an official client names.
+constexpr std::array<std::string_view, 18> kFields{
+    "externalRequestId", "provider", "model",     "inputTokens", "outputTokens", "totalTokens",
+    "latencyMs",         "status",   "errorCode", "dataMode",    "environment",  "promptVersion",
+    "endpointTag",       "userId",   "tenantId",  "featureTag",  "createdAt",    "metadata"};
 
 class Checker {
 public:
@@ -46,18 +53,39 @@ public:
         }
         out = static_cast<std::uint32_t>(value->GetInt());
     }
-    void choice(std::string_view key, bool required, std::initializer_list<std::string_view> names,
-                std::string_view message) {
+    /// The value, when it is one of the names.
+    std::string_view choice(std::string_view key, bool required,
+                            std::initializer_list<std::string_view> names,
+                            std::string_view message) {
         const auto* value = find(key);
         if (value == nullptr) {
             if (required) fail(key, message);
-            return;
+            return {};
         }
         if (value->IsString() &&
             std::find(names.begin(), names.end(), text_of(*value)) != names.end()) {
-            return;
+            return text_of(*value);
         }
         fail(key, message);
+        return {};
+    }
+    void id(std::size_t bytes_max, std::string& out) {
+        constexpr std::string_view kId = "externalRequestId";
+        name(kId, out);
+        if (bytes_max > 0 && out.size() > bytes_max) fail(kId, "is too long");
+    }
+    std::optional<WallTime> time(std::string_view key) const {
+        const auto* value = find(key);
+        if (value == nullptr || !value->IsString()) return std::nullopt;
+        return parse_utc(text_of(*value));
+    }
+    void no_other_fields() {
+        for (const auto& member : object_.GetObject()) {
+            const auto key = text_of(member.name);
+            if (std::find(kFields.begin(), kFields.end(), key) == kFields.end()) {
+                fail(key, "is not a known field");
+            }
+        }
     }
     void optional_text(std::string_view key) {
         const auto* value = find(key);
@@ -97,7 +125,7 @@ private:
 
 }  // namespace
 
-Checked check_request(std::string_view body, bool lenient) {
+Checked check_request(std::string_view body, const Rules& rules) {
     alignas(std::max_align_t) std::array<char, 4096> value_room;
     alignas(std::max_align_t) std::array<char, 2048> stack_room;
     Arena values(value_room.data(), value_room.size());
@@ -114,8 +142,8 @@ Checked check_request(std::string_view body, bool lenient) {
         return checked;
     }
     auto& submission = checked.submission;
-    Checker check(document, lenient, checked.errors);
-    check.name("externalRequestId", submission.id);
+    Checker check(document, rules.lenient, checked.errors);
+    check.id(rules.id_bytes_max, submission.id);
     checked.missing_id = submission.id.empty();
     check.name("provider", submission.provider);
     check.name("model", submission.model);
@@ -125,7 +153,9 @@ Checked check_request(std::string_view body, bool lenient) {
     check.tokens("totalTokens", false, unused);
     check.tokens("latencyMs", false, unused);
     check.choice("status", true, {"success", "error"}, "must be success or error");
-    check.choice("dataMode", false, {"real", "test", "demo"}, "must be real, test or demo");
+    const auto mode =
+        check.choice("dataMode", false, {"real", "test", "demo"}, "must be real, test or demo");
+    submission.mode = parse_enum(kDataModes, mode).value_or(DataMode::real);
     check.choice("environment", false, {"prod", "staging", "dev"}, "must be prod, staging or dev");
     check.optional_code("errorCode");
     for (const auto key :
@@ -133,6 +163,8 @@ Checked check_request(std::string_view body, bool lenient) {
         check.optional_text(key);
     }
     check.optional_object("metadata");
+    if (rules.read_created_at) submission.created_at = check.time("createdAt");
+    if (rules.reject_unknown_fields) check.no_other_fields();
     return checked;
 }
 

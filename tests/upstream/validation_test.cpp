@@ -8,6 +8,8 @@ namespace opsrelay::upstream {
 
 namespace {
 
+constexpr Rules kLenient{.lenient = true};
+
 /// A valid body with one field replaced; an empty `value` removes it.
 std::string with(std::string_view field, std::string_view value) {
     struct Member {
@@ -89,8 +91,8 @@ TEST_CASE("upstream/validation: each field has its type, and the documented ones
     for (const auto& test : cases) {
         CAPTURE(std::string(test.name));
         const auto body = with(test.field, test.value);
-        CHECK(fields_of(check_request(body, false)) == test.refused);
-        CHECK(fields_of(check_request(body, true)) == test.refused_lenient);
+        CHECK(fields_of(check_request(body, Rules{})) == test.refused);
+        CHECK(fields_of(check_request(body, kLenient)) == test.refused_lenient);
     }
 }
 
@@ -99,15 +101,41 @@ TEST_CASE("upstream/validation: what is not a JSON object is refused as a whole"
     const std::string cases[] = {"", "x", "[]", "1", "{", "{} {}", "{\"a\":\"\xff\"}", deep};
     for (const auto& body : cases) {
         CAPTURE(body.substr(0, 20));
-        CHECK(fields_of(check_request(body, true)) == "body");
+        CHECK(fields_of(check_request(body, kLenient)) == "body");
     }
 }
 
 TEST_CASE("upstream/validation: an absent id is noticed, also when it is allowed") {
-    CHECK(check_request(with("externalRequestId", ""), true).missing_id);
-    CHECK(check_request(with("externalRequestId", ""), false).missing_id);
-    CHECK_FALSE(check_request(with("model", ""), false).missing_id);
-    CHECK(check_request(with("externalRequestId", "\"e-1\""), false).submission.id == "e-1");
+    CHECK(check_request(with("externalRequestId", ""), kLenient).missing_id);
+    CHECK(check_request(with("externalRequestId", ""), Rules{}).missing_id);
+    CHECK_FALSE(check_request(with("model", ""), Rules{}).missing_id);
+    CHECK(check_request(with("externalRequestId", "\"e-1\""), Rules{}).submission.id == "e-1");
+}
+
+TEST_CASE("upstream/validation: unknown fields and long ids are refused when told so") {
+    const auto extra = with("region", "\"eu\"");
+    CHECK(fields_of(check_request(extra, Rules{})).empty());
+    CHECK(fields_of(check_request(extra, {.reject_unknown_fields = true})) == "region");
+    for (const char* known : {"metadata", "createdAt", "totalTokens", "featureTag"}) {
+        CAPTURE(known);
+        CHECK(
+            fields_of(check_request(with(known, "null"), {.reject_unknown_fields = true})).empty());
+    }
+    const auto id = with("externalRequestId", "\"1234\"");
+    CHECK(fields_of(check_request(id, {.id_bytes_max = 4})).empty());
+    CHECK(fields_of(check_request(id, {.id_bytes_max = 3})) == "externalRequestId");
+}
+
+TEST_CASE("upstream/validation: mode and createdAt are read") {
+    CHECK(check_request(with("dataMode", "\"demo\""), Rules{}).submission.mode == DataMode::demo);
+    CHECK(check_request(with("dataMode", "null"), Rules{}).submission.mode == DataMode::real);
+    const auto created = with("createdAt", "\"2026-04-01T00:00:00.25Z\"");
+    CHECK_FALSE(check_request(created, Rules{}).submission.created_at.has_value());
+    const auto read = check_request(created, {.read_created_at = true}).submission.created_at;
+    REQUIRE(read.has_value());
+    CHECK(unix_ms(*read) == 1'775'001'600'250);
+    const auto nonsense = with("createdAt", "\"yesterday\"");
+    CHECK_FALSE(check_request(nonsense, {.read_created_at = true}).submission.created_at);
 }
 
 }  // namespace opsrelay::upstream

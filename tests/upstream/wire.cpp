@@ -2,7 +2,7 @@
 
 #include <boost/beast/http/status.hpp>
 
-#include "upstream/json.h"
+#include "core/json_text.h"
 
 namespace opsrelay::upstream {
 
@@ -47,12 +47,11 @@ std::size_t append_rows(std::string& out, const RowTable& rows, bool ids, std::s
                         std::size_t end) {
     for (; row < end && out.size() < kRowsChunk; ++row) {
         if (ids) {
-            append_escaped(out, rows.id(row));
-            out += '\n';
+            const auto quoted = json_string(rows.id(row));
+            out.append(quoted, 1, quoted.size() - 2) += '\n';
             continue;
         }
-        out += R"({"externalRequestId":)";
-        append_quoted(out, rows.id(row));
+        out += R"({"externalRequestId":)" + json_string(rows.id(row));
         out += R"(,"body":)";
         // Line breaks in a JSON text are only ever white space between tokens.
         for (const char c : rows.ids_only() ? std::string_view("null") : rows.body(row)) {
