@@ -58,7 +58,7 @@ void Intake::take(const listen::Message& message, const Origin& origin, listen::
     const bool never_shed = origin.kind == ListenerKind::unix_stream;
     if (!never_shed && !queue_.spool_open()) return shed(ShedReason::spool_full, offered);
     if (!never_shed && !queue_.has_room()) return shed(ShedReason::memory_full, offered);
-    if (parser_.parse(message.bytes, received_)) {
+    if (parser_.parse(message.bytes, received_, origin.defaults)) {
         admit(parser_.event(), origin, offered);
     } else {
         reject(parser_.rejection(), message, origin, offered);
@@ -114,7 +114,7 @@ void Intake::reject(const parse::Rejection& rejection, const listen::Message& me
     letter.model = rejection.model;
     letter.bytes = message.bytes.size();
     letter.hash = XXH3_64bits(message.bytes.data(), message.bytes.size());
-    if (rejection.parsed) letter.payload = message.bytes;
+    letter.payload = rejection.payload;
     burst_.rejected.push_back(std::move(letter));
 }
 

@@ -48,10 +48,11 @@ constexpr std::string_view to_string(ListenerKind kind) {
     return kListenerKinds.at(index_of(kind)).name;
 }
 
-/// Where a message came from: the listener, and the lane it is bound to.
+/// Where a message came from: the listener, the lane it is bound to, and what it fills in.
 struct Origin {
     ListenerKind kind = ListenerKind::unix_datagram;
     LaneId lane = kDefaultLane;
+    std::uint8_t defaults = 0;  // number of the listener's defaults, from 1; 0: it has none
 };
 
 }  // namespace opsrelay

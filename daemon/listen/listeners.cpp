@@ -133,8 +133,8 @@ Result<void> Listeners::open_one(const ListenerOptions& options) {
         fd = std::move(bound->fd);
         address = std::move(bound->address);
     }
-    auto listener = std::make_unique<Listener>(*this, room_, Origin{options.kind, options.lane},
-                                               std::move(address));
+    auto listener = std::make_unique<Listener>(
+        *this, room_, Origin{options.kind, options.lane, options.defaults}, std::move(address));
     if (place) listener->place.emplace(std::move(*place));
     listener->fd = std::move(fd);
     if (type == SOCK_DGRAM) {

@@ -24,6 +24,7 @@ struct ListenerOptions {
     std::uint32_t mode = 0666;         // Unix sockets: like /dev/log
     std::optional<std::string> group;  // Unix sockets: name or number; unset: as created
     LaneId lane = kDefaultLane;
+    std::uint8_t defaults = 0;  // Origin::defaults
 };
 
 struct Options {

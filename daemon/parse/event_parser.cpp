@@ -11,10 +11,6 @@ namespace opsrelay::parse {
 
 namespace {
 
-constexpr bool is_json_space(char c) noexcept {
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
 bool clean_name(std::string_view text) noexcept {
     return !text.empty() && text.size() <= kTextBytesMax && printable(text);
 }
@@ -35,16 +31,29 @@ std::optional<std::string_view> complaint_about_id(const Value& value) noexcept 
 }  // namespace
 
 EventParser::EventParser(Options options, Rng& rng)
-    : options_(options), rng_(rng), reader_(options.depth_max) {
-    OPSRELAY_ASSERT(options_.event_bytes_max.count < (1ULL << 31U));  // JsonReader's offsets
+    : options_(std::move(options)),
+      rng_(rng),
+      privacy_(options_.privacy),
+      reader_(privacy_.guard(), options_.depth_max),
+      outline_(reader_.outline()) {
+    OPSRELAY_ASSERT(options_.event_bytes_max.count < (1ULL << 31U));  // the outline's offsets
+    for (const auto& given : options_.defaults) {
+        auto& texts = defaults_.emplace_back();
+        for (const auto& [field, value] : given) {
+            auto& text = texts.emplace_back(DefaultText{field, {}});
+            const auto tenant = field == Field::tenant_id;
+            append_json_string(text.json, tenant ? privacy_.name_of(Who::tenant, value) : value);
+        }
+    }
 }
 
-bool EventParser::parse(std::string_view bytes, WallTime received) {
+bool EventParser::parse(std::string_view bytes, WallTime received, std::uint8_t defaults) {
     event_ = {};
     rejection_ = {};
     patch_.clear();
     needs_id_ = false;
     needs_stamp_ = false;
+    lifted_ = false;
     if (bytes.size() > options_.event_bytes_max.count) {
         return reject(RejectReason::too_large, "",
                       fmt::format("the event has {} bytes, at most {} are taken", bytes.size(),
@@ -52,18 +61,19 @@ bool EventParser::parse(std::string_view bytes, WallTime received) {
     }
     if (const auto failure = reader_.read(bytes)) return reject_unread(*failure);
     flatten(bytes);
+    privacy_.protect(text_, outline_, patch_, event_.repairs);
     if (!check_all()) {
-        recognise();
+        keep_rejected();
         return false;
     }
-    finish(received);
+    finish(received, defaults);
     return true;
 }
 
 bool EventParser::check_all() {
-    if (reader_.repeated_key()) {
+    if (outline_.repeated_key()) {
         for (const auto& row : kFields) {
-            if (reader_[row.value].repeated) {
+            if (outline_[row.value].repeated) {
                 return reject(RejectReason::duplicate_key, row.value, "must not stand twice");
             }
         }
@@ -80,13 +90,14 @@ bool EventParser::check_all() {
                              Field::tenant_id, Field::feature_tag}) {
         if (!check_text(field)) return false;
     }
-    if (!check_metadata()) return false;
     check_created_at();
+    if (!check_metadata()) return false;
+    lift_tenant();
     return true;
 }
 
 bool EventParser::check_id() {
-    const auto& value = reader_[Field::external_request_id];
+    const auto& value = outline_[Field::external_request_id];
     if (value.missing()) {
         if (options_.missing_id == MissingId::reject) {
             return reject(RejectReason::missing_id, Field::external_request_id, "is required");
@@ -106,59 +117,87 @@ bool EventParser::check_id() {
 }
 
 bool EventParser::check_name(Field field, RejectReason missing) {
-    const auto& value = reader_[field];
+    const auto& value = outline_[field];
     if (value.missing()) return reject(missing, field, "is required");
     if (value.kind != ValueKind::string) {
         return reject(RejectReason::bad_type, field, "must be a string");
     }
-    const auto name = trim(value.text);
+    auto name = trim(value.text);
     if (name.empty()) return reject(missing, field, "must not be empty");
-    if (name.size() == value.text.size()) return true;
+    const auto trimmed = name.size() != value.text.size();
+    const auto alias =
+        field == Field::model ? options_.model_aliases.find(name) : options_.model_aliases.end();
+    const auto aliased = alias != options_.model_aliases.end();
+    if (!trimmed && !aliased) return true;
+    if (aliased) {
+        name = alias->second;
+        note(Repair::model_aliased);
+    }
+    if (trimmed) note(Repair::trimmed);
     value_.clear();
     append_json_string(value_, name);
-    put_value(field, value_, Repair::trimmed);
+    patch_.replace(value.begin, end_of(text_, value), {value_});
     return true;
 }
 
 bool EventParser::check_count(Field field, std::optional<std::uint64_t>& count) {
-    const auto& value = reader_[field];
+    const auto& value = outline_[field];
     if (value.missing()) return true;
-    constexpr std::string_view kRule = "must be an integer from 0 to 2147483647";
-    if (value.kind != ValueKind::number) return reject(RejectReason::bad_tokens, field, kRule);
-    const auto number = parse_decimal(value.text);
-    if (number.negative || number.fraction || number.overflow || number.whole > kTokensMax) {
-        return reject(RejectReason::bad_tokens, field, kRule);
+    count = token_count(value);
+    if (!count) {
+        return reject(RejectReason::bad_tokens, field, "must be an integer from 0 to 2147483647");
     }
-    count = number.whole;
-    if (!number.plain) put_value(field, fmt::format_int(*count).c_str(), Repair::tokens_integral);
+    if (!is_digits(value.text)) {
+        put_value(field, fmt::format_int(*count).c_str(), Repair::tokens_integral);
+    }
+    return true;
+}
+
+// Reads what is absent from the usage objects and removes those that have counts.
+bool EventParser::take_usage(TokenCounts& counts) {
+    const auto before = counts;
+    for (const auto section : {Field::usage, Field::usage_metadata}) {
+        if (!has_usage(outline_, section)) continue;
+        remove_member(outline_[section]);
+        note(Repair::tokens_from_usage);
+    }
+    if (const auto fault = fill_from_usage(outline_, counts)) {
+        return reject(RejectReason::bad_tokens, fault->field, std::string(fault->rule));
+    }
+    const auto put = [this](Field field, auto old, auto count) {
+        if (!old && count) fill(field, fmt::format_int(*count).c_str());
+    };
+    put(Field::input_tokens, before.input, counts.input);
+    put(Field::output_tokens, before.output, counts.output);
+    put(Field::total_tokens, before.total, counts.total);
     return true;
 }
 
 bool EventParser::check_tokens() {
-    std::optional<std::uint64_t> input;
-    std::optional<std::uint64_t> output;
-    std::optional<std::uint64_t> total;
-    if (!check_count(Field::input_tokens, input) || !check_count(Field::output_tokens, output) ||
-        !check_count(Field::total_tokens, total)) {
+    TokenCounts counts;
+    if (!check_count(Field::input_tokens, counts.input) ||
+        !check_count(Field::output_tokens, counts.output) ||
+        !check_count(Field::total_tokens, counts.total)) {
         return false;
     }
-    const auto sum = input.value_or(0) + output.value_or(0);
-    if (!total && sum > kTokensMax) {
+    if (!counts.complete() && !take_usage(counts)) return false;
+    const auto sum = counts.input.value_or(0) + counts.output.value_or(0);
+    if (!counts.total && sum > kTokensMax) {
         return reject(RejectReason::bad_tokens, Field::total_tokens,
                       "inputTokens + outputTokens must be at most 2147483647");
     }
-    if (!input) fill(Field::input_tokens, "0");
-    if (!output) fill(Field::output_tokens, "0");
-    if (!total) fill(Field::total_tokens, fmt::format_int(sum).c_str());
-    if (!input || !output || !total) note(Repair::tokens_filled);
-    if (total && *total != sum) note(Repair::total_mismatch);
+    if (!counts.input) fill(Field::input_tokens, "0");
+    if (!counts.output) fill(Field::output_tokens, "0");
+    if (!counts.total) fill(Field::total_tokens, fmt::format_int(sum).c_str());
+    if (!counts.complete()) note(Repair::tokens_filled);
+    if (counts.total && *counts.total != sum) note(Repair::total_mismatch);
     return true;
 }
 
 bool EventParser::check_status() {
-    const auto& value = reader_[Field::status];
+    const auto& value = outline_[Field::status];
     if (value.missing()) {
-        const auto& code = reader_[Field::error_code];
+        const auto& code = outline_[Field::error_code];
         const auto empty = code.kind == ValueKind::string && trim(code.text).empty();
         fill(Field::status, code.missing() || empty ? "\"success\"" : "\"error\"");
         note(Repair::status_filled);
@@ -176,7 +215,7 @@ bool EventParser::check_status() {
 }
 
 bool EventParser::check_error_code() {
-    const auto& value = reader_[Field::error_code];
+    const auto& value = outline_[Field::error_code];
     if (value.missing() || value.kind == ValueKind::string) return true;
     if (value.kind != ValueKind::number || !is_integer_text(value.text)) {
         return reject(RejectReason::bad_type, Field::error_code, "must be a string or an integer");
@@ -187,7 +226,7 @@ bool EventParser::check_error_code() {
 }
 
 bool EventParser::check_latency() {
-    const auto& value = reader_[Field::latency_ms];
+    const auto& value = outline_[Field::latency_ms];
     if (value.missing()) return true;
     constexpr std::string_view kRule = "must be a number of milliseconds, 0 or more";
     if (value.kind != ValueKind::number) {
@@ -204,7 +243,7 @@ bool EventParser::check_latency() {
 }
 
 bool EventParser::check_enum(Field field, std::span<const std::string_view> names) {
-    const auto& value = reader_[field];
+    const auto& value = outline_[field];
     if (value.missing()) return true;
     const auto name = value.kind == ValueKind::string ? spelled(value.text, names)
                                                       : std::optional<std::string_view>{};
@@ -219,22 +258,27 @@ bool EventParser::check_enum(Field field, std::span<const std::string_view> name
 }
 
 bool EventParser::check_text(Field field) {
-    const auto& value = reader_[field];
-    if (value.missing()) return true;
+    const auto& value = outline_[field];
+    if (value.missing() || dropped(field)) return true;
     if (value.kind == ValueKind::string && value.text.size() <= kTextBytesMax) return true;
     return reject(RejectReason::bad_type, field, "must be a string of at most 256 bytes");
 }
 
+bool EventParser::dropped(Field field) const noexcept {
+    return (field == Field::user_id && privacy_.rule(Who::user) == IdentityRule::drop) ||
+           (field == Field::tenant_id && privacy_.rule(Who::tenant) == IdentityRule::drop);
+}
+
 bool EventParser::check_metadata() {
-    const auto& value = reader_[Field::metadata];
+    const auto& value = outline_[Field::metadata];
     if (value.missing()) return true;
-    if (value.kind == ValueKind::object && !reader_.metadata_nested()) return true;
+    if (value.kind == ValueKind::object && !outline_.metadata_nested()) return true;
     return reject(RejectReason::bad_type, Field::metadata,
                   "must be an object of strings, numbers, booleans and nulls");
 }
 
 void EventParser::check_created_at() {
-    const auto& value = reader_[Field::created_at];
+    const auto& value = outline_[Field::created_at];
     needs_stamp_ = options_.stamp_created_at;
     if (value.missing()) return;
     if (value.kind == ValueKind::string && is_iso8601(value.text)) {
@@ -247,34 +291,40 @@ void EventParser::check_created_at() {
 
 // Fills an absent field in: before the last brace, or in the place of its null.
 void EventParser::fill(Field field, std::string_view json, EditKind kind) {
-    const auto& value = reader_[field];
+    const auto& value = outline_[field];
     if (value.kind == ValueKind::null) {
         patch_.replace(value.begin, value.end, {json}, kind);
         return;
     }
-    const auto brace = reader_.closing_brace();
+    const auto brace = outline_.closing_brace();
     patch_.replace(brace, brace, {",\"", to_string(field), "\":", json}, kind);
 }
 
 void EventParser::put_value(Field field, std::string_view json, Repair repair) {
-    const auto& value = reader_[field];
-    patch_.replace(value.begin, reader_.end_of(value), {json});
+    const auto& value = outline_[field];
+    patch_.replace(value.begin, end_of(text_, value), {json});
     note(repair);
 }
 
-// Takes a member out with one comma. It is never the only one: provider is required.
 void EventParser::remove_member(const Value& value) {
-    auto end = reader_.end_of(value);
-    auto begin = static_cast<std::size_t>(value.key_begin);
-    auto before = begin - 1;
-    while (is_json_space(text_[before])) --before;
-    if (text_[before] == ',') {
-        begin = before;
-    } else {
-        while (text_[end] != ',') ++end;
-        ++end;
+    patch_.remove(value.key_begin, end_of(text_, value));
+}
+
+// The official SDKs send the tenant in metadata only. It stays there, under the same name.
+void EventParser::lift_tenant() {
+    const auto& inner = outline_[InnerField::metadata_tenant_id];
+    const auto named = inner.kind == ValueKind::string || inner.kind == ValueKind::number;
+    if (!options_.lift_tenant || !outline_[Field::tenant_id].missing() || !named ||
+        inner.repeated || privacy_.rule(Who::tenant) == IdentityRule::drop) {
+        return;
     }
-    patch_.replace(begin, end, {});
+    const auto name = privacy_.name_of(Who::tenant, inner.text);
+    if (name.empty() || name.size() > kTextBytesMax) return;
+    value_.clear();
+    append_json_string(value_, name);
+    fill(Field::tenant_id, value_);
+    note(Repair::tenant_lifted);
+    lifted_ = true;
 }
 
 // Raw newlines stand only between tokens in JSON, so that they are all replaceable.
@@ -289,7 +339,8 @@ void EventParser::flatten(std::string_view bytes) {
     text_ = flat_;
 }
 
-void EventParser::finish(WallTime received) {
+void EventParser::finish(WallTime received, std::uint8_t defaults) {
+    if (defaults != 0) fill_defaults(defaults);
     if (needs_id_) {
         minted_.emplace(received, rng_);
         event_.id = minted_->text();
@@ -306,15 +357,25 @@ void EventParser::finish(WallTime received) {
     }
     event_.json = text_;
     auto said = text_;  // what the app said, which is what a repeat of it must say again
-    if (patch_.has(EditKind::repair)) {
-        patch_.apply(text_, false, hashed_);
-        said = event_.json = hashed_;
+    if (patch_.has(EditKind::privacy) || patch_.has(EditKind::repair)) {
+        patch_.apply(text_, EditKind::repair, said_);
+        said = event_.json = said_;
     }
     if (patch_.has(EditKind::receipt)) {
-        patch_.apply(text_, true, patched_);
+        patch_.apply(text_, EditKind::receipt, patched_);
         event_.json = patched_;
     }
     event_.content_hash = XXH3_64bits(said.data(), said.size());
+}
+
+// What a listener adds is no part of what the app said: a repeat through another one is the same.
+void EventParser::fill_defaults(std::uint8_t defaults) {
+    OPSRELAY_ASSERT(defaults <= defaults_.size());
+    for (const auto& [field, json] : defaults_[defaults - 1U]) {
+        if (!outline_[field].missing() || (field == Field::tenant_id && lifted_)) continue;
+        fill(field, json, EditKind::receipt);
+        note(Repair::default_filled);
+    }
 }
 
 bool EventParser::reject(RejectReason reason, std::string_view field, std::string message) {
@@ -340,13 +401,18 @@ bool EventParser::reject_unread(const ReadFailure& failure) {
     return reject(failure.reason, "", fmt::format("{} at byte {}", failure.what, failure.offset));
 }
 
-// What a rejected event can still be found by.
-void EventParser::recognise() {
-    rejection_.parsed = true;
-    const auto& id = reader_[Field::external_request_id];
+// What remains of an event that parsed: its payload without what must not be kept, and what it can
+// be found by.
+void EventParser::keep_rejected() {
+    rejection_.payload = text_;
+    if (patch_.has(EditKind::privacy)) {
+        patch_.apply(text_, EditKind::privacy, patched_);
+        rejection_.payload = patched_;
+    }
+    const auto& id = outline_[Field::external_request_id];
     if (!id.missing() && !id.repeated && !complaint_about_id(id)) rejection_.id = id.text;
     const auto name_of = [this](Field field) -> std::string_view {
-        const auto& value = reader_[field];
+        const auto& value = outline_[field];
         if (value.kind != ValueKind::string || value.repeated) return {};
         const auto name = trim(value.text);
         return clean_name(name) ? name : std::string_view{};

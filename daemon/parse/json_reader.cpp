@@ -2,7 +2,6 @@
 
 #include <rapidjson/error/en.h>
 #include <rapidjson/reader.h>
-#include <xxhash.h>
 
 #include <algorithm>
 
@@ -24,113 +23,61 @@ constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 // for everything else the stream stands right behind the token.
 class JsonReader::Handler : public rapidjson::BaseReaderHandler<rapidjson::UTF8<>, Handler> {
 public:
-    Handler(JsonReader& reader, rapidjson::InsituStringStream& stream)
-        : reader_(reader), stream_(stream) {}
+    Handler(JsonReader& reader, std::string_view text, rapidjson::InsituStringStream& stream)
+        : scratch_(reader.scratch_.data()),
+          text_(text),
+          outline_(reader.outline_),
+          stream_(stream) {}
 
-    bool Null() { return note(ValueKind::null, tell() - 4, tell(), {}); }
-    bool Bool(bool value) { return note(ValueKind::boolean, tell() - (value ? 4 : 5), tell(), {}); }
+    bool Null() { return scalar(ValueKind::null, tell() - 4, tell(), {}); }
+    bool Bool(bool value) {
+        return scalar(ValueKind::boolean, tell() - (value ? 4 : 5), tell(), {});
+    }
     bool RawNumber(const char* text, rapidjson::SizeType length, bool /*copy*/) {
         const auto begin = offset(text);
         // From the original: the scratch copy of a huge number may be masked.
-        return note(ValueKind::number, begin, begin + length, reader_.text_.substr(begin, length));
+        return scalar(ValueKind::number, begin, begin + length, text_.substr(begin, length));
     }
     bool String(const char* text, rapidjson::SizeType length, bool /*copy*/) {
-        return note(ValueKind::string, offset(text) - 1, 0, {text, length});
+        return scalar(ValueKind::string, offset(text) - 1, 0, {text, length});
     }
-    bool Key(const char* text, rapidjson::SizeType length, bool /*copy*/);
+    bool Key(const char* text, rapidjson::SizeType length, bool /*copy*/) {
+        outline_.key({text, length}, offset(text) - 1);
+        return true;
+    }
     bool StartObject() { return open(ValueKind::object); }
     bool StartArray() { return open(ValueKind::array); }
     bool EndObject(rapidjson::SizeType /*members*/) { return close(); }
     bool EndArray(rapidjson::SizeType /*elements*/) { return close(); }
 
     [[nodiscard]] bool too_deep() const noexcept { return too_deep_; }
-    [[nodiscard]] bool root_is_object() const noexcept { return root_is_object_; }
 
 private:
     [[nodiscard]] std::uint32_t tell() noexcept {
         return static_cast<std::uint32_t>(stream_.Tell());
     }
     [[nodiscard]] std::uint32_t offset(const char* text) const noexcept {
-        return static_cast<std::uint32_t>(text - reader_.scratch_.data());
+        return static_cast<std::uint32_t>(text - scratch_);
     }
-    bool note(ValueKind kind, std::uint32_t begin, std::uint32_t end, std::string_view text);
-    bool open(ValueKind kind);
-    bool close();
-
-    JsonReader& reader_;
-    rapidjson::InsituStringStream& stream_;
-    Value* expected_ = nullptr;  // the top-level field whose value comes next
-    Value* open_ = nullptr;      // the top-level field whose object or array we are in
-    unsigned depth_ = 0;
-    bool too_deep_ = false;
-    bool root_is_object_ = false;
-};
-
-bool JsonReader::Handler::Key(const char* text, rapidjson::SizeType length, bool /*copy*/) {
-    if (depth_ != 1) return true;
-    const std::string_view name(text, length);
-    const auto field = find_field(name);
-    if (!field) {
-        reader_.other_keys_.push_back({XXH3_64bits(text, length), name});
+    bool scalar(ValueKind kind, std::uint32_t begin, std::uint32_t end, std::string_view text) {
+        outline_.scalar(kind, begin, end, text);
         return true;
     }
-    auto& value = reader_.fields_[index_of(*field)];
-    if (value.kind != ValueKind::absent) {
-        value.repeated = true;
-        reader_.repeated_key_ = true;
-        return true;  // the first value stands: it is only used to say what was rejected
+    bool open(ValueKind kind) {
+        too_deep_ = !outline_.open(kind, tell() - 1);
+        return !too_deep_;
     }
-    value.key_begin = offset(text) - 1;
-    expected_ = &value;
-    return true;
-}
-
-bool JsonReader::Handler::note(ValueKind kind, std::uint32_t begin, std::uint32_t end,
-                               std::string_view text) {
-    if (expected_ == nullptr) return true;
-    expected_->kind = kind;
-    expected_->begin = begin;
-    expected_->end = end;
-    expected_->text = text;
-    expected_ = nullptr;
-    return true;
-}
-
-bool JsonReader::Handler::open(ValueKind kind) {
-    if (depth_ == reader_.depth_max_) {
-        too_deep_ = true;
-        return false;
+    bool close() {
+        outline_.close(tell());
+        return true;
     }
-    if (depth_ == 0) {
-        root_is_object_ = kind == ValueKind::object;
-    } else if (expected_ != nullptr) {
-        open_ = expected_;
-        note(kind, tell() - 1, 0, {});
-    } else if (open_ == &reader_.fields_[index_of(Field::metadata)]) {
-        reader_.metadata_nested_ = true;
-    }
-    ++depth_;
-    return true;
-}
 
-bool JsonReader::Handler::close() {
-    --depth_;
-    if (depth_ == 1 && open_ != nullptr) {
-        open_->end = tell();
-        open_ = nullptr;
-    }
-    if (depth_ == 0) reader_.closing_brace_ = tell() - 1;
-    return true;
-}
-
-void JsonReader::reset(std::string_view text) {
-    text_ = text;
-    fields_.fill({});
-    other_keys_.clear();
-    repeated_key_ = false;
-    metadata_nested_ = false;
-    closing_brace_ = 0;
-}
+    const char* const scratch_;
+    const std::string_view text_;
+    Outline& outline_;
+    rapidjson::InsituStringStream& stream_;
+    bool too_deep_ = false;
+};
 
 std::optional<ReadFailure> JsonReader::read(std::string_view text) {
     const auto bad_byte = first_invalid_utf8(text);
@@ -144,19 +91,19 @@ std::optional<ReadFailure> JsonReader::read(std::string_view text) {
     if (lone != std::string_view::npos) {
         return ReadFailure{RejectReason::bad_utf8, "an unpaired surrogate escape", lone};
     }
-    find_repeated_keys();
+    outline_.finish();
     return std::nullopt;
 }
 
 std::optional<ReadFailure> JsonReader::run(std::string_view text) {
     for (auto masked = false;; masked = true) {
-        reset(text);
+        outline_.reset();
         rapidjson::InsituStringStream stream(scratch_.data());
-        Handler handler(*this, stream);
+        Handler handler(*this, text, stream);
         rapidjson::Reader reader;
         const auto result = reader.Parse<kFlags>(stream, handler);
         if (result.Code() == rapidjson::kParseErrorNumberTooBig && !masked) {
-            mask_huge_numbers();
+            mask_huge_numbers(text);
             continue;
         }
         if (handler.too_deep()) {
@@ -174,7 +121,7 @@ std::optional<ReadFailure> JsonReader::run(std::string_view text) {
         if (stream.Tell() != text.size()) {
             return ReadFailure{RejectReason::not_json, "a NUL byte", stream.Tell()};
         }
-        if (!handler.root_is_object()) {
+        if (!outline_.root_is_object()) {
             return ReadFailure{RejectReason::not_an_object, "not an object", 0};
         }
         return std::nullopt;
@@ -184,13 +131,13 @@ std::optional<ReadFailure> JsonReader::run(std::string_view text) {
 // 1e400 is JSON, but RapidJSON refuses what no double holds, even when it only passes the text on.
 // So in the scratch copy every number that could be too large becomes a zero of the same length.
 // What is not a number by the grammar stays, and is refused as such.
-void JsonReader::mask_huge_numbers() {
-    scratch_.assign(text_);
-    for (std::size_t i = 0; i < text_.size();) {
-        const auto c = text_[i];
+void JsonReader::mask_huge_numbers(std::string_view text) {
+    scratch_.assign(text);
+    for (std::size_t i = 0; i < text.size();) {
+        const auto c = text[i];
         if (c == '"') {
-            for (++i; i < text_.size() && text_[i] != '"'; ++i) {
-                if (text_[i] == '\\') ++i;
+            for (++i; i < text.size() && text[i] != '"'; ++i) {
+                if (text[i] == '\\') ++i;
             }
             ++i;
             continue;
@@ -199,42 +146,14 @@ void JsonReader::mask_huge_numbers() {
             ++i;
             continue;
         }
-        const auto length = number_length(text_.substr(i));
+        const auto length = number_length(text.substr(i));
         if (length > 4) {  // the shortest that no double holds is 1e309
             scratch_.replace(i, length, length, '0');
             scratch_[i + 1] = '.';
         }
         i += std::max<std::size_t>(length, 1);
-        while (i < text_.size() && is_digit(text_[i])) ++i;  // of what is no number: once is enough
+        while (i < text.size() && is_digit(text[i])) ++i;  // of what is no number: once is enough
     }
-}
-
-void JsonReader::find_repeated_keys() {
-    constexpr std::size_t kFew = 16;
-    const auto same = [](const OtherKey& a, const OtherKey& b) {
-        return a.hash == b.hash && a.text == b.text;
-    };
-    if (other_keys_.size() <= kFew) {
-        for (auto key = other_keys_.begin(); key != other_keys_.end(); ++key) {
-            const auto equal = [&](const OtherKey& other) { return same(*key, other); };
-            if (std::any_of(other_keys_.begin(), key, equal)) repeated_key_ = true;
-        }
-        return;
-    }
-    const auto before = [](const OtherKey& a, const OtherKey& b) {
-        return a.hash != b.hash ? a.hash < b.hash : a.text < b.text;
-    };
-    std::sort(other_keys_.begin(), other_keys_.end(), before);
-    if (std::adjacent_find(other_keys_.begin(), other_keys_.end(), same) != other_keys_.end()) {
-        repeated_key_ = true;
-    }
-}
-
-std::size_t JsonReader::end_of(const Value& value) const noexcept {
-    if (value.kind != ValueKind::string) return value.end;
-    auto i = static_cast<std::size_t>(value.begin) + 1;
-    while (text_[i] != '"') i += text_[i] == '\\' ? 2 : 1;
-    return i + 1;
 }
 
 }  // namespace opsrelay::parse

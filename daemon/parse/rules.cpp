@@ -151,6 +151,34 @@ bool take_seconds(std::string_view& text) noexcept {
     return digits >= 1 && digits <= 9;
 }
 
+bool looks_like_mail(std::string_view text) noexcept {
+    const auto at = text.find('@');
+    if (at == 0 || at == std::string_view::npos || text.rfind('@') != at) return false;
+    if (text.find_first_of(" \t,;:/\\\"<>") != std::string_view::npos) return false;
+    const auto host = text.substr(at + 1);
+    const auto dot = host.find('.');
+    return dot != std::string_view::npos && dot > 0 && !host.ends_with('.');
+}
+
+// A plus sign and 8 to 15 digits (E.164), or 9 to 15 digits with separators between them.
+bool looks_like_phone(std::string_view text) noexcept {
+    const auto plus = text.starts_with('+');
+    if (plus) text.remove_prefix(1);
+    std::size_t digits = 0;
+    std::size_t separators = 0;
+    for (const auto c : text) {
+        if (is_digit(c)) {
+            ++digits;
+        } else if (std::string_view(" -./()").find(c) != std::string_view::npos) {
+            ++separators;
+        } else {
+            return false;
+        }
+    }
+    const std::size_t least = plus ? 8 : 9;
+    return digits >= least && digits <= 15 && (plus || separators > 0) && separators < digits;
+}
+
 }  // namespace
 
 std::optional<Field> find_field(std::string_view name) noexcept {
@@ -158,6 +186,18 @@ std::optional<Field> find_field(std::string_view name) noexcept {
     const auto& bucket = kByLength[name.size()];
     for (std::size_t i = 0; i < bucket.count; ++i) {
         if (kFields[index_of(bucket.fields[i])].name == name) return bucket.fields[i];
+    }
+    return std::nullopt;
+}
+
+std::optional<InnerField> find_inner_field(Field section, std::string_view key) noexcept {
+    const auto prefix = to_string(section);
+    for (const auto& row : kInnerFields) {
+        const auto at = prefix.size();
+        if (row.name.size() == at + 1 + key.size() && row.name[at] == '.' &&
+            row.name.starts_with(prefix) && row.name.ends_with(key)) {
+            return row.value;
+        }
     }
     return std::nullopt;
 }
@@ -221,9 +261,13 @@ std::size_t number_length(std::string_view text) noexcept {
     return at;
 }
 
+bool is_digits(std::string_view number) noexcept {
+    return !number.empty() && digits_at(number, 0) == number.size();
+}
+
 bool is_integer_text(std::string_view number) noexcept {
     if (number.starts_with('-')) number.remove_prefix(1);
-    return !number.empty() && digits_at(number, 0) == number.size();
+    return is_digits(number);
 }
 
 std::string_view trim(std::string_view text) noexcept {
@@ -252,6 +296,11 @@ std::optional<std::string_view> spelled(std::string_view text,
         if (std::ranges::equal(word, name, same)) return name;
     }
     return std::nullopt;
+}
+
+bool looks_personal(std::string_view text) noexcept {
+    const auto word = trim(text);
+    return looks_like_mail(word) || looks_like_phone(word);
 }
 
 bool is_iso8601(std::string_view text) noexcept {

@@ -34,8 +34,10 @@ enum class Field : std::uint8_t {
     feature_tag,
     created_at,
     metadata,
+    usage,
+    usage_metadata,
 };
-inline constexpr std::size_t kFieldCount = 18;
+inline constexpr std::size_t kFieldCount = 20;
 inline constexpr std::array<EnumName<Field>, kFieldCount> kFields{{
     {Field::external_request_id, "externalRequestId"},
     {Field::provider, "provider"},
@@ -55,12 +57,56 @@ inline constexpr std::array<EnumName<Field>, kFieldCount> kFields{{
     {Field::feature_tag, "featureTag"},
     {Field::created_at, "createdAt"},
     {Field::metadata, "metadata"},
+    {Field::usage, "usage"},
+    {Field::usage_metadata, "usageMetadata"},
 }};
 static_assert(dense(kFields));
 constexpr std::string_view to_string(Field field) { return kFields.at(index_of(field)).name; }
 
 /// The field with exactly this name (case matters); nullopt for a field without a rule.
 [[nodiscard]] std::optional<Field> find_field(std::string_view name) noexcept;
+
+/// Members of metadata, usage and usageMetadata that are looked at.
+enum class InnerField : std::uint8_t {
+    metadata_tenant_id,
+    prompt_tokens,
+    completion_tokens,
+    input_tokens,
+    output_tokens,
+    total_tokens,
+    cache_creation_input_tokens,
+    cache_read_input_tokens,
+    prompt_token_count,
+    tool_use_prompt_token_count,
+    candidates_token_count,
+    thoughts_token_count,
+    total_token_count,
+};
+inline constexpr std::size_t kInnerFieldCount = 13;
+/// Their names as they are reported: the field they stand in, a dot, the key.
+inline constexpr std::array<EnumName<InnerField>, kInnerFieldCount> kInnerFields{{
+    {InnerField::metadata_tenant_id, "metadata.tenantId"},
+    {InnerField::prompt_tokens, "usage.prompt_tokens"},
+    {InnerField::completion_tokens, "usage.completion_tokens"},
+    {InnerField::input_tokens, "usage.input_tokens"},
+    {InnerField::output_tokens, "usage.output_tokens"},
+    {InnerField::total_tokens, "usage.total_tokens"},
+    {InnerField::cache_creation_input_tokens, "usage.cache_creation_input_tokens"},
+    {InnerField::cache_read_input_tokens, "usage.cache_read_input_tokens"},
+    {InnerField::prompt_token_count, "usageMetadata.promptTokenCount"},
+    {InnerField::tool_use_prompt_token_count, "usageMetadata.toolUsePromptTokenCount"},
+    {InnerField::candidates_token_count, "usageMetadata.candidatesTokenCount"},
+    {InnerField::thoughts_token_count, "usageMetadata.thoughtsTokenCount"},
+    {InnerField::total_token_count, "usageMetadata.totalTokenCount"},
+}};
+static_assert(dense(kInnerFields));
+constexpr std::string_view to_string(InnerField field) {
+    return kInnerFields.at(index_of(field)).name;
+}
+
+/// The member of `section` with exactly this key.
+[[nodiscard]] std::optional<InnerField> find_inner_field(Field section,
+                                                         std::string_view key) noexcept;
 
 /// Longest externalRequestId, endpointTag, promptVersion, userId, tenantId, featureTag, in bytes
 /// after unescaping.
@@ -87,6 +133,8 @@ struct Decimal {
 [[nodiscard]] Decimal parse_decimal(std::string_view text) noexcept;
 /// Length of the JSON number that starts at the front of `text`; 0 when there is none.
 [[nodiscard]] std::size_t number_length(std::string_view text) noexcept;
+/// True for digits only: how a count is written.
+[[nodiscard]] bool is_digits(std::string_view number) noexcept;
 /// True for -?digits: what may stand in for an identifier.
 [[nodiscard]] bool is_integer_text(std::string_view number) noexcept;
 
@@ -97,6 +145,9 @@ struct Decimal {
 /// The allowed name that `text` spells, give or take case and white space at its ends.
 [[nodiscard]] std::optional<std::string_view> spelled(
     std::string_view text, std::span<const std::string_view> names) noexcept;
+/// True for what is probably an e-mail address or a telephone number: a guess that is only counted.
+/// A plain number is taken for an id.
+[[nodiscard]] bool looks_personal(std::string_view text) noexcept;
 /// ISO 8601 in its extended form: a calendar date, optionally T and hh:mm, hh:mm:ss or
 /// hh:mm:ss.fraction, then optionally Z or +hh:mm. Days and hours must exist.
 [[nodiscard]] bool is_iso8601(std::string_view text) noexcept;

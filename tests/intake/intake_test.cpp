@@ -24,7 +24,16 @@ std::string event_json(const std::string& id, int tokens = 1) {
 }
 
 struct World {
-    explicit World(Bytes stall_buffer = 8_MiB) : queue(stall_buffer) {}
+    explicit World(Bytes stall_buffer = 8_MiB) : World(parse::Options{}, stall_buffer) {}
+    explicit World(parse::Options parse, Bytes stall_buffer = 8_MiB)
+        : queue(stall_buffer), intake{io.get_executor(),
+                                      clock,
+                                      rng,
+                                      42,
+                                      {.parse = std::move(parse), .admit = {}},
+                                      queue,
+                                      registry,
+                                      [this] { ++wakes; }} {}
 
     listen::Offered offer(const std::string& bytes, ListenerKind kind = ListenerKind::http) {
         const Message message{.bytes = bytes};
@@ -38,7 +47,7 @@ struct World {
     observe::Registry registry;
     spool::SegmentQueue queue;
     int wakes = 0;
-    Intake intake{io.get_executor(), clock, rng, 42, {}, queue, registry, [this] { ++wakes; }};
+    Intake intake;
 };
 
 asio::awaitable<void> await_settled(Intake& intake, Position position, TimePoint due,
@@ -52,6 +61,40 @@ asio::awaitable<void> await_room(Intake& intake, int& woken) {
 }
 
 }  // namespace
+
+TEST_CASE("intake: a dead letter has nothing of a rejected event that must not be kept") {
+    World world;
+    auto bad = event_json("a");
+    bad.replace(bad.find("success"), 7, "fine");
+    bad.insert(bad.size() - 1, R"(,"prompt":"s3cret","x":{"messages":["s3cret"]})");
+    CHECK(world.offer(bad).reject == RejectReason::bad_status);
+    CHECK(world.offer(bad + "}").reject == RejectReason::not_json);
+    const auto group = world.queue.take();
+    REQUIRE(group.has_value());
+    REQUIRE(group->rejected.size() == 2);
+    for (const auto& letter : group->rejected) {
+        CHECK(letter.payload.find("s3cret") == std::string::npos);
+        CHECK(letter.detail.find("s3cret") == std::string::npos);
+    }
+    CHECK(group->rejected[0].payload.ends_with(R"("status":"fine","x":{}})"));
+    CHECK(group->rejected[1].payload.empty());
+}
+
+TEST_CASE("intake: the defaults of a listener fill what its events lack") {
+    World world({.defaults = {{{parse::Field::environment, "dev"}},
+                              {{parse::Field::environment, "staging"}}}});
+    const auto json = event_json("a");
+    const Message message{.bytes = json};
+    const Origin staging{.kind = ListenerKind::http, .defaults = 2};
+    CHECK(world.intake.offer({&message, 1}, staging)[0].admission == Admission::accepted);
+    // Through another listener it is the same event.
+    const auto again = world.intake.offer({&message, 1}, Origin{.kind = ListenerKind::http})[0];
+    CHECK(again.duplicate == DuplicateKind::same);
+    const auto group = world.queue.take();
+    REQUIRE(group.has_value());
+    CHECK(group->segments[0].payload.find(R"("environment":"staging")") != std::string::npos);
+    CHECK(world.registry.counter(observe::kEventsRepaired, "default_filled").value() == 1);
+}
 
 TEST_CASE("intake: fresh events get positions in order and are handed to storage") {
     World world;

@@ -305,7 +305,7 @@ TEST_CASE("parse/event_parser: a rejection names what is recognised and clean, n
         fixture.parse(R"({"externalRequestId":"id-9","provider":" openai ","model":"m\u0007",)"
                       R"("status":"s3cret-value"})"));
     const auto& rejection = fixture.parser.rejection();
-    CHECK(rejection.parsed);
+    CHECK_FALSE(rejection.payload.empty());
     CHECK(rejection.id == "id-9");
     CHECK(rejection.provider == "openai");
     CHECK(rejection.model.empty());  // a control character
@@ -318,7 +318,7 @@ TEST_CASE("parse/event_parser: a rejection names what is recognised and clean, n
     CHECK(fixture.parser.rejection().id.empty());  // which of the two?
     CHECK(fixture.parser.rejection().model == "m");
     REQUIRE_FALSE(fixture.parse(R"({"externalRequestId":"a","s3cret-value" 1})"));
-    CHECK_FALSE(fixture.parser.rejection().parsed);
+    CHECK(fixture.parser.rejection().payload.empty());
     CHECK(fixture.parser.rejection().id.empty());
     CHECK(fixture.parser.rejection().message.find(secret) == std::string::npos);
 }

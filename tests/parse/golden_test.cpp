@@ -46,6 +46,27 @@ Options options_of(const rapidjson::Value& test) {
         options.stamp_created_at = given["stamp_created_at"].GetBool();
     }
     if (given.HasMember("missing_id")) options.missing_id = MissingId::reject;
+    if (given.HasMember("lift_tenant")) options.lift_tenant = given["lift_tenant"].GetBool();
+    if (given.HasMember("model_aliases")) {
+        for (const auto& alias : given["model_aliases"].GetObject()) {
+            options.model_aliases.emplace(text_of(alias.name), text_of(alias.value));
+        }
+    }
+    const auto rule_of = [&](const char* key) {
+        if (!given.HasMember(key)) return IdentityRule::pass;
+        return text_of(given[key]) == "hash" ? IdentityRule::hash : IdentityRule::drop;
+    };
+    options.privacy.user_id = rule_of("user_id");
+    options.privacy.tenant_id = rule_of("tenant_id");
+    if (given.HasMember("hash_key")) options.privacy.hash_key = text_of(given["hash_key"]);
+    if (given.HasMember("defaults")) {
+        auto& defaults = options.defaults.emplace_back();
+        for (const auto& one : given["defaults"].GetObject()) {
+            const auto field = find_field(text_of(one.name));
+            REQUIRE(field.has_value());
+            defaults.push_back({*field, text_of(one.value)});
+        }
+    }
     return options;
 }
 
@@ -74,8 +95,9 @@ void check_rejected(const rapidjson::Value& test, const ParserFixture& fixture) 
     const auto& rejection = fixture.parser.rejection();
     CHECK(to_string(rejection.reason) == text_of(test["reason"]));
     CHECK(rejection.field == text_of(test["field"]));
-    CHECK(rejection.parsed == test["parsed"].GetBool());
+    CHECK(rejection.payload.empty() != test["parsed"].GetBool());
     CHECK_FALSE(rejection.message.empty());
+    if (test.HasMember("payload")) CHECK(rejection.payload == text_of(test["payload"]));
 }
 
 }  // namespace
@@ -86,9 +108,11 @@ TEST_CASE("parse/golden: every sample ends as outcomes.json says") {
     for (const auto& test : outcomes["cases"].GetArray()) {
         const auto name = text_of(test["file"]);
         CAPTURE(name);
-        ParserFixture fixture(options_of(test));
+        const auto options = options_of(test);
+        ParserFixture fixture(options);
         const auto bytes = sample(test);
-        const auto accepted = fixture.parse(bytes);
+        const std::uint8_t defaults = options.defaults.empty() ? 0 : 1;
+        const auto accepted = fixture.parser.parse(bytes, kReceived, defaults);
         REQUIRE(accepted == (text_of(test["outcome"]) == "accepted"));
         accepted ? check_accepted(test, fixture) : check_rejected(test, fixture);
     }

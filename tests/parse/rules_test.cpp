@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "parse/parser_fixture.h"
@@ -168,19 +169,60 @@ TEST_CASE("parse/patch: edits are applied in text order, insertions in the order
     patch.replace(6, 6, {",d"}, EditKind::receipt);
     patch.replace(0, 2, {});
     std::string out;
-    patch.apply("a,[=b=]", true, out);
+    patch.apply("a,[=b=]", EditKind::receipt, out);
     CHECK(out == "[=B=,c,d]");
-    patch.apply("a,[=b=]", false, out);
+    patch.apply("a,[=b=]", EditKind::repair, out);
     CHECK(out == "[=B=,c]");
+    patch.apply("a,[=b=]", EditKind::privacy, out);
+    CHECK(out == "a,[=b=]");
     CHECK(patch.has(EditKind::receipt));
+    CHECK_FALSE(patch.has(EditKind::privacy));
     patch.clear();
     CHECK_FALSE(patch.has(EditKind::repair));
-    patch.apply("same", true, out);
+    patch.apply("same", EditKind::receipt, out);
     CHECK(out == "same");
 
     out.clear();
     append_json_string(out, std::string_view("a\"\\\b\t\n\f\r\x01\x1f\0\u00e9/", 14));
     CHECK(out == "\"a\\\"\\\\\\b\\t\\n\\f\\r\\u0001\\u001f\\u0000\u00e9/\"");
+}
+
+TEST_CASE("parse/patch: members leave with one comma, whichever of their neighbours leave too") {
+    const std::string text = R"({ "a":1 , "b":2,"c":{"d":3,"e":4} ,"f":5 })";
+    const auto begin_of = [&](char key) { return text.find(std::string{'"', key, '"'}); };
+    const auto member = [&](char key) {
+        const auto begin = begin_of(key);
+        return text.substr(begin, key == 'c' ? 17 : 5);
+    };
+    const std::string keys = "abcdef";
+    for (unsigned set = 0; set < 1U << keys.size(); ++set) {
+        Patch patch;
+        std::string gone;
+        for (std::size_t i = keys.size(); i-- > 0;) {  // the order of the edits does not matter
+            if ((set >> i & 1U) == 0) continue;
+            gone += keys[i];
+            patch.remove(begin_of(keys[i]), begin_of(keys[i]) + member(keys[i]).size());
+        }
+        CAPTURE(gone);
+        std::string out;
+        patch.apply(text, EditKind::repair, out);
+        out.erase(std::remove(out.begin(), out.end(), ' '), out.end());
+        const auto is_gone = [&](char key) { return gone.find(key) != std::string::npos; };
+        const auto listed = [&](const std::string& members) {
+            std::string joined;
+            for (const auto key : members) {
+                if (is_gone(key) || key == 'c') continue;
+                joined += (joined.empty() ? "" : ",") + member(key);
+            }
+            return joined;
+        };
+        std::string inner = is_gone('c') ? "" : "\"c\":{" + listed("de") + "}";
+        std::string expected;
+        for (const auto& part : {listed("ab"), inner, listed("f")}) {
+            if (!part.empty()) expected += (expected.empty() ? "" : ",") + part;
+        }
+        CHECK(out == "{" + expected + "}");
+    }
 }
 
 }  // namespace opsrelay::parse
