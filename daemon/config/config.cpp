@@ -10,6 +10,7 @@
 #include <sstream>
 #include <system_error>
 
+#include "config/event_rules.h"
 #include "config/fields.h"
 #include "config/keys.h"
 #include "config/listeners.h"
@@ -89,8 +90,10 @@ public:
             const auto done = (this->*step)();
             if (!done) return done.error();
         }
-        const auto settled = settle_listeners(config_);
-        if (!settled) return settled.error();
+        for (const auto settle : {settle_listeners, settle_privacy}) {
+            const auto settled = settle(config_);
+            if (!settled) return settled.error();
+        }
         add_warnings();
         return std::move(config_);
     }
@@ -128,10 +131,7 @@ private:
 
     Result<void> read_top(const YamlNode::Member& member) {
         if (member.key == "listeners") {
-            auto listeners = read_listeners(member.value, file_);
-            if (!listeners) return listeners.error();
-            config_.listen.listeners = *std::move(listeners);
-            return {};
+            return read_listeners(config_, member.value, file_);
         }
         if (const auto* const key = find_key(member.key); key && !is_section(member.key)) {
             return read_value(*key, member.value);
@@ -174,6 +174,7 @@ private:
     }
 
     Result<void> read_value(const Key& key, const YamlNode& value) {
+        if (key.read != nullptr) return key.read(config_, value, file_);
         const bool null = value.kind == YamlNode::Kind::null;
         if (value.kind != YamlNode::Kind::scalar && !(null && key.nullable)) {
             return at(value.place, fmt::format("{}: needs one value", key.name));
@@ -214,10 +215,17 @@ bool is_service_link(std::string_view name, std::string_view value) {
     return name.ends_with("_PORT") && value.find("://") != std::string_view::npos;
 }
 
+Error file_only(std::string_view variable) {
+    return invalid(
+        fmt::format("{}: lists and maps are read from the file only; see --config", variable));
+}
+
 Result<void> Loader::read_environment_layer() {
     std::vector<std::string> known{std::string(kFileVariable), std::string(kSecretVariable),
                                    std::string(kSecretFileVariable)};
-    for (const auto name : key_names()) known.push_back(variable_name(name));
+    for (const auto& key : keys()) {
+        if (key.read == nullptr) known.push_back(variable_name(key.name));
+    }
     for (const auto& [name, text] : sources_.environment.variables) {
         if (!name.starts_with(kPrefix) || name == kFileVariable) continue;
         if (name == kSecretVariable) {
@@ -231,16 +239,14 @@ Result<void> Loader::read_environment_layer() {
         }
         if (key == nullptr && is_service_link(name, text)) continue;
         if (key == nullptr) {
-            if (name.starts_with("OPSRELAY_LISTENERS")) {
-                return invalid(
-                    fmt::format("{}: lists are read from the file only; see --config", name));
-            }
+            if (name.starts_with("OPSRELAY_LISTENERS")) return file_only(name);
             const std::vector<std::string_view> views(known.begin(), known.end());
             const auto near = nearest(name, views);
             return invalid(fmt::format(
                 "environment variable {} is unknown; {}", name,
                 near ? fmt::format("did you mean {}?", *near) : std::string("unset it")));
         }
+        if (key->read != nullptr) return file_only(name);
         const auto done = key->set(config_, key->name, text);
         if (!done) return with_prefix(done.error(), name);
     }

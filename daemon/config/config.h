@@ -45,6 +45,7 @@ struct Config {
     spool::Options spool;
     bool ephemeral = false;  // the spool dies with the pod: deliver before the end
     parse::Options events;
+    std::string hash_key_file;  // its key is in events.privacy; read when a rule needs it
     milliseconds shutdown_deadline{20'000};
     Admin admin;
     log::Format log_format = log::Format::automatic;
@@ -84,7 +85,8 @@ struct Sources {
 };
 
 /// Reads and checks all layers. Error: config_invalid, with file:line:column, variable or flag,
-/// then key, value and what is allowed. Reads the file; touches nothing else.
+/// then key, value and what is allowed. Reads the file and the one of privacy.hash_key_file;
+/// touches nothing else.
 [[nodiscard]] Result<Config> load_config(const Sources& sources);
 
 /// The only reader of the process environment. Takes OPSRELAY_API_KEY out of it, so that neither a

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "config/event_rules.h"
 #include "config/fields.h"
 
 namespace opsrelay::config {
@@ -53,6 +54,10 @@ Result<void> assign_admin(Admin& admin, View key, View text) {
 }
 
 std::string yes_no(bool value) { return value ? "true" : "false"; }
+
+std::string identity_rule(parse::IdentityRule rule) {
+    return std::string(kIdentityRules.at(index_of(rule)).name);
+}
 
 constexpr bool kNullable = true;
 constexpr bool kQuoted = true;
@@ -131,6 +136,26 @@ const std::array kKeys{
             return assign(c.events.stamp_created_at, bool_field(key, text));
         },
         [](const Config& c) { return yes_no(c.events.stamp_created_at); }},
+    Key{"events.lift_tenant", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.events.lift_tenant, bool_field(key, text));
+        },
+        [](const Config& c) { return yes_no(c.events.lift_tenant); }},
+    Key{"events.model_aliases", false, false, nullptr, show_model_aliases, read_model_aliases},
+    Key{"privacy.deny_fields", false, false, nullptr, show_deny_fields, read_deny_fields},
+    Key{"privacy.user_id", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.events.privacy.user_id, enum_field(key, text, kIdentityRules));
+        },
+        [](const Config& c) { return identity_rule(c.events.privacy.user_id); }},
+    Key{"privacy.tenant_id", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.events.privacy.tenant_id, enum_field(key, text, kIdentityRules));
+        },
+        [](const Config& c) { return identity_rule(c.events.privacy.tenant_id); }},
+    Key{"privacy.hash_key_file", kNullable, kQuoted,
+        [](Config& c, View key, View text) { return assign_file(c.hash_key_file, key, text); },
+        [](const Config& c) { return c.hash_key_file; }},
     Key{"memory.stall_buffer", false, false,
         [](Config& c, View key, View text) {
             return assign(c.spool.stall_buffer, bytes_field(key, text, {1_MiB, 1_GiB}));

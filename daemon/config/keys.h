@@ -1,5 +1,4 @@
-// The table of all keys with one value: how each is read and shown. Listeners, the only list, are
-// in listeners.h.
+// The table of all keys: how each is read and shown. Only listeners are apart, in listeners.h.
 #pragma once
 
 #include <array>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/yaml_reader.h"
 #include "core/enum_table.h"
 #include "core/error.h"
 
@@ -21,6 +21,8 @@ struct Key {
     bool quoted;    // shown as a string, else as it is
     Result<void> (*set)(Config& config, std::string_view key, std::string_view text);
     std::string (*show)(const Config& config);
+    /// Of a list or map, which has no `set`: it stands in the file only, and `show` gives JSON.
+    Result<void> (*read)(Config& config, const YamlNode& node, std::string_view file) = nullptr;
 };
 
 /// Every key, in the order in which the configuration is shown.
@@ -55,5 +57,12 @@ inline constexpr std::array<EnumName<parse::MissingId>, 2> kMissingIds{{
     {parse::MissingId::reject, "reject"},
 }};
 static_assert(dense(kMissingIds));
+/// Names of what may become of an identity.
+inline constexpr std::array<EnumName<parse::IdentityRule>, 3> kIdentityRules{{
+    {parse::IdentityRule::pass, "pass"},
+    {parse::IdentityRule::hash, "hash"},
+    {parse::IdentityRule::drop, "drop"},
+}};
+static_assert(dense(kIdentityRules));
 
 }  // namespace opsrelay::config

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "config/event_rules.h"
 #include "config/fields.h"
 #include "config/keys.h"
 
@@ -19,8 +20,10 @@ namespace {
 using listen::ListenerOptions;
 
 constexpr std::uint16_t kDataPort = 8710;
-constexpr std::array<std::string_view, 6> kListenerKeys{"type", "path",  "address",
-                                                        "mode", "group", "lane"};
+constexpr std::array<std::string_view, 7> kListenerKeys{"type",  "path", "address", "mode",
+                                                        "group", "lane", "defaults"};
+// A listener names its defaults by a number of eight bits, 0 being none.
+static_assert(kListenersMax < 256);
 
 ListenerOptions unix_listener(ListenerKind kind, std::string path) {
     ListenerOptions listener;
@@ -44,8 +47,9 @@ bool is_unix(ListenerKind kind) {
 // One `{type: ..., ...}` of the list. `key` is "listeners[2]".
 class ListenerReader {
 public:
-    ListenerReader(const YamlNode& node, std::string key, std::string_view file)
-        : node_(node), key_(std::move(key)), file_(file) {}
+    ListenerReader(const YamlNode& node, std::string key, std::string_view file,
+                   std::vector<parse::Defaults>& defaults)
+        : node_(node), key_(std::move(key)), file_(file), defaults_(defaults) {}
 
     Result<ListenerOptions> read() {
         if (node_.kind != YamlNode::Kind::map) {
@@ -80,6 +84,13 @@ private:
         const auto key = fmt::format("{}.{}", key_, member.key);
         const bool null = member.value.kind == YamlNode::Kind::null;
         if (null && member.key == "group") return {};
+        if (member.key == "defaults") {
+            auto defaults = read_defaults(member.value, key, file_);
+            if (!defaults) return defaults.error();
+            defaults_.push_back(*std::move(defaults));
+            listener_.defaults = static_cast<std::uint8_t>(defaults_.size());
+            return {};
+        }
         if (member.value.kind != YamlNode::Kind::scalar) {
             return at(member.value.place, fmt::format("{}: needs one value", key));
         }
@@ -140,6 +151,7 @@ private:
     const YamlNode& node_;
     std::string key_;
     std::string_view file_;
+    std::vector<parse::Defaults>& defaults_;
     ListenerOptions listener_;
     bool typed_ = false;
     bool owned_ = false;  // mode or group was given
@@ -178,7 +190,7 @@ std::vector<ListenerOptions> default_listeners() {
             unix_listener(ListenerKind::http, "http.sock")};
 }
 
-Result<std::vector<ListenerOptions>> read_listeners(const YamlNode& list, std::string_view file) {
+Result<void> read_listeners(Config& config, const YamlNode& list, std::string_view file) {
     const auto refuse = [&](std::string_view complaint) {
         return Error{Errc::config_invalid,
                      fmt::format("{}: listeners: {}", place_text(file, list.place), complaint)};
@@ -187,13 +199,16 @@ Result<std::vector<ListenerOptions>> read_listeners(const YamlNode& list, std::s
     if (list.items.size() > kListenersMax) {
         return refuse(fmt::format("{} is outside [0, {}]", list.items.size(), kListenersMax));
     }
-    std::vector<ListenerOptions> listeners;
+    auto& listeners = config.listen.listeners;
+    auto& defaults = config.events.defaults;
+    listeners.clear();
     for (std::size_t i = 0; i < list.items.size(); ++i) {
-        auto listener = ListenerReader(list.items[i], fmt::format("listeners[{}]", i), file).read();
+        const auto key = fmt::format("listeners[{}]", i);
+        auto listener = ListenerReader(list.items[i], key, file, defaults).read();
         if (!listener) return listener.error();
         listeners.push_back(*std::move(listener));
     }
-    return listeners;
+    return {};
 }
 
 Result<void> set_port(std::vector<ListenerOptions>& listeners, ListenerKind kind,

@@ -16,9 +16,10 @@ inline constexpr std::size_t kListenersMax = 64;
 /// What listens when the file has no `listeners`. Paths are relative to the run directory.
 [[nodiscard]] std::vector<listen::ListenerOptions> default_listeners();
 
-/// Reads the value of `listeners`. Error: config_invalid with `file`:line:column.
-[[nodiscard]] Result<std::vector<listen::ListenerOptions>> read_listeners(const YamlNode& list,
-                                                                          std::string_view file);
+/// Reads the value of `listeners`, defaults included. Error: config_invalid with
+/// `file`:line:column.
+[[nodiscard]] Result<void> read_listeners(Config& config, const YamlNode& list,
+                                          std::string_view file);
 
 /// --http-port and --udp-port: "off" removes the IP listeners of that kind; a number sets the port
 /// of the only one, or makes one on 127.0.0.1. Error: config_invalid when there are several.

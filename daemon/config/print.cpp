@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "config/config.h"
+#include "config/event_rules.h"
 #include "config/fields.h"
 #include "config/keys.h"
 #include "core/json_text.h"
@@ -28,16 +29,21 @@ std::string yaml_value(const Key& key, const Config& config) {
 std::string json_value(const Key& key, const Config& config) {
     const auto text = key.show(config);
     if (text.empty() && key.nullable) return "null";
+    if (key.read != nullptr) return text;
     return !key.quoted && is_json_word(text) ? text : json_string(text);
 }
 
-// A flow map, `key: "value"` or `"key":"value"`; all values are strings.
-std::string listener_text(const listen::ListenerOptions& listener, bool json) {
+// A flow map, `key: "value"` or `"key":"value"`; all values but the defaults are strings.
+std::string listener_text(const Config& config, const listen::ListenerOptions& listener,
+                          bool json) {
     std::string out;
-    const auto add = [&](std::string_view key, std::string_view value) {
+    const auto add_json = [&](std::string_view key, std::string_view value) {
         if (!out.empty()) out += json ? "," : ", ";
-        out += json ? fmt::format("{}:{}", json_string(key), json_string(value))
-                    : fmt::format("{}: {}", key, json_string(value));
+        out += json ? fmt::format("{}:{}", json_string(key), value)
+                    : fmt::format("{}: {}", key, value);
+    };
+    const auto add = [&](std::string_view key, std::string_view value) {
+        add_json(key, json_string(value));
     };
     add("type", to_string(listener.kind));
     if (listener.path.empty()) {
@@ -48,6 +54,9 @@ std::string listener_text(const listen::ListenerOptions& listener, bool json) {
         if (listener.group) add("group", *listener.group);
     }
     add("lane", "default");
+    if (listener.defaults != 0) {
+        add_json("defaults", show_defaults(config.events.defaults.at(listener.defaults - 1U)));
+    }
     return fmt::format("{{{}}}", out);
 }
 
@@ -55,7 +64,7 @@ std::string json_listeners(const Config& config) {
     std::string out;
     for (const auto& listener : config.listen.listeners) {
         if (!out.empty()) out += ',';
-        out += listener_text(listener, true);
+        out += listener_text(config, listener, true);
     }
     return fmt::format("[{}]", out);
 }
@@ -101,7 +110,7 @@ std::string to_yaml(const Config& config) {
     if (config.listen.listeners.empty()) return out + "listeners: []\n";
     out += "listeners:\n";
     for (const auto& listener : config.listen.listeners) {
-        fmt::format_to(to, "  - {}\n", listener_text(listener, false));
+        fmt::format_to(to, "  - {}\n", listener_text(config, listener, false));
     }
     return out;
 }

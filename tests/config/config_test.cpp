@@ -114,7 +114,7 @@ TEST_CASE("config/config: unknown variables are errors, those of service links a
         {"OPSRELAY_NOTHING_LIKE_IT_AT_ALL", "x",
          "environment variable OPSRELAY_NOTHING_LIKE_IT_AT_ALL is unknown; unset it"},
         {"OPSRELAY_LISTENERS", "x",
-         "OPSRELAY_LISTENERS: lists are read from the file only; see --config"},
+         "OPSRELAY_LISTENERS: lists and maps are read from the file only; see --config"},
         {"OPSRELAY_SERVICE_HOST", "10.0.0.1", ""},
         {"OPSRELAY_SERVICE_PORT", "8710", ""},
         {"OPSRELAY_METRICS_SERVICE_PORT_HTTP", "8710", ""},
