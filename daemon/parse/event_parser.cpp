@@ -330,9 +330,7 @@ void EventParser::lift_tenant() {
 // Raw newlines stand only between tokens in JSON, so that they are all replaceable.
 void EventParser::flatten(std::string_view bytes) {
     text_ = bytes;
-    if (bytes.find('\n') == std::string_view::npos && bytes.find('\r') == std::string_view::npos) {
-        return;
-    }
+    if (!reader_.newlines()) return;
     flat_.assign(bytes);
     std::replace_if(
         flat_.begin(), flat_.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "parse/scanner.h"
 #include "parse/utf8.h"
 
 namespace opsrelay::parse {
@@ -80,6 +81,15 @@ private:
 };
 
 std::optional<ReadFailure> JsonReader::read(std::string_view text) {
+    outline_.reset();
+    const auto scanned = scan(text, outline_);
+    if (!scanned.taken) return read_reference(text);
+    newlines_ = scanned.newlines;
+    outline_.finish();
+    return std::nullopt;
+}
+
+std::optional<ReadFailure> JsonReader::read_reference(std::string_view text) {
     const auto bad_byte = first_invalid_utf8(text);
     scratch_.assign(text);
     auto failure = run(text);
@@ -91,6 +101,7 @@ std::optional<ReadFailure> JsonReader::read(std::string_view text) {
     if (lone != std::string_view::npos) {
         return ReadFailure{RejectReason::bad_utf8, "an unpaired surrogate escape", lone};
     }
+    newlines_ = text.find_first_of("\r\n") != std::string_view::npos;
     outline_.finish();
     return std::nullopt;
 }

@@ -1,5 +1,6 @@
-// One pass over the text of an event: checks that it is one JSON object within the limits, and
-// tells the outline where what stands. The only includer of RapidJSON on the data path.
+// Checks that the text of an event is one JSON object within the limits, and tells the outline
+// where what stands: by the scanner, or by RapidJSON where that one passes. The only includer of
+// RapidJSON on the data path.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +31,12 @@ public:
     /// `text` is shorter than 2^31 bytes. nullopt: it is a JSON object within the limits, and
     /// outline() is of it.
     [[nodiscard]] std::optional<ReadFailure> read(std::string_view text);
+    /// The same without the scanner: RapidJSON decides about everything. The scanner is held to it.
+    [[nodiscard]] std::optional<ReadFailure> read_reference(std::string_view text);
 
     [[nodiscard]] const Outline& outline() const noexcept { return outline_; }
+    /// True when there are newlines or carriage returns, which can only be between tokens.
+    [[nodiscard]] bool newlines() const noexcept { return newlines_; }
 
 private:
     class Handler;
@@ -41,6 +46,7 @@ private:
 
     std::string scratch_;  // the text again: RapidJSON unescapes strings where they stand
     Outline outline_;
+    bool newlines_ = false;
 };
 
 }  // namespace opsrelay::parse
