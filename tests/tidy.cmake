@@ -16,7 +16,7 @@ set(may_include_observe core/)
 set(may_include_listen observe/ core/)
 set(may_include_parse observe/ core/)
 set(may_include_admit observe/ core/)
-set(may_include_spool admit/id_lookup.h observe/ core/)
+set(may_include_spool admit/id_filter.h observe/ core/)
 set(may_include_forward spool/store.h spool/settler.h observe/ core/)
 set(may_include_control observe/ core/)
 set(may_include_config
