@@ -1,5 +1,6 @@
 #include "intake.h"
 
+#include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <utility>
 
@@ -12,6 +13,12 @@ namespace {
 
 constexpr unsigned kDeadLettersPerSecond = 50;       // of events that were never accepted
 constexpr std::size_t kHandOverBytes = 128U << 10U;  // a burst is handed over in parts of this size
+// What admission reads is fetched while later events are parsed: so many that the memory has
+// answered, so few that the cache still has it.
+constexpr std::size_t kStagedEvents = 16;
+constexpr std::size_t kStagedBytes = 64U << 10U;
+// One for each connection that may wait, and some that no longer do.
+constexpr std::size_t kStruckMax = 4'096;
 
 }  // namespace
 
@@ -40,10 +47,15 @@ std::span<const listen::Offered> Intake::offer(std::span<const listen::Message> 
     offered_.clear();
     offered_.resize(burst.size());
     burst_.segment.lane = origin.lane;
-    for (std::size_t i = 0; i < burst.size(); ++i) take(burst[i], origin, offered_[i]);
+    for (std::size_t i = 0; i < burst.size(); ++i) {
+        take(burst[i], origin, offered_[i]);
+        if (staged_.size() == kStagedEvents || staged_bytes_ >= kStagedBytes) {
+            admit_staged(origin);
+            if (burst_.segment.payload.size() >= kHandOverBytes) hand_over();
+        }
+    }
+    admit_staged(origin);
     hand_over();
-    ids_remembered_.store(index_.size(), std::memory_order_relaxed);
-    oldest_id_unix_ms_.store(index_.oldest_unix_ms().value_or(0), std::memory_order_relaxed);
     return offered_;
 }
 
@@ -59,34 +71,64 @@ void Intake::take(const listen::Message& message, const Origin& origin, listen::
     if (!never_shed && !queue_.spool_open()) return shed(ShedReason::spool_full, offered);
     if (!never_shed && !queue_.has_room()) return shed(ShedReason::memory_full, offered);
     if (parser_.parse(message.bytes, received_, origin.defaults)) {
-        admit(parser_.event(), origin, offered);
+        stage(parser_.event(), origin, offered);
     } else {
         reject(parser_.rejection(), message, origin, offered);
     }
 }
 
-void Intake::admit(const parse::Event& event, const Origin& origin, listen::Offered& offered) {
+// The event's bytes go to where they stay if it is admitted.
+void Intake::stage(const parse::Event& event, const Origin& origin, listen::Offered& offered) {
     count_repairs(event.repairs);
     if (origin.kind == ListenerKind::http) offered.id = event.id;
-    const auto hash = admit::hash_id(salt_, origin.lane, event.id);
-    const auto now_ms = unix_ms(received_);
-    const auto verdict = index_.admit(hash, event.content_hash, handed_ + 1, now_ms);
-    if (!verdict.fresh) {
-        ++burst_.totals.duplicates[index_of(verdict.kind)];
+    const auto id = admit::hash_id(salt_, origin.lane, event.id);
+    index_.prefetch(id);
+    staged_.push_back({&offered, id, event.content_hash, event.json.size() + 1});
+    staged_bytes_ += event.json.size() + 1;
+    burst_.segment.payload.append(event.json);
+    burst_.segment.payload.push_back('\n');
+}
+
+void Intake::admit_staged(const Origin& origin) {
+    auto& payload = burst_.segment.payload;
+    auto kept = payload.size() - staged_bytes_;
+    auto begin = kept;
+    for (const auto& one : staged_) {
+        if (admit(one, origin)) {
+            const auto from = payload.begin() + static_cast<std::ptrdiff_t>(begin);
+            if (kept != begin) {
+                std::copy_n(from, one.bytes, payload.begin() + static_cast<std::ptrdiff_t>(kept));
+            }
+            kept += one.bytes;
+        }
+        begin += one.bytes;
+    }
+    payload.resize(kept);
+    staged_.clear();
+    staged_bytes_ = 0;
+}
+
+bool Intake::admit(const Staged& event, const Origin& origin) {
+    auto& offered = *event.offered;
+    const auto verdict = index_.admit(event.id, event.content_hash, handed_ + 1);
+    if (verdict.kind == admit::Verdict::Kind::duplicate) {
+        ++burst_.totals.duplicates[index_of(verdict.duplicate)];
         offered.admission = Admission::duplicate;
-        offered.duplicate = verdict.kind;
+        offered.duplicate = verdict.duplicate;
         offered.position = verdict.first_position;
-        return;
+        return false;
     }
     auto& segment = burst_.segment;
-    if (segment.count == 0) segment.received_unix_ms = now_ms;
-    segment.payload.append(event.json);
-    segment.payload.push_back('\n');
-    segment.ids.push_back(hash);
-    ++segment.count;
     offered.admission = Admission::accepted;
     offered.position = ++handed_;
-    if (segment.payload.size() >= kHandOverBytes) hand_over();
+    if (verdict.kind == admit::Verdict::Kind::maybe) {
+        segment.maybe.push_back(
+            {segment.count, offered.position, origin.kind == ListenerKind::http});
+    }
+    if (segment.count == 0) segment.received_unix_ms = unix_ms(received_);
+    segment.ids.push_back(event.id);
+    ++segment.count;
+    return true;
 }
 
 void Intake::reject(const parse::Rejection& rejection, const listen::Message& message,
@@ -164,15 +206,21 @@ asio::awaitable<Settled> Intake::settled(Position position, TimePoint due) {
         if (cancelled != asio::cancellation_type::none) co_return Settled::timed_out;
         co_await progress_.wait_until(due);
     }
-    co_return Settled::durable;
+    co_return struck_.contains(position) ? Settled::struck : Settled::durable;
 }
 
 void Intake::note_client_drops(std::uint64_t count) { client_dropped_.add(count); }
 
-void Intake::recover_id(const IdHash& id, std::int64_t unix_ms) {
-    index_.recover(id, unix_ms);
-    ids_remembered_.store(index_.size(), std::memory_order_relaxed);
-    oldest_id_unix_ms_.store(index_.oldest_unix_ms().value_or(0), std::memory_order_relaxed);
+void Intake::recover_id(const IdHash& id) { index_.recover(id); }
+
+void Intake::note_ids(spool::IdView view) {
+    index_.set_filters(std::move(view.filters));
+    if (view.covered) index_.drop_covered(*view.covered);
+}
+
+void Intake::note_struck(const std::vector<Position>& positions) {
+    struck_.insert(positions.begin(), positions.end());
+    while (struck_.size() > kStruckMax) struck_.erase(struck_.begin());
 }
 
 void Intake::note_settled(Position position) {
@@ -183,11 +231,6 @@ void Intake::note_settled(Position position) {
 void Intake::note_failed() {
     failed_ = true;
     progress_.notify_all();
-}
-
-Intake::Ids Intake::ids() const noexcept {
-    return {ids_remembered_.load(std::memory_order_relaxed),
-            oldest_id_unix_ms_.load(std::memory_order_relaxed)};
 }
 
 }  // namespace opsrelay

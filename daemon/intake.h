@@ -2,10 +2,10 @@
 // repeats, hand to storage; one outcome for each message.
 #pragma once
 
-#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <vector>
 
 #include "admit/dedupe.h"
@@ -15,11 +15,12 @@
 #include "observe/ledger.h"
 #include "observe/metrics.h"
 #include "parse/event_parser.h"
+#include "spool/id_keeper.h"
 #include "spool/segment_queue.h"
 
 namespace opsrelay {
 
-/// Implements Inlet. Owns parser, id table and the burst that is being built.
+/// Implements Inlet. Owns parser, id tables and the burst that is being built.
 /// Thread: ingest, except where noted.
 class Intake final : public listen::Inlet {
 public:
@@ -43,23 +44,30 @@ public:
     void note_client_drops(std::uint64_t count) override;
 
     /// Puts back an id from the id log; before the first offer().
-    void recover_id(const IdHash& id, std::int64_t unix_ms);
+    void recover_id(const IdHash& id);
+    /// Which ids are in runs now.
+    void note_ids(spool::IdView view);
+    /// These events, offered by HTTP, are duplicates after all; before note_settled() of them.
+    void note_struck(const std::vector<Position>& positions);
     /// Storage settled everything up to `position` as durable.
     void note_settled(Position position);
     /// Storage failed: nothing that still waits will become durable. Its ids are forgotten with the
     /// process, so a re-send to the next one is accepted.
     void note_failed();
 
-    /// Any thread.
-    struct Ids {
-        std::uint64_t remembered = 0;
-        std::int64_t oldest_unix_ms = 0;  // 0 when none
-    };
-    [[nodiscard]] Ids ids() const noexcept;
-
 private:
     void take(const listen::Message& message, const Origin& origin, listen::Offered& offered);
-    void admit(const parse::Event& event, const Origin& origin, listen::Offered& offered);
+    /// A parsed event whose bytes are at the end of the burst's payload.
+    struct Staged {
+        listen::Offered* offered = nullptr;
+        IdHash id;
+        std::uint64_t content_hash = 0;
+        std::size_t bytes = 0;
+    };
+    void stage(const parse::Event& event, const Origin& origin, listen::Offered& offered);
+    void admit_staged(const Origin& origin);
+    /// False: a duplicate, which is not kept.
+    [[nodiscard]] bool admit(const Staged& event, const Origin& origin);
     void reject(const parse::Rejection& rejection, const listen::Message& message,
                 const Origin& origin, listen::Offered& offered);
     void shed(ShedReason reason, listen::Offered& offered);
@@ -81,16 +89,15 @@ private:
     Signal progress_;
     spool::Burst burst_;
     std::vector<listen::Offered> offered_;
+    std::vector<Staged> staged_;
+    std::size_t staged_bytes_ = 0;
+    std::set<Position> struck_;  // the newest kStruckMax
     WallTime received_{};
     Position handed_ = 0;
     Position durable_ = 0;
     bool failed_ = false;
     std::int64_t dead_letter_second_ = 0;
     unsigned dead_letters_this_second_ = 0;
-
-    // Any thread.
-    std::atomic<std::uint64_t> ids_remembered_{0};
-    std::atomic<std::int64_t> oldest_id_unix_ms_{0};
 };
 
 }  // namespace opsrelay

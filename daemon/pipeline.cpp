@@ -31,8 +31,10 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
               [this] { asio::post(executors_.storage, [this] { committer_.wake(); }); }),
       settler_(executors.storage, store, totals_),
-      committer_(executors.storage, clock, queue_, store, settler_, options.spool, registry,
-                 hooks(std::move(on_failed))),
+      ids_({executors.storage, executors.maintenance}, clock, store, options.spool, registry,
+           id_hooks()),
+      committer_(executors.storage, clock, queue_, store, settler_, ids_, options.spool, totals_,
+                 registry, hooks(std::move(on_failed))),
       storage_tasks_(executors.storage, clock),
       forward_tasks_(executors.forward, clock) {
     OPSRELAY_ASSERT(!options.lanes.empty());
@@ -55,11 +57,29 @@ std::vector<forward::LaneStatus> Pipeline::lanes() const {
     return all;
 }
 
+spool::IdKeeper::Hooks Pipeline::id_hooks() {
+    return {
+        .changed =
+            [this](spool::IdView view) {
+                asio::post(executors_.ingest, [this, view = std::move(view)]() mutable {
+                    intake_.note_ids(std::move(view));
+                });
+            },
+        .room = [this] { committer_.wake(); },
+    };
+}
+
 spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) {
     return {
         .settled =
             [this](Position position) {
                 asio::post(executors_.ingest, [this, position] { intake_.note_settled(position); });
+            },
+        .struck =
+            [this](std::vector<Position> positions) {
+                asio::post(executors_.ingest, [this, positions = std::move(positions)] {
+                    intake_.note_struck(positions);
+                });
             },
         .committed =
             [this](LaneId lane) {
@@ -75,12 +95,12 @@ spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) 
 
 Result<void> Pipeline::recover() {
     settler_.adopt(true);
-    return store_.replay_ids(
-        [this](const IdHash& id, std::int64_t at) { intake_.recover_id(id, at); });
+    return ids_.recover([this](const IdHash& id) { intake_.recover_id(id); });
 }
 
 void Pipeline::start() {
     asio::post(executors_.storage, [this] {
+        storage_tasks_.spawn("ids", ids_.run());
         storage_tasks_.spawn("commit", committer_.run());
         storage_tasks_.spawn("housekeeping", committer_.run_housekeeping());
     });
@@ -98,6 +118,7 @@ Snapshot Pipeline::snapshot_here() const {
         view.spooled_by_lane.push_back(settler_.spooled(pump.lane().lane));
     }
     view.store = committer_.last_stats();
+    view.ids = {ids_.ids(), ids_.ids_max(), ids_.window()};
     view.trouble = committer_.trouble();
     return view;
 }

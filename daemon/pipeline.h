@@ -15,16 +15,25 @@
 #include "intake.h"
 #include "observe/ledger.h"
 #include "spool/committer.h"
+#include "spool/id_keeper.h"
 #include "spool/segment_queue.h"
 #include "spool/settler.h"
 
 namespace opsrelay {
 
-/// One executor a thread; in the simulation all three are the same.
+/// One executor a thread; in the simulation all are the same.
 struct Executors {
     asio::any_io_executor ingest;
     asio::any_io_executor storage;
     asio::any_io_executor forward;
+    asio::any_io_executor maintenance;
+};
+
+/// The ids that are remembered.
+struct IdStatus {
+    std::uint64_t held = 0;
+    std::uint64_t max = 0;
+    milliseconds window{0};  // the age of the oldest one; 0 when there is none
 };
 
 /// What `status` and the metrics are made from, read in one moment of the storage thread.
@@ -32,6 +41,7 @@ struct Snapshot {
     observe::Ledger ledger;
     std::vector<std::uint64_t> spooled_by_lane;  // in the order of Options::lanes
     spool::StoreStats store;
+    IdStatus ids;
     std::string trouble;  // why commits do not work at present; empty: they do
 };
 
@@ -81,6 +91,7 @@ public:
 
 private:
     [[nodiscard]] Snapshot snapshot_here() const;
+    [[nodiscard]] spool::IdKeeper::Hooks id_hooks();
     [[nodiscard]] spool::CommitHooks hooks(std::function<void(const Error&)> on_failed);
 
     Executors executors_;
@@ -91,6 +102,7 @@ private:
     Intake intake_;
     spool::Settler settler_;
     std::deque<forward::Pump> pumps_;  // a deque: they do not move
+    spool::IdKeeper ids_;
     spool::Committer committer_;
     TaskGroup storage_tasks_;
     TaskGroup forward_tasks_;

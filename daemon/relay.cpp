@@ -85,6 +85,7 @@ public:
           ingest_("ingest"),
           storage_("storage"),
           forward_("forward"),
+          maintenance_("maintenance"),
           main_tasks_(forward_.executor(), clock_),
           key_tasks_(forward_.executor(), clock_),
           wake_(forward_.executor(), clock_) {}
@@ -116,6 +117,7 @@ private:
     Loop ingest_;
     Loop storage_;
     Loop forward_;
+    Loop maintenance_;
     std::unique_ptr<spool::Store> store_;
     std::unique_ptr<forward::HttpUpstream> upstream_;
     std::unique_ptr<Pipeline> pipeline_;
@@ -143,7 +145,7 @@ Result<void> Relay::open_store() {
 }
 
 Pipeline::Options Relay::pipeline_options() {
-    return {.intake = {.parse = config_.events, .admit = {.ids_max = config_.spool.ids_max}},
+    return {.intake = {.parse = config_.events, .admit = {}},
             .spool = config_.spool,
             .lanes = {
                 {.name = {}, .forward = config_.upstream, .upstream = *upstream_, .plan = plan_}}};
@@ -175,15 +177,16 @@ Result<void> Relay::open() {
     if (!upstream) return upstream.error();
     upstream_ = std::move(*upstream);
     if (auto opened = open_store(); !opened) return opened;
-    pipeline_ = std::make_unique<Pipeline>(
-        Executors{ingest_.executor(), storage_.executor(), forward_.executor()}, clock_,
-        intake_rng_, forward_rng_, *store_, pipeline_options(), registry_,
-        [this](const Error& error) {
-            asio::post(forward_.executor(), [this, error] {
-                failure_ = error;
-                wake_.notify_all();
-            });
-        });
+    pipeline_ =
+        std::make_unique<Pipeline>(Executors{ingest_.executor(), storage_.executor(),
+                                             forward_.executor(), maintenance_.executor()},
+                                   clock_, intake_rng_, forward_rng_, *store_, pipeline_options(),
+                                   registry_, [this](const Error& error) {
+                                       asio::post(forward_.executor(), [this, error] {
+                                           failure_ = error;
+                                           wake_.notify_all();
+                                       });
+                                   });
     if (auto recovered = pipeline_->recover(); !recovered) return recovered;
     return open_listeners();
 }
@@ -241,10 +244,9 @@ asio::awaitable<control::StatusView> Relay::status() {
     view.spool_bytes = snapshot.store.disk.count;
     view.spool_limit = config_.spool.bytes_max.count;
     view.dead_letters = snapshot.store.dead_letters;
-    const auto ids = pipeline_->intake().ids();
-    view.dedupe_ids = ids.remembered;
-    view.dedupe_ids_max = config_.spool.ids_max;
-    view.dedupe_window_s = age_s(ids.oldest_unix_ms);
+    view.dedupe_ids = snapshot.ids.held;
+    view.dedupe_ids_max = snapshot.ids.max;
+    view.dedupe_window_s = static_cast<double>(snapshot.ids.window.count()) / 1e3;
     for (const auto& listener : listeners_->status()) {
         view.listeners.push_back({std::string(to_string(listener.kind)), listener.address,
                                   listener.received, listener.kernel_drops});
@@ -399,10 +401,12 @@ int Relay::run() {
     log_start();
     ingest_.start();
     storage_.start();
+    maintenance_.start();
     forward_.start();
     forward_.stop();  // returns when run_until_stopped() has
     ingest_.stop();
     storage_.stop();
+    maintenance_.stop();
     return exit_code_;
 }
 

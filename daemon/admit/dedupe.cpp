@@ -46,50 +46,29 @@ IdHash hash_id(std::uint64_t salt, LaneId lane, std::string_view id) noexcept {
 }
 
 // The slot that holds `id`, or the free one that ends its probe.
-std::size_t DedupeIndex::Generation::slot_of(const IdHash& id) const noexcept {
+std::size_t DedupeIndex::Table::slot_of(const IdHash& id) const noexcept {
     auto slot = home(id);
-    while (slots_[slot].id != IdHash{} && slots_[slot].id != id) slot = next(slot);
+    while (slots_[slot].id != IdHash{} && slots_[slot].id != id) {
+        slot = (slot + 1) & (slots_.size() - 1);
+    }
     return slot;
 }
 
-const DedupeIndex::Entry* DedupeIndex::Generation::find(const IdHash& id) const noexcept {
+const DedupeIndex::Entry* DedupeIndex::Table::find(const IdHash& id) const noexcept {
     const auto& entry = slots_[slot_of(id)];
     return entry.id == id ? &entry : nullptr;
 }
 
-void DedupeIndex::Generation::insert(const Entry& entry, std::int64_t received_unix_ms) {
+void DedupeIndex::Table::insert(const Entry& entry, Position position) {
     if (2 * (count_ + 1) > slots_.size()) grow();
     auto& slot = slots_[slot_of(entry.id)];
     OPSRELAY_ASSERT(slot.id == IdHash{});
     slot = entry;
-    if (count_ == 0) first_unix_ms_ = received_unix_ms;
+    last_ = std::max(last_, position);
     ++count_;
 }
 
-bool DedupeIndex::Generation::erase(const IdHash& id) noexcept {
-    auto hole = slot_of(id);
-    if (slots_[hole].id != id) return false;
-    // Knuth, volume 3, 6.4, algorithm R: pull back every later entry of the run whose home does not
-    // lie behind the hole.
-    for (auto slot = next(hole); slots_[slot].id != IdHash{}; slot = next(slot)) {
-        const auto mask = slots_.size() - 1;
-        const auto from_home = (slot - home(slots_[slot].id)) & mask;
-        const auto from_hole = (slot - hole) & mask;
-        if (from_home < from_hole) continue;
-        slots_[hole] = slots_[slot];
-        hole = slot;
-    }
-    slots_[hole] = {};
-    --count_;
-    return true;
-}
-
-void DedupeIndex::Generation::clear() noexcept {
-    std::fill(slots_.begin(), slots_.end(), Entry{});
-    count_ = 0;
-}
-
-void DedupeIndex::Generation::grow() {
+void DedupeIndex::Table::grow() {
     std::vector<Entry> old(2 * slots_.size());
     old.swap(slots_);
     for (const auto& entry : old) {
@@ -98,24 +77,33 @@ void DedupeIndex::Generation::grow() {
 }
 
 DedupeIndex::DedupeIndex(Options options)
-    : generation_ids_max_(std::max<std::size_t>(options.ids_max / 2, 1)),
-      current_(std::min(kFirstCapacity, capacity_for(generation_ids_max_))),
-      previous_(current_.capacity()) {
-    OPSRELAY_ASSERT(options.ids_max < kPositionMask);
+    : table_ids_(std::max<std::size_t>(options.table_ids, 1)) {
+    OPSRELAY_ASSERT(options.table_ids < kPositionMask);
+    tables_.emplace_back(std::min(kFirstCapacity, capacity_for(table_ids_)));
+}
+
+void DedupeIndex::prefetch(const IdHash& id) const noexcept {
+    const auto key = usable(id);
+    for (const auto& table : tables_) table.prefetch(key);
+    for (const auto& filter : filters_) filter->prefetch(key);
 }
 
 const DedupeIndex::Entry* DedupeIndex::find(const IdHash& id) const noexcept {
-    if (const auto* entry = current_.find(id)) return entry;
-    return previous_.count() == 0 ? nullptr : previous_.find(id);
+    for (auto table = tables_.rbegin(); table != tables_.rend(); ++table) {
+        if (const auto* entry = table->find(id)) return entry;
+    }
+    return nullptr;
 }
 
-void DedupeIndex::insert(const Entry& entry, std::int64_t received_unix_ms) {
-    if (current_.count() == generation_ids_max_) {
-        evicted_ += previous_.count();
-        previous_.clear();
-        std::swap(current_, previous_);  // both keep their memory
-    }
-    current_.insert(entry, received_unix_ms);
+bool DedupeIndex::may_be_in_a_run(const IdHash& id) const noexcept {
+    return std::any_of(filters_.begin(), filters_.end(),
+                       [&id](const auto& filter) { return filter->may_contain(id); });
+}
+
+void DedupeIndex::insert(const Entry& entry, Position position) {
+    // The next table will be as full as this one.
+    if (tables_.back().count() == table_ids_) tables_.emplace_back(tables_.back().capacity());
+    tables_.back().insert(entry, position);
 }
 
 Position DedupeIndex::position_of(const Entry& entry) const noexcept {
@@ -123,41 +111,51 @@ Position DedupeIndex::position_of(const Entry& entry) const noexcept {
     return newest_ - ((newest_ - low) & kPositionMask);
 }
 
-Verdict DedupeIndex::admit(const IdHash& id, std::uint64_t content_hash, Position position,
-                           std::int64_t received_unix_ms) {
+Verdict DedupeIndex::admit(const IdHash& id, std::uint64_t content_hash, Position position) {
     const auto key = usable(id);
     const auto content = static_cast<std::uint32_t>(content_hash);
     if (const auto* entry = find(key)) {
-        if ((entry->position & 1U) != 0) return {false, DuplicateKind::unknown, 0};
+        if ((entry->position & 1U) != 0) {
+            return {Verdict::Kind::duplicate, DuplicateKind::unknown, 0};
+        }
         const auto kind = entry->content == content ? DuplicateKind::same : DuplicateKind::conflict;
-        return {false, kind, position_of(*entry)};
+        return {Verdict::Kind::duplicate, kind, position_of(*entry)};
     }
     newest_ = std::max(newest_, position);
     const auto low = static_cast<std::uint32_t>(position & kPositionMask);
-    insert({key, content, low << 1U}, received_unix_ms);
-    return {};
+    insert({key, content, low << 1U}, position);
+    return {.kind = may_be_in_a_run(id) ? Verdict::Kind::maybe : Verdict::Kind::fresh};
 }
 
-void DedupeIndex::recover(const IdHash& id, std::int64_t received_unix_ms) {
+void DedupeIndex::recover(const IdHash& id) {
     const auto key = usable(id);
-    if (find(key) == nullptr) insert({key, 0, 1U}, received_unix_ms);
+    if (find(key) == nullptr) insert({key, 0, 1U}, 0);
 }
 
-void DedupeIndex::forget(const IdHash& id) noexcept {
-    const auto key = usable(id);
-    if (!current_.erase(key)) static_cast<void>(previous_.erase(key));
+void DedupeIndex::set_filters(std::vector<std::shared_ptr<const IdFilter>> filters) {
+    filters_ = std::move(filters);
 }
 
-std::size_t DedupeIndex::size() const noexcept { return current_.count() + previous_.count(); }
+void DedupeIndex::drop_covered(Position position) {
+    while (tables_.front().last() <= position) {
+        if (tables_.size() == 1) {
+            if (tables_.front().count() == 0) return;
+            tables_.emplace_back(std::min(kFirstCapacity, capacity_for(table_ids_)));
+        }
+        tables_.pop_front();
+    }
+}
 
-std::optional<std::int64_t> DedupeIndex::oldest_unix_ms() const noexcept {
-    if (previous_.count() > 0) return previous_.first_unix_ms();
-    if (current_.count() > 0) return current_.first_unix_ms();
-    return std::nullopt;
+std::size_t DedupeIndex::size() const noexcept {
+    std::size_t ids = 0;
+    for (const auto& table : tables_) ids += table.count();
+    return ids;
 }
 
 Bytes DedupeIndex::bytes() const noexcept {
-    return {(current_.capacity() + previous_.capacity()) * sizeof(Entry)};
+    std::size_t slots = 0;
+    for (const auto& table : tables_) slots += table.capacity();
+    return {slots * sizeof(Entry)};
 }
 
 }  // namespace opsrelay::admit

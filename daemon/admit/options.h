@@ -1,4 +1,4 @@
-// How many ids are remembered.
+// How many ids a table in memory holds.
 #pragma once
 
 #include <cstddef>
@@ -6,9 +6,10 @@
 namespace opsrelay::admit {
 
 struct Options {
-    /// The newest ids that are remembered. At 24 bytes an id and a load of at most 0.5 the tables
-    /// take up to 48 bytes an id; they start small and double.
-    std::size_t ids_max = 262'144;
+    /// Ids in one table; then the next one begins. At 24 bytes an id and a load of at most 0.5 a
+    /// full one takes 3 MiB. Two or three exist at a time: one is dropped when its ids are in a
+    /// run.
+    std::size_t table_ids = 65'536;
 };
 
 }  // namespace opsrelay::admit

@@ -124,6 +124,16 @@ const std::array kKeys{
             return assign(c.spool.commit_gap, duration_field(key, text, {0ms, 1s}));
         },
         [](const Config& c) { return format_duration(c.spool.commit_gap); }},
+    Key{"dedupe.window", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.ids.window, duration_field(key, text, {1min, 720h}));
+        },
+        [](const Config& c) { return format_duration(c.spool.ids.window); }},
+    Key{"dedupe.max_ids", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.ids.ids_max, count_field(key, text, {10'000, 100'000'000}));
+        },
+        [](const Config& c) { return fmt::format("{}", c.spool.ids.ids_max); }},
     Key{"events.missing_id", false, false,
         [](Config& c, View key, View text) {
             return assign(c.events.missing_id, enum_field(key, text, kMissingIds));

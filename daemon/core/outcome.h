@@ -60,7 +60,7 @@ enum class DuplicateKind : std::uint8_t { same, conflict, unknown };
 inline constexpr std::array<EnumName<DuplicateKind>, 3> kDuplicateKinds{{
     {DuplicateKind::same, "same"},          // the same content
     {DuplicateKind::conflict, "conflict"},  // other content under the same id: the first wins
-    {DuplicateKind::unknown, "unknown"},    // the first came before the last start
+    {DuplicateKind::unknown, "unknown"},    // the first is known by its hash only
 }};
 static_assert(dense(kDuplicateKinds));
 constexpr std::string_view to_string(DuplicateKind k) {

@@ -52,7 +52,7 @@ HttpReply not_confirmed(std::string_view reason, const std::string& id, std::str
     return reply;
 }
 
-HttpReply accepted(const Offered& offered, const PlanFields& plan) {
+HttpReply accepted(const Offered& offered, const PlanFields& plan, bool duplicate) {
     HttpReply reply;
     reply.body = fmt::format(
         "{{\"ok\":true,\"externalRequestId\":{},\"reason\":null,\"telemetryPaused\":{},"
@@ -61,7 +61,7 @@ HttpReply accepted(const Offered& offered, const PlanFields& plan) {
         json_string(offered.id), plan.telemetry_paused, plan.plan_limit_reached,
         plan.budget_warning, plan.budget_exceeded,
         plan.plan_tier.empty() ? "null" : json_string(plan.plan_tier),
-        offered.admission == Admission::duplicate ? ",\"duplicate\":true" : "");
+        duplicate ? ",\"duplicate\":true" : "");
     return reply;
 }
 
@@ -136,7 +136,9 @@ HttpReply event_reply(const Offered& offered, Settled settled, const PlanFields&
         case Admission::duplicate: break;
     }
     switch (settled) {
-        case Settled::durable: return accepted(offered, plan);
+        case Settled::durable:
+            return accepted(offered, plan, offered.admission == Admission::duplicate);
+        case Settled::struck: return accepted(offered, plan, true);
         case Settled::given_up:
             return not_confirmed("given_up", offered.id,
                                  "the event could not be stored; send it again");

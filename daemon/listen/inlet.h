@@ -24,7 +24,7 @@ struct Message {
 
 /// What became of a message at once. The variants are disjoint; the fields below say which count.
 enum class Admission : std::uint8_t {
-    accepted,   // handed to storage; durable once settled up to `position`
+    accepted,   // handed to storage; durable once settled up to `position`, if not struck then
     duplicate,  // `duplicate` says which kind; confirmed once settled up to `position` (0: already)
     rejected,   // `reject`, `field` and `message` say why; final
     shed,       // `shed` says why; not accepted, sending it again is safe
@@ -46,6 +46,7 @@ struct Offered {
 
 enum class Settled : std::uint8_t {
     durable,   // every event up to the position survives a crash
+    struck,    // the same, and the event at the position is a duplicate after all; HTTP only
     given_up,  // storage failed: not confirmed, sending again is safe
     timed_out  // not yet
 };

@@ -227,6 +227,7 @@ asio::awaitable<bool> StreamSession::wait_for_progress(Position front) {
     const auto settled = co_await state_.inlet.settled(front, due);
     switch (settled) {
         case Settled::durable:
+        case Settled::struck:
             if (tracker_.confirm(front)) commit_moved_ = true;
             co_return true;
         case Settled::timed_out:

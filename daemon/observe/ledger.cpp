@@ -39,7 +39,13 @@ void publish_each(Registry& registry, const Metric& metric,
 
 }  // namespace
 
-std::uint64_t Ledger::duplicates() const noexcept { return sum(intake.duplicates); }
+DuplicateCounts Ledger::duplicates_by_kind() const noexcept {
+    auto counts = intake.duplicates;
+    counts[index_of(DuplicateKind::unknown)] += storage.duplicates;
+    return counts;
+}
+
+std::uint64_t Ledger::duplicates() const noexcept { return sum(duplicates_by_kind()); }
 std::uint64_t Ledger::rejected() const noexcept { return sum(intake.rejected); }
 std::uint64_t Ledger::shed() const noexcept { return sum(intake.shed); }
 std::uint64_t Ledger::dropped() const noexcept { return sum(storage.dropped); }
@@ -53,7 +59,7 @@ std::uint64_t Ledger::imbalance() const noexcept {
 
 std::string Ledger::to_json() const {
     std::string reasons = "{";
-    append_reasons(reasons, "duplicates", kDuplicateKinds, intake.duplicates);
+    append_reasons(reasons, "duplicates", kDuplicateKinds, duplicates_by_kind());
     append_reasons(reasons, "rejected", kRejectReasons, intake.rejected);
     append_reasons(reasons, "shed", kShedReasons, intake.shed);
     append_reasons(reasons, "dropped", kDropReasons, storage.dropped);
@@ -70,7 +76,7 @@ std::string Ledger::to_json() const {
 void Ledger::publish(Registry& registry) const {
     registry.counter(kEventsReceived).set_total(intake.received);
     registry.counter(kEventsAccepted).set_total(storage.accepted);
-    publish_each(registry, kEventsDuplicate, kDuplicateKinds, intake.duplicates);
+    publish_each(registry, kEventsDuplicate, kDuplicateKinds, duplicates_by_kind());
     publish_each(registry, kEventsRejected, kRejectReasons, intake.rejected);
     publish_each(registry, kEventsShed, kShedReasons, intake.shed);
     registry.gauge(kEventsPending).set(static_cast<double>(pending));

@@ -10,17 +10,20 @@
 
 namespace opsrelay::observe {
 
+using DuplicateCounts = std::array<std::uint64_t, kDuplicateKinds.size()>;
+
 /// What the ingest thread decided; published to storage with each burst, so that a snapshot never
 /// sees half a burst.
 struct IntakeTotals {
     std::uint64_t received = 0;  // non-empty lines, array items and single bodies
-    std::array<std::uint64_t, kDuplicateKinds.size()> duplicates{};
+    DuplicateCounts duplicates{};
     std::array<std::uint64_t, kRejectReasons.size()> rejected{};
     std::array<std::uint64_t, kShedReasons.size()> shed{};
 };
 
 /// What the storage thread decided.
 struct StorageTotals {
+    std::uint64_t duplicates = 0;  // of kind unknown: found on disk, after ingest was not sure
     std::uint64_t accepted = 0;
     std::uint64_t recovered = 0;
     std::uint64_t replayed = 0;
@@ -41,6 +44,7 @@ struct Ledger {
     std::uint64_t spooled = 0;  // durable without an outcome, in flight included
 
     [[nodiscard]] std::uint64_t duplicates() const noexcept;
+    [[nodiscard]] DuplicateCounts duplicates_by_kind() const noexcept;
     [[nodiscard]] std::uint64_t rejected() const noexcept;
     [[nodiscard]] std::uint64_t shed() const noexcept;
     [[nodiscard]] std::uint64_t dropped() const noexcept;

@@ -74,6 +74,15 @@ inline constexpr Metric kCommitEvents{"opsrelay_commit_events_total", Kind::coun
 inline constexpr Metric kDedupeIds{"opsrelay_dedupe_ids", Kind::gauge, "Ids remembered", ""};
 inline constexpr Metric kDedupeWindow{"opsrelay_dedupe_window_seconds", Kind::gauge,
                                       "Age of the oldest id remembered", ""};
+/// step: spool::kIdSteps.
+inline constexpr Metric kDedupeRuns{"opsrelay_dedupe_runs_total", Kind::counter,
+                                    "Runs of ids made, merged and forgotten", "step"};
+/// result: spool::kIdLookups.
+inline constexpr Metric kDedupeLookups{"opsrelay_dedupe_lookups_total", Kind::counter,
+                                       "Ids looked up on disk because a filter knows them",
+                                       "result"};
+inline constexpr Metric kDedupeDamaged{"opsrelay_dedupe_damaged_total", Kind::counter,
+                                       "Pages of ids that could not be read", ""};
 
 /// code: HTTP status, or a kTransports name.
 inline constexpr Metric kUpstreamRequests{"opsrelay_upstream_requests_total", Kind::counter,
@@ -105,14 +114,15 @@ inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::co
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,     &kEventsAccepted,   &kEventsDuplicate, &kEventsRejected,
-    &kEventsShed,         &kEventsPending,    &kEventsRecovered, &kEventsReplayed,
-    &kEventsDelivered,    &kEventsDead,       &kEventsDropped,   &kLedgerImbalance,
-    &kEventsRepaired,     &kSpoolEvents,      &kSpoolBytes,      &kSpoolLimitBytes,
-    &kSpoolOldestAge,     &kCommitSeconds,    &kCommitEvents,    &kDedupeIds,
-    &kDedupeWindow,       &kUpstreamRequests, &kUpstreamSeconds, &kUpstreamRetries,
-    &kLaneState,          &kLaneRetryAt,      &kKernelDrops,     &kListenerReceived,
-    &kConnectionsRefused, &kClientDropped,    &kBuildInfo,
+    &kEventsReceived,   &kEventsAccepted,  &kEventsDuplicate,  &kEventsRejected,
+    &kEventsShed,       &kEventsPending,   &kEventsRecovered,  &kEventsReplayed,
+    &kEventsDelivered,  &kEventsDead,      &kEventsDropped,    &kLedgerImbalance,
+    &kEventsRepaired,   &kSpoolEvents,     &kSpoolBytes,       &kSpoolLimitBytes,
+    &kSpoolOldestAge,   &kCommitSeconds,   &kCommitEvents,     &kDedupeIds,
+    &kDedupeWindow,     &kDedupeRuns,      &kDedupeLookups,    &kDedupeDamaged,
+    &kUpstreamRequests, &kUpstreamSeconds, &kUpstreamRetries,  &kLaneState,
+    &kLaneRetryAt,      &kKernelDrops,     &kListenerReceived, &kConnectionsRefused,
+    &kClientDropped,    &kBuildInfo,
 };
 
 /// Any thread.

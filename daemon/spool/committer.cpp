@@ -4,6 +4,8 @@
 #include <tuple>
 #include <utility>
 
+#include "spool/strike_out.h"
+
 namespace opsrelay::spool {
 
 namespace {
@@ -15,13 +17,15 @@ constexpr milliseconds kHousekeepingEvery{1000};
 }  // namespace
 
 Committer::Committer(asio::any_io_executor storage, Clock& clock, SegmentQueue& queue, Store& store,
-                     Settler& settler, const Options& options, observe::Registry& registry,
-                     CommitHooks hooks)
+                     Settler& settler, IdKeeper& ids, const Options& options,
+                     observe::StorageTotals& totals, observe::Registry& registry, CommitHooks hooks)
     : clock_(clock),
       queue_(queue),
       store_(store),
       settler_(settler),
+      ids_(ids),
       options_(options),
+      totals_(totals),
       hooks_(std::move(hooks)),
       wake_(std::move(storage), clock),
       throttle_(clock, kTroubleLogEvery),
@@ -34,12 +38,18 @@ asio::awaitable<void> Committer::run() {
     while (!ended_) {
         const auto next_start = last_start_ + options_.commit_gap;
         if (clock_.now() < next_start && !give_up_at_) co_await clock_.sleep_until(next_start);
+        // Ids that cannot become a run fill the memory: then the queue fills instead.
+        if (!ids_.has_room() && !give_up_at_ && !ended_) {
+            co_await wake_.wait();
+            continue;
+        }
         auto group = queue_.take();
         if (!group) {
             if (give_up_at_) break;
             if (!ended_) co_await wake_.wait();
             continue;
         }
+        strike_duplicates(*group);
         in_hand_ = group->events;
         const bool committed = co_await commit(*group);  // named: see GCC bug 107288
         if (!committed) break;                           // what is in hand stays counted as pending
@@ -48,8 +58,37 @@ asio::awaitable<void> Committer::run() {
     ended_ = true;
 }
 
+void Committer::strike_duplicates(Segment& segment, std::vector<Position>& asked_after) {
+    if (segment.maybe.empty()) return;
+    std::vector<IdHash> ids;
+    for (const auto& maybe : segment.maybe) ids.push_back(segment.ids[maybe.index]);
+    const auto found = ids_.find(ids);
+    std::vector<std::uint32_t> struck;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        if (!found[i]) continue;
+        const auto& maybe = segment.maybe[i];
+        struck.push_back(maybe.index);
+        if (maybe.asked_after) asked_after.push_back(maybe.position);
+    }
+    strike_out(segment, struck);
+    totals_.duplicates += struck.size();
+}
+
+void Committer::strike_duplicates(Group& group) {
+    std::vector<Position> asked_after;
+    group.events = 0;
+    for (auto& segment : group.segments) {
+        strike_duplicates(segment, asked_after);
+        segment.id_clock_ms = ids_.now_ms();
+        group.events += segment.count;
+    }
+    std::erase_if(group.segments, [](const Segment& segment) { return segment.count == 0; });
+    if (!asked_after.empty()) hooks_.struck(std::move(asked_after));
+}
+
 asio::awaitable<bool> Committer::commit(const Group& group) {
-    for (;;) {
+    const bool writes = !group.segments.empty() || !group.rejected.empty();
+    while (writes) {
         last_start_ = clock_.now();
         const auto result = attempt(group);
         if (result == Attempt::done) break;
@@ -61,12 +100,15 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
         }
         co_await wake_.wait_until(clock_.now() + kRetryEvery);
     }
-    commit_seconds_.observe(std::chrono::duration<double>(clock_.now() - last_start_).count());
+    if (writes) {
+        commit_seconds_.observe(std::chrono::duration<double>(clock_.now() - last_start_).count());
+        settler_.note_synced();  // earlier acks rode on this commit's sync
+    }
     commit_events_.add(group.events);
     for (const auto& segment : group.segments) {
         settler_.note_committed(segment.lane, segment.count);
     }
-    settler_.note_synced();  // earlier acks rode on this commit's sync
+    ids_.note_committed(group.segments, group.last);
     durable_ = group.last;
     hooks_.settled(durable_);
     for (const auto& segment : group.segments) hooks_.committed(segment.lane);
@@ -108,6 +150,7 @@ Committer::Attempt Committer::reopen(const Error& cause) {
         const auto opened = store_.reopen();
         if (opened) {
             settler_.adopt(false);
+            ids_.note_reopened();
             return Attempt::again;
         }
         trouble_ = opened.error().context;

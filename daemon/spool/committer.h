@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -14,6 +15,7 @@
 #include "observe/ledger.h"
 #include "observe/metrics.h"
 #include "spool/disk_budget.h"
+#include "spool/id_keeper.h"
 #include "spool/options.h"
 #include "spool/segment_queue.h"
 #include "spool/settler.h"
@@ -25,21 +27,25 @@ namespace opsrelay::spool {
 struct CommitHooks {
     /// Every event up to `position` is durable, or intake may have room again.
     std::function<void(Position position)> settled;
+    /// These events, which somebody asks after, turned out to be duplicates of durable ones. Told
+    /// before `settled`.
+    std::function<void(std::vector<Position> positions)> struck;
     /// A lane got records.
     std::function<void(LaneId lane)> committed;
     /// The store cannot be used any more: nothing that is still waiting will become durable.
     std::function<void(const Error& error)> failed;
 };
 
-/// Takes what gathered in the queue, commits it, says so, and begins again: as soon as the last
+/// Takes what gathered in the queue, strikes out what is a duplicate after all, commits the rest,
+/// says so, and begins again: as soon as the last
 /// sync returned, but never sooner than commit_gap after the last one began. A batch the disk
 /// refuses is kept and tried again: nothing that was accepted is given up while the store can be
 /// opened. Thread: storage, except where noted.
 class Committer {
 public:
     Committer(asio::any_io_executor storage, Clock& clock, SegmentQueue& queue, Store& store,
-              Settler& settler, const Options& options, observe::Registry& registry,
-              CommitHooks hooks);
+              Settler& settler, IdKeeper& ids, const Options& options,
+              observe::StorageTotals& totals, observe::Registry& registry, CommitHooks hooks);
     Committer(const Committer&) = delete;
     Committer& operator=(const Committer&) = delete;
 
@@ -47,7 +53,7 @@ public:
     [[nodiscard]] asio::awaitable<void> run();
     /// Once a second: syncs acks, retries refused ones, opens and closes intake by the disk budget.
     [[nodiscard]] asio::awaitable<void> run_housekeeping();
-    /// There is something in the queue.
+    /// There is something in the queue, or room for ids again.
     void wake() { wake_.notify_all(); }
     /// Commit what is queued, then return from run(); a disk that refuses is tried until
     /// `give_up_at`.
@@ -67,6 +73,8 @@ private:
     [[nodiscard]] Attempt attempt(const Group& group);
     [[nodiscard]] Attempt reopen(const Error& cause);
     [[nodiscard]] asio::awaitable<bool> commit(const Group& group);
+    void strike_duplicates(Group& group);
+    void strike_duplicates(Segment& segment, std::vector<Position>& asked_after);
     void flush_acks();
     void watch_disk();
 
@@ -74,7 +82,9 @@ private:
     SegmentQueue& queue_;
     Store& store_;
     Settler& settler_;
+    IdKeeper& ids_;
     const Options options_;
+    observe::StorageTotals& totals_;
     CommitHooks hooks_;
     Signal wake_;
     log::Throttle throttle_;

@@ -12,7 +12,7 @@ constexpr std::size_t kIdBytes = 16;
 
 std::string encode_ids(const Segment& segment) {
     std::string value(kTimeBytes + kIdBytes * segment.ids.size(), '\0');
-    store_be(value.data(), static_cast<std::uint64_t>(segment.received_unix_ms));
+    store_be(value.data(), static_cast<std::uint64_t>(segment.id_clock_ms));
     char* at = value.data() + kTimeBytes;
     for (const auto& id : segment.ids) {
         store_be(at, id.hi);
@@ -22,19 +22,14 @@ std::string encode_ids(const Segment& segment) {
     return value;
 }
 
-std::size_t ids_in(std::string_view value) noexcept {
-    if (value.size() % kIdBytes != kTimeBytes) return 0;
-    return value.size() / kIdBytes;
-}
-
 void visit_ids(std::string_view value,
-               const std::function<void(const IdHash&, std::int64_t unix_ms)>& sink) {
-    const auto count = ids_in(value);
-    if (count == 0) return;
-    const auto received = static_cast<std::int64_t>(load_be<std::uint64_t>(value.data()));
+               const std::function<void(const IdHash&, std::int64_t id_clock_ms)>& sink) {
+    if (value.size() % kIdBytes != kTimeBytes) return;
+    const auto count = value.size() / kIdBytes;
+    const auto at_ms = static_cast<std::int64_t>(load_be<std::uint64_t>(value.data()));
     for (std::size_t i = 0; i < count; ++i) {
         const char* const at = value.data() + kTimeBytes + i * kIdBytes;
-        sink({load_be<std::uint64_t>(at), load_be<std::uint64_t>(at + 8)}, received);
+        sink({load_be<std::uint64_t>(at), load_be<std::uint64_t>(at + 8)}, at_ms);
     }
 }
 

@@ -12,10 +12,9 @@
 namespace opsrelay::spool {
 
 [[nodiscard]] std::string encode_ids(const Segment& segment);
-/// How many ids an entry holds; 0 when it is not one.
-[[nodiscard]] std::size_t ids_in(std::string_view value) noexcept;
-/// Calls `sink` with every id in order and the segment's receive time.
+/// Calls `sink` with every id in order and the segment's time of the id clock. Does nothing when
+/// it is not an entry.
 void visit_ids(std::string_view value,
-               const std::function<void(const IdHash&, std::int64_t unix_ms)>& sink);
+               const std::function<void(const IdHash&, std::int64_t id_clock_ms)>& sink);
 
 }  // namespace opsrelay::spool

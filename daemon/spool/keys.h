@@ -21,6 +21,7 @@ inline constexpr std::size_t kLanesMax = 16;
 
 inline constexpr std::string_view kDefaultFamily = "default";  // RocksDB's own name for it
 inline constexpr std::string_view kIdLogFamily = "idlog";
+inline constexpr std::string_view kIdsFamily = "ids";
 inline constexpr std::string_view kDeadFamily = "dead";
 
 inline constexpr std::string_view kFormatKey = "format";  // u32

@@ -1,6 +1,8 @@
 // How the spool is kept.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "core/units.h"
@@ -11,13 +13,33 @@ inline constexpr Bytes kSegmentRawBytesMax{512U << 10U};
 inline constexpr std::size_t kSegmentEventsMax = 8192;
 inline constexpr milliseconds kSegmentSpanMax{1000};
 
+/// How long ids are remembered (id_plan.h), and when they move from the id log to a run.
+struct IdOptions {
+    milliseconds window{24 * 3'600'000};  // of running time (id_keeper.h)
+    std::uint64_t ids_max = 10'000'000;   // the newest ones; whichever is less
+    std::size_t seal_ids = 65'536;        // held in memory before they become a run...
+    milliseconds seal_age{600'000};       // ...and for how long
+    /// Of the filter, an id; 0: 16, or 12 when many are remembered. Tests make it 1: every id is
+    /// then found in the filter and has to be looked up.
+    unsigned filter_bits = 0;
+};
+
 struct Options {
     std::string dir;                // RocksDB lives in a subdirectory of mode 0700
     Bytes bytes_max{512U << 20U};   // the whole directory; intake stops a headroom earlier
     milliseconds commit_gap{2};     // between the starts of two syncs; 0: none
     Bytes stall_buffer{8U << 20U};  // events in memory that wait for the disk
-    /// Ids kept in the id log for the next start; at least what admission remembers.
-    std::size_t ids_max = 262'144;
+    IdOptions ids;
 };
+
+/// On disk, of a remembered id: 18, a generation more while it is merged.
+inline constexpr std::uint64_t kDiskBytesPerId = 24;
+
+/// The ids that are remembered at most: ids.ids_max, or fewer when they would take more than half
+/// of a small spool; at least 1.
+[[nodiscard]] constexpr std::uint64_t ids_limit(const Options& options) noexcept {
+    const auto fit = options.bytes_max.count / 2 / kDiskBytesPerId;
+    return std::max<std::uint64_t>(1, std::min(options.ids.ids_max, fit));
+}
 
 }  // namespace opsrelay::spool

@@ -11,6 +11,7 @@ class Status;
 namespace opsrelay::spool {
 
 class RocksHandle;
+struct SpoolBook;
 
 /// Drops the files that lie wholly below entry `below`. Works on a full volume. Files of level 0
 /// are left to the next compaction.
@@ -22,5 +23,11 @@ class RocksHandle;
                                                   std::uint64_t below);
 /// Writes every memory table to files, so that the logs before them can go.
 [[nodiscard]] rocksdb::Status flush_tables(const RocksHandle& handle);
+
+/// Drops the files of settled segments in every lane. What cannot be dropped now is logged.
+void drop_settled(const RocksHandle& handle, SpoolBook& book);
+/// Gives back space that is held only by the log, by level 0 or by half-settled tables: worth the
+/// writes near the limit, where it decides whether intake may go on. False: not all of it, logged.
+[[nodiscard]] bool give_back_all(const RocksHandle& handle, const SpoolBook& book);
 
 }  // namespace opsrelay::spool

@@ -131,7 +131,7 @@ void quarantine_logs(const Options& options, const rocksdb::Status& cause) {
 Result<std::vector<rocksdb::ColumnFamilyDescriptor>> describe_families(
     const Options& options, const RocksSetup& setup, const rocksdb::DBOptions& db) {
     std::set<std::string> names{rocksdb::kDefaultColumnFamilyName, std::string(kIdLogFamily),
-                                std::string(kDeadFamily)};
+                                std::string(kIdsFamily), std::string(kDeadFamily)};
     for (const auto& lane : setup.lanes) names.insert(segment_family(lane.lane));
     const auto dir = database_dir(options);
     std::error_code ec;

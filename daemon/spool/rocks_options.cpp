@@ -13,7 +13,8 @@ namespace opsrelay::spool {
 namespace {
 
 constexpr std::size_t kBlockCacheBytes = 4U << 20U;
-constexpr std::size_t kBlockBytes = 1024;  // every segment becomes a block of its own
+constexpr std::size_t kBlockBytes =
+    1024;  // every segment or page of ids becomes a block of its own
 
 }  // namespace
 
@@ -54,12 +55,18 @@ rocksdb::ColumnFamilyOptions make_family_options(std::string_view family,
                                                  const std::shared_ptr<rocksdb::Cache>& cache) {
     rocksdb::BlockBasedTableOptions table;
     table.block_cache = cache;
+    table.no_block_cache = cache == nullptr;
     table.cache_index_and_filter_blocks = true;
     table.format_version = 5;
     table.checksum = rocksdb::kXXH3;
     // The index knows each block's first key, so a lookup does not touch the first block of a later
     // file: in level 0 damage there would otherwise hide every segment before it.
     table.index_type = rocksdb::BlockBasedTableOptions::kBinarySearchWithFirstKey;
+    if (family == kIdsFamily) {
+        // Runs never overlap; in two levels only the index of the pages asked for is in memory.
+        table.index_type = rocksdb::BlockBasedTableOptions::kTwoLevelIndexSearch;
+        table.metadata_block_size = 4096;
+    }
     table.block_size = kBlockBytes;
     table.filter_policy = nullptr;
 
@@ -74,7 +81,8 @@ rocksdb::ColumnFamilyOptions make_family_options(std::string_view family,
     options.write_buffer_size = 4U << 20U;
     options.arena_block_size = 256U << 10U;
     if (family == kIdLogFamily) options.write_buffer_size = 2U << 20U;
-    if (family == kDeadFamily || family == kDefaultFamily) {
+    if (family == kIdsFamily) options.disable_auto_compactions = true;  // only ever ingested
+    if (family == kDeadFamily || family == kDefaultFamily || family == kIdsFamily) {
         options.write_buffer_size = 1U << 20U;
         options.arena_block_size = 64U << 10U;
     }

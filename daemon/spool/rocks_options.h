@@ -17,7 +17,8 @@ namespace opsrelay::spool {
 [[nodiscard]] std::shared_ptr<rocksdb::Cache> make_block_cache();
 /// Everything but env, listeners and recovery mode.
 [[nodiscard]] rocksdb::DBOptions make_db_options();
-/// By name: the default family, the id log, dead letters; anything else is a segment family.
+/// By name: the default family, the id log, id runs, dead letters; anything else is a segment
+/// family. `cache`: nullptr for files that are read outside of the database.
 [[nodiscard]] rocksdb::ColumnFamilyOptions make_family_options(
     std::string_view family, const std::shared_ptr<rocksdb::Cache>& cache);
 /// For short-lived iterators: checksums verified, the cache left alone.

@@ -9,9 +9,7 @@
 #include "core/assert.h"
 #include "core/log.h"
 #include "core/random.h"
-#include "spool/id_entry.h"
 #include "spool/rocks_options.h"
-#include "spool/rocks_scan.h"
 #include "spool/rocks_status.h"
 #include "spool/segment.h"
 
@@ -138,25 +136,13 @@ Result<LaneBook> load_lane(const Meta& meta, const RocksHandle& handle, LaneId l
     return book;
 }
 
-Result<void> load_id_log(const Meta& meta, const RocksHandle& handle, const Options& options,
-                         SpoolBook& book) {
+Result<void> load_id_log(const Meta& meta, SpoolBook& book) {
     const auto sealed = meta.number(kSealedKey);
     if (!sealed) return sealed.error();
     const auto end = meta.number(kIdEndKey);
     if (!end) return end.error();
     book.sealed = sealed->value_or(1);
     book.next_entry = std::max(end->value_or(1), book.sealed);
-    book.marks = IdLogMarks(options.ids_max);
-    const auto damaged =
-        visit_entries(handle.db(), *handle.family(kIdLogFamily), book.sealed, book.next_entry,
-                      [&book](std::uint64_t number, std::string_view value) {
-                          book.marks.add(number, ids_in(value));
-                      });
-    if (!damaged) return damaged.error();
-    if (*damaged) {
-        log::error("spool",
-                   "part of the id log cannot be read; repeats of its events are accepted");
-    }
     return {};
 }
 
@@ -205,7 +191,7 @@ Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
         if (!loaded) return loaded.error();
         book.lanes.emplace(*lane, std::move(*loaded));
     }
-    if (auto loaded = load_id_log(meta, handle, options, book); !loaded) return loaded.error();
+    if (auto loaded = load_id_log(meta, book); !loaded) return loaded.error();
     if (auto loaded = load_dead(meta, handle, setup, book); !loaded) return loaded.error();
     return book;
 }

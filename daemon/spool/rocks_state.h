@@ -11,7 +11,6 @@
 
 #include "core/error.h"
 #include "spool/dead_letter.h"
-#include "spool/id_log_marks.h"
 #include "spool/keys.h"
 #include "spool/rocks_open.h"
 
@@ -52,7 +51,6 @@ struct SpoolBook {
     std::map<LaneId, LaneBook> lanes;
     std::uint64_t next_entry = 1;  // of the id log
     std::uint64_t sealed = 1;      // the first entry still needed
-    IdLogMarks marks{1};
     AdmissionLetters admission;
     std::uint64_t dead_upstream = 0;
 };

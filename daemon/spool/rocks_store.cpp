@@ -16,6 +16,7 @@
 #include "spool/id_entry.h"
 #include "spool/rocks_dead.h"
 #include "spool/rocks_files.h"
+#include "spool/rocks_ids.h"
 #include "spool/rocks_open.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_scan.h"
@@ -60,14 +61,34 @@ private:
 class RocksStore final : public Store {
 public:
     RocksStore(Options options, RocksSetup setup)
-        : options_(std::move(options)), setup_(std::move(setup)), budget_(options_) {}
+        : options_(std::move(options)),
+          setup_(std::move(setup)),
+          budget_(options_),
+          ids_(options_, setup_.env) {}
 
     [[nodiscard]] Result<void> open();
+    /// Once it is open, so that nobody else uses the directory.
+    [[nodiscard]] Result<void> prepare() const { return ids_.prepare(); }
 
     [[nodiscard]] std::uint64_t salt() const override { return book_.salt; }
     [[nodiscard]] std::vector<LaneState> lanes() const override;
     [[nodiscard]] Result<void> replay_ids(
         const std::function<void(const IdHash&, std::int64_t)>& sink) override;
+    [[nodiscard]] std::uint64_t id_log_begin() const override { return book_.sealed; }
+    [[nodiscard]] std::uint64_t id_log_end() const override { return book_.next_entry; }
+    [[nodiscard]] std::vector<IdRun> id_runs() const override { return ids_.runs(); }
+    [[nodiscard]] std::uint64_t damaged_id_pages() const override { return ids_.damaged_pages(); }
+    [[nodiscard]] std::vector<bool> find_ids(std::span<const IdHash> ids) override;
+    [[nodiscard]] RunJob seal_job(const SealSpec& spec,
+                                  std::shared_ptr<std::vector<IdHash>> ids) override {
+        return ids_.seal_job(spec, std::move(ids));
+    }
+    [[nodiscard]] RunJob merge_job(RunName name, std::span<const RunName> inputs,
+                                   unsigned filter_bits) override;
+    [[nodiscard]] Result<void> adopt_run(const NewRun& made) override;
+    [[nodiscard]] Result<void> drop_runs(std::span<const RunName> names) override {
+        return handle_ ? ids_.drop(*handle_, names) : closed();
+    }
     [[nodiscard]] Result<void> commit(std::span<const Segment> segments,
                                       std::span<const DeadLetter> rejected) override;
     [[nodiscard]] Result<RecordBatch> read(LaneId lane, Seq from) override;
@@ -91,8 +112,6 @@ private:
     void note_written(LaneBook& book, std::uint64_t count);
     [[nodiscard]] Seq segment_at(LaneBook& book, Seq next) const;
     void trim_id_log();
-    void drop_settled();
-    void relieve();
 
     const Options options_;
     const RocksSetup setup_;
@@ -100,6 +119,7 @@ private:
     std::shared_ptr<Watch> watch_;  // shared with RocksDB, which may call it until the close ends
     std::unique_ptr<RocksHandle> handle_;
     SpoolBook book_;
+    RocksIds ids_;
     bool settled_since_relief_ = false;
 };
 
@@ -111,6 +131,9 @@ Result<void> RocksStore::open() {
     if (!book) return book.error();
     handle_ = std::move(*handle);
     book_ = std::move(*book);
+    ids_.load(*handle_);
+    book_.sealed = std::max(book_.sealed, ids_.log_end());
+    book_.next_entry = std::max(book_.next_entry, book_.sealed);
     settled_since_relief_ = true;  // what an earlier process settled may still take space
     return {};
 }
@@ -146,10 +169,14 @@ Result<void> RocksStore::write(Batch& batch, bool durable, std::string_view what
 
 Result<void> RocksStore::replay_ids(const std::function<void(const IdHash&, std::int64_t)>& sink) {
     if (!handle_) return closed();
-    const auto visited =
+    const auto damaged =
         visit_entries(db(), *handle_->family(kIdLogFamily), book_.sealed, book_.next_entry,
                       [&sink](std::uint64_t, std::string_view value) { visit_ids(value, sink); });
-    if (!visited) return visited.error();
+    if (!damaged) return damaged.error();
+    if (*damaged) {
+        log::error("spool",
+                   "part of the id log cannot be read; repeats of its events are accepted");
+    }
     return {};
 }
 
@@ -218,11 +245,10 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
     }
     for (auto& [id, book] : book_.lanes) book.commit_in_doubt = false;
     for (const auto& segment : segments) {
-        book_.marks.add(book_.next_entry++, segment.ids.size());
+        ++book_.next_entry;
         note_written(lane(segment.lane), segment.count);
     }
     book_.admission.replace(change.fresh, change.evicted);
-    trim_id_log();
     return {};
 }
 
@@ -374,15 +400,17 @@ Result<void> RocksStore::sync() {
         if (watch_->fatal()) error.code = Errc::spool_reopen;
         return error;
     }
-    drop_settled();
-    relieve();
+    drop_settled(*handle_, book_);
+    if (settled_since_relief_ && directory_bytes(options_.dir) > budget_.resume_at()) {
+        settled_since_relief_ = !give_back_all(*handle_, book_);
+    }
     return {};
 }
 
-// The moved mark is not synced: without it an earlier start is replayed, of which less is there.
+// The moved mark is not synced: the run says the same.
 void RocksStore::trim_id_log() {
-    if (!book_.marks.trim()) return;
-    book_.sealed = book_.marks.first_needed();
+    if (ids_.log_end() <= book_.sealed) return;
+    book_.sealed = ids_.log_end();
     Batch batch;
     batch.Put(slice(kSealedKey), encode_u64(book_.sealed));
     auto status = rocksdb::Status::OK();
@@ -390,44 +418,24 @@ void RocksStore::trim_id_log() {
         status = drop_files(*handle_, handle_->family(kIdLogFamily), book_.sealed);
     }
     if (!status.ok()) {
-        log::warn("spool", "old ids stay on disk for now", {{"cause", status.ToString()}});
+        log::warn("spool", "sealed ids stay in the log for now", {{"cause", status.ToString()}});
     }
 }
 
-void RocksStore::drop_settled() {
-    for (auto& [id, book] : book_.lanes) {
-        book.settled_records = 0;
-        book.read_bytes = {};
-        if (book.dropped_below == book.cursor.segment) continue;
-        const auto status = drop_files(*handle_, book.family, book.cursor.segment);
-        if (status.ok()) {
-            book.dropped_below = book.cursor.segment;
-            continue;
-        }
-        log::warn("spool", "files of settled records stay for now; tried again with the next ones",
-                  {{"lane", static_cast<std::uint16_t>(id)}, {"cause", status.ToString()}});
-    }
+std::vector<bool> RocksStore::find_ids(std::span<const IdHash> ids) {
+    return handle_ ? ids_.find(*handle_, ids) : std::vector<bool>(ids.size());
 }
 
-// Near the limit, space that is held only by the log, by level 0 or by half-settled tables decides
-// whether intake may go on, so it is worth the writes.
-void RocksStore::relieve() {
-    if (!settled_since_relief_) return;
-    if (directory_bytes(options_.dir) <= budget_.resume_at()) return;
-    auto status = flush_tables(*handle_);
-    for (const auto& [id, book] : book_.lanes) {
-        if (!status.ok()) break;
-        status = move_and_drop_files(*handle_, book.family, book.cursor.segment);
-    }
-    if (status.ok()) {
-        status = move_and_drop_files(*handle_, handle_->family(kIdLogFamily), book_.sealed);
-    }
-    if (status.ok()) {
-        settled_since_relief_ = false;
-    } else {
-        log::warn("spool", "no space could be given back; tried again with the next sync",
-                  {{"cause", status.ToString()}});
-    }
+RunJob RocksStore::merge_job(RunName name, std::span<const RunName> inputs, unsigned filter_bits) {
+    if (handle_) return ids_.merge_job(*handle_, name, inputs, filter_bits);
+    return [error = closed()]() -> Result<NewRun> { return error; };
+}
+
+Result<void> RocksStore::adopt_run(const NewRun& made) {
+    if (!handle_) return closed();
+    if (auto taken = ids_.ingest(*handle_, made); !taken) return taken;
+    trim_id_log();
+    return {};
 }
 
 // What is confirmed keeps its numbers. A commit that failed may be on disk beyond them: its retry
@@ -448,7 +456,6 @@ Result<void> RocksStore::reopen() {
         book.replay_letters = std::move(old->second.replay_letters);
     }
     book_.next_entry = std::max(before.next_entry, book_.sealed);
-    book_.marks = std::move(before.marks);
     book_.admission = std::move(before.admission);
     if (auto undone = undo_replays(); !undone) {
         return Error{Errc::spool_reopen, std::move(undone.error().context)};
@@ -482,6 +489,7 @@ void RocksStore::close() {
 Result<std::unique_ptr<Store>> open_rocks_store(const Options& options, const RocksSetup& setup) {
     auto store = std::make_unique<RocksStore>(options, setup);
     if (auto opened = store->open(); !opened) return opened.error();
+    if (auto prepared = store->prepare(); !prepared) return prepared.error();
     return std::unique_ptr<Store>(std::move(store));
 }
 

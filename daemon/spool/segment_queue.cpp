@@ -27,7 +27,8 @@ Segment* find_lane(Group& group, LaneId lane) {
 
 std::uint64_t SegmentQueue::weight(const Segment& segment,
                                    const std::vector<DeadLetter>& rejected) noexcept {
-    auto sum = segment.payload.size() + segment.ids.size() * sizeof(IdHash);
+    auto sum = segment.payload.size() + segment.ids.size() * sizeof(IdHash) +
+               segment.maybe.size() * sizeof(MaybeSeen);
     for (const auto& letter : rejected) sum += sizeof(DeadLetter) + letter.payload.size();
     return sum;
 }
@@ -61,6 +62,10 @@ void SegmentQueue::merge(Burst& burst) {
         }
         into->payload.append(more.payload);
         into->ids.insert(into->ids.end(), more.ids.begin(), more.ids.end());
+        for (auto maybe : more.maybe) {
+            maybe.index += into->count;
+            into->maybe.push_back(maybe);
+        }
         into->count += more.count;
         group.events += more.count;
     }
@@ -69,6 +74,7 @@ void SegmentQueue::merge(Burst& burst) {
     burst.rejected.clear();
     more.payload.clear();
     more.ids.clear();
+    more.maybe.clear();
     more.count = 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,8 +14,16 @@
 #include "core/event.h"
 #include "core/outcome.h"
 #include "core/units.h"
+#include "spool/id_run.h"
 
 namespace opsrelay::spool {
+
+/// An event whose id a filter of ingest knows: seen before, or not.
+struct MaybeSeen {
+    std::uint32_t index = 0;  // in its segment
+    Position position = 0;
+    bool asked_after = false;  // somebody waits to hear which it was
+};
 
 /// The events of one lane in one group commit, before they have sequence numbers.
 /// Up to 512 KiB of payload, 8192 events, 1 s of receive time (spool/options.h).
@@ -24,6 +33,8 @@ struct Segment {
     std::uint32_t count = 0;
     std::int64_t received_unix_ms = 0;  // of the first event
     std::vector<IdHash> ids;            // one an event, in order
+    std::vector<MaybeSeen> maybe;       // of the ids above, ascending; none once it is committed
+    std::int64_t id_clock_ms = 0;       // when the ids count as remembered (id_keeper.h)
 };
 
 enum class DeadKind : std::uint8_t {
@@ -84,6 +95,25 @@ struct LaneState {
     std::vector<Seq> ahead;  // settled records at or above next_settle, ascending
 };
 
+/// A run to be made of ids that are in the log.
+struct SealSpec {
+    RunName name;
+    std::int64_t oldest_ms = 0;  // of its ids, in time of the id clock
+    std::int64_t newest_ms = 0;
+    std::uint64_t log_end = 0;  // id_log_end() when the last of them was committed
+    unsigned filter_bits = 16;  // an id
+};
+
+/// A run whose file is written and synced, but not part of the store yet.
+struct NewRun {
+    IdRun run;
+    std::string file;
+    std::uint64_t damaged_pages = 0;  // of merged runs: what they held is forgotten
+};
+/// Makes a run's file. Runs on the maintenance thread, while the store lives, whatever else the
+/// storage thread does with it, except that it deletes none of the runs that a merge reads.
+using RunJob = std::function<Result<NewRun>()>;
+
 struct StoreStats {
     Bytes disk;         // the whole spool directory
     Bytes volume_free;  // statvfs f_bavail
@@ -101,9 +131,35 @@ public:
     /// Every lane's cursors. Numbers between them are in the spool, or in a hole that read()
     /// reports.
     [[nodiscard]] virtual std::vector<LaneState> lanes() const = 0;
-    /// Calls `sink` with every logged id, oldest first, with its receive time.
+    /// Calls `sink` with every logged id that is in no run yet, oldest first, with its time of the
+    /// id clock. Some may be in a run all the same.
     [[nodiscard]] virtual Result<void> replay_ids(
-        const std::function<void(const IdHash&, std::int64_t unix_ms)>& sink) = 0;
+        const std::function<void(const IdHash&, std::int64_t id_clock_ms)>& sink) = 0;
+    /// The id log entries that are in no run: from begin on; what was committed so far lies below
+    /// end.
+    [[nodiscard]] virtual std::uint64_t id_log_begin() const = 0;
+    [[nodiscard]] virtual std::uint64_t id_log_end() const = 0;
+
+    /// Every id run, by name. One that cannot be read is left out, and counted.
+    [[nodiscard]] virtual std::vector<IdRun> id_runs() const = 0;
+    /// Pages of runs that could not be read since the store was made; their ids are forgotten.
+    [[nodiscard]] virtual std::uint64_t damaged_id_pages() const = 0;
+    /// Which of `ids` are in a run. A page that cannot be read holds none: its events are accepted
+    /// again, which costs less than refusing good ones.
+    [[nodiscard]] virtual std::vector<bool> find_ids(std::span<const IdHash> ids) = 0;
+    /// The job that makes a run of `ids`, which it may reorder and nobody else touches meanwhile.
+    [[nodiscard]] virtual RunJob seal_job(const SealSpec& spec,
+                                          std::shared_ptr<std::vector<IdHash>> ids) = 0;
+    /// The job that merges runs into one of this name. Unknown ones are left out.
+    [[nodiscard]] virtual RunJob merge_job(RunName name, std::span<const RunName> inputs,
+                                           unsigned filter_bits) = 0;
+    /// Makes the run part of the store, durably, in place of the log entries below its log_end and
+    /// of the runs it replaces: in one step, whatever a crash leaves of them. After an error it may
+    /// be there all the same: id_log_begin() tells once the store was opened again. Errors: as
+    /// commit().
+    [[nodiscard]] virtual Result<void> adopt_run(const NewRun& made) = 0;
+    /// Forgets runs. Unknown ones are skipped. Errors: as commit().
+    [[nodiscard]] virtual Result<void> drop_runs(std::span<const RunName> names) = 0;
 
     /// Makes the segments (at most one per lane), their ids and the admission dead letters durable,
     /// all or none; returns once they survive power loss. The records get the lane's next sequence

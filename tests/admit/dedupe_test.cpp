@@ -2,10 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <memory>
 #include <set>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "core/random.h"
@@ -20,60 +21,13 @@ IdHash hash_of(std::uint64_t id) {
     return hash_id(kSalt, kDefaultLane, "id-" + std::to_string(id));
 }
 
-// The rules of DedupeIndex, written down plainly.
-class Model {
-public:
-    explicit Model(std::size_t ids_max) : half_(std::max<std::size_t>(ids_max / 2, 1)) {}
+using Kind = Verdict::Kind;
 
-    struct Known {
-        std::uint64_t content;
-        Position position;
-        bool recovered;
-    };
-
-    Verdict admit(std::uint64_t id, std::uint64_t content, Position position) {
-        if (const auto* known = find(id)) {
-            if (known->recovered) return {false, DuplicateKind::unknown, 0};
-            const auto same = known->content == content;
-            return {false, same ? DuplicateKind::same : DuplicateKind::conflict, known->position};
-        }
-        insert(id, {content, position, false});
-        return {};
-    }
-    void recover(std::uint64_t id) {
-        if (find(id) == nullptr) insert(id, {0, 0, true});
-    }
-    void forget(std::uint64_t id) {
-        if (current_.erase(id) == 0) previous_.erase(id);
-    }
-    [[nodiscard]] std::size_t size() const { return current_.size() + previous_.size(); }
-    [[nodiscard]] std::uint64_t evicted() const { return evicted_; }
-
-private:
-    [[nodiscard]] const Known* find(std::uint64_t id) const {
-        for (const auto* generation : {&current_, &previous_}) {
-            const auto found = generation->find(id);
-            if (found != generation->end()) return &found->second;
-        }
-        return nullptr;
-    }
-    void insert(std::uint64_t id, Known known) {
-        if (current_.size() == half_) {
-            evicted_ += previous_.size();
-            previous_ = std::exchange(current_, {});
-        }
-        current_.emplace(id, known);
-    }
-
-    std::size_t half_;
-    std::unordered_map<std::uint64_t, Known> current_;
-    std::unordered_map<std::uint64_t, Known> previous_;
-    std::uint64_t evicted_ = 0;
-};
-
-bool equal(const Verdict& a, const Verdict& b) {
-    if (a.fresh || b.fresh) return a.fresh == b.fresh;
-    return a.kind == b.kind && a.first_position == b.first_position;
+std::shared_ptr<const IdFilter> filter_of(const std::vector<std::uint64_t>& ids,
+                                          unsigned bits = 16) {
+    auto filter = std::make_shared<IdFilter>(std::max<std::size_t>(1, ids.size()), bits);
+    for (const auto id : ids) filter->insert(hash_of(id));
+    return filter;
 }
 
 }  // namespace
@@ -103,151 +57,157 @@ TEST_CASE("admit/dedupe: the hash depends on salt, lane and every byte of the id
 }
 
 TEST_CASE("admit/dedupe: a repeat is the same, a conflict, or unknown after a restart") {
-    DedupeIndex index({.ids_max = 1000});
-    CHECK(index.admit(hash_of(1), 0xAAAA, 5, 100).fresh);
-    const auto same = index.admit(hash_of(1), 0xAAAA, 6, 101);
-    CHECK_FALSE(same.fresh);
-    CHECK(same.kind == DuplicateKind::same);
+    DedupeIndex index({.table_ids = 1000});
+    CHECK(index.admit(hash_of(1), 0xAAAA, 5).kind == Kind::fresh);
+    const auto same = index.admit(hash_of(1), 0xAAAA, 6);
+    CHECK(same.kind == Kind::duplicate);
+    CHECK(same.duplicate == DuplicateKind::same);
     CHECK(same.first_position == 5);
-    const auto conflict = index.admit(hash_of(1), 0xBBBB, 6, 102);
-    CHECK(conflict.kind == DuplicateKind::conflict);
+    const auto conflict = index.admit(hash_of(1), 0xBBBB, 6);
+    CHECK(conflict.duplicate == DuplicateKind::conflict);
     CHECK(conflict.first_position == 5);
-    CHECK(index.admit(hash_of(1), 0xAAAA, 6, 103).kind == DuplicateKind::same);  // the first wins
+    CHECK(index.admit(hash_of(1), 0xAAAA, 6).duplicate == DuplicateKind::same);  // the first wins
 
-    index.recover(hash_of(2), 50);
-    const auto unknown = index.admit(hash_of(2), 0xAAAA, 6, 104);
-    CHECK_FALSE(unknown.fresh);
-    CHECK(unknown.kind == DuplicateKind::unknown);
+    index.recover(hash_of(2));
+    const auto unknown = index.admit(hash_of(2), 0xAAAA, 6);
+    CHECK(unknown.kind == Kind::duplicate);
+    CHECK(unknown.duplicate == DuplicateKind::unknown);
     CHECK(unknown.first_position == 0);
-    index.recover(hash_of(1), 50);  // known already
+    index.recover(hash_of(1));  // known already
     CHECK(index.size() == 2);
 }
 
-TEST_CASE("admit/dedupe: a forgotten id is fresh again, the others stay") {
-    DedupeIndex index({.ids_max = 20'000});
-    constexpr std::uint64_t kIds = 9'000;
-    for (std::uint64_t id = 0; id < kIds; ++id) {
-        REQUIRE(index.admit(hash_of(id), id, id + 1, 0).fresh);
-    }
-    for (std::uint64_t id = 0; id < kIds; id += 3) index.forget(hash_of(id));
-    index.forget(hash_of(kIds + 1));  // never seen
-    CHECK(index.size() == kIds - kIds / 3);
-    for (std::uint64_t id = 0; id < kIds; ++id) {
-        const auto verdict = index.admit(hash_of(id), id, kIds + id, 0);
-        REQUIRE(verdict.fresh == (id % 3 == 0));
-        if (!verdict.fresh) REQUIRE(verdict.first_position == id + 1);
-    }
-}
-
 TEST_CASE("admit/dedupe: the hash that marks a free slot is an id like any other") {
-    DedupeIndex index({.ids_max = 16});
-    CHECK(index.admit(IdHash{}, 1, 1, 0).fresh);
-    CHECK_FALSE(index.admit(IdHash{}, 1, 2, 0).fresh);
+    DedupeIndex index({.table_ids = 16});
+    CHECK(index.admit(IdHash{}, 1, 1).kind == Kind::fresh);
+    CHECK(index.admit(IdHash{}, 1, 2).kind == Kind::duplicate);
     CHECK(index.size() == 1);
-    index.forget(IdHash{});
-    CHECK(index.size() == 0);
-    CHECK(index.admit(IdHash{}, 1, 2, 0).fresh);
 }
 
-TEST_CASE("admit/dedupe: ids that share a slot are told apart, also while some are forgotten") {
+TEST_CASE("admit/dedupe: ids that share a slot are told apart") {
     // Low bits all ones: every probe wraps around the end of the table.
     const auto crowded = [](std::uint64_t i) { return IdHash{i, ~0ULL - (i % 3)}; };
-    DedupeIndex index({.ids_max = 64});
-    for (std::uint64_t i = 0; i < 30; ++i) REQUIRE(index.admit(crowded(i), i, i + 1, 0).fresh);
-    for (std::uint64_t i = 0; i < 30; i += 2) index.forget(crowded(i));
-    for (std::uint64_t i = 1; i < 30; i += 2) {
-        REQUIRE(index.admit(crowded(i), i, 99, 0).first_position == i + 1);
+    DedupeIndex index({.table_ids = 32});
+    for (std::uint64_t i = 0; i < 30; ++i) {
+        REQUIRE(index.admit(crowded(i), i, i + 1).kind == Kind::fresh);
     }
-    for (std::uint64_t i = 0; i < 30; i += 2) REQUIRE(index.admit(crowded(i), i, 100, 0).fresh);
-}
-
-TEST_CASE("admit/dedupe: between half and all of ids_max are remembered, the rest is counted") {
-    for (const std::size_t ids_max : {0U, 1U, 2U, 3U, 100U, 10'000U}) {
-        CAPTURE(ids_max);
-        DedupeIndex index({.ids_max = ids_max});
-        const auto half = std::max<std::size_t>(ids_max / 2, 1);
-        CHECK_FALSE(index.oldest_unix_ms());
-        for (std::uint64_t id = 0; id < 50'000; ++id) {
-            REQUIRE(index.admit(hash_of(id), 0, id + 1, static_cast<std::int64_t>(id)).fresh);
-            REQUIRE(index.size() <= 2 * half);
-            REQUIRE(index.size() + index.evicted() == id + 1);
-            // What is said to be remembered is.
-            const auto oldest = index.oldest_unix_ms();
-            REQUIRE(oldest);
-            REQUIRE(static_cast<std::uint64_t>(*oldest) == index.evicted());
-        }
-        CHECK(index.size() >= half);
-        const auto oldest = static_cast<std::uint64_t>(*index.oldest_unix_ms());
-        CHECK_FALSE(index.admit(hash_of(oldest), 0, 50'001, 0).fresh);
-        CHECK_FALSE(index.admit(hash_of(49'999), 0, 50'001, 0).fresh);
-        CHECK(index.admit(hash_of(oldest - 1), 0, 50'001, 0).fresh);
-        // 24 bytes an entry, at most four entries an id of the bound, at least the first tables.
-        CHECK(index.bytes().count <= 24 * std::max<std::size_t>(8 * half, 8192));
+    for (std::uint64_t i = 0; i < 30; ++i) {
+        REQUIRE(index.admit(crowded(i), i, 99).first_position == i + 1);
     }
 }
 
-TEST_CASE("admit/dedupe: tables start small and grow to the bound") {
-    DedupeIndex index({.ids_max = 262'144});
-    CHECK(index.bytes().count == 2 * 4096 * 24);
-    for (std::uint64_t id = 0; id < 300'000; ++id) {
-        REQUIRE(
-            index.admit({id * 0x9e3779b97f4a7c15ULL, id * 0xbf58476d1ce4e5b9ULL + 1}, 0, id + 1, 0)
-                .fresh);
+TEST_CASE("admit/dedupe: an id that a filter knows is a maybe, and its repeat a duplicate of it") {
+    DedupeIndex index({.table_ids = 16});
+    index.set_filters({filter_of({1, 2}), filter_of({3})});
+    for (const std::uint64_t id : {1U, 2U, 3U}) {
+        CAPTURE(id);
+        CHECK(index.admit(hash_of(id), id, id).kind == Kind::maybe);
+        const auto repeat = index.admit(hash_of(id), id, 10);
+        CHECK(repeat.kind == Kind::duplicate);
+        CHECK(repeat.first_position == id);
     }
-    CHECK(index.bytes().count == 2 * 262'144 * 24);
-    CHECK(index.bytes().count <= 262'144 * 48);
+    CHECK(index.admit(hash_of(4), 4, 4).kind == Kind::fresh);
+    index.set_filters({});
+    CHECK(index.admit(hash_of(1), 1, 11).kind == Kind::duplicate);  // still in its table
+}
+
+TEST_CASE("admit/dedupe: tables wholly covered by runs are dropped, and no other id is forgotten") {
+    DedupeIndex index({.table_ids = 100});
+    for (std::uint64_t id = 1; id <= 950; ++id) {
+        REQUIRE(index.admit(hash_of(id), 0, id).kind == Kind::fresh);
+    }
+    CHECK(index.size() == 950);
+    index.drop_covered(0);
+    CHECK(index.size() == 950);
+    index.drop_covered(299);
+    CHECK(index.size() == 750);
+    CHECK(index.admit(hash_of(201), 0, 951).kind == Kind::duplicate);
+    index.drop_covered(300);
+    CHECK(index.size() == 650);
+    index.drop_covered(950);
+    CHECK(index.size() == 0);
+    CHECK(index.admit(hash_of(950), 0, 951).kind == Kind::fresh);
+    index.drop_covered(950);  // a table that goes on behind what is covered stays
+    CHECK(index.admit(hash_of(950), 0, 952).kind == Kind::duplicate);
+}
+
+TEST_CASE("admit/dedupe: recovered ids stay until the first run covers them") {
+    DedupeIndex index({.table_ids = 4});
+    for (std::uint64_t id = 1; id <= 10; ++id) index.recover(hash_of(id));
+    CHECK(index.admit(hash_of(10), 0, 1).kind == Kind::duplicate);
+    CHECK(index.admit(hash_of(11), 0, 1).kind == Kind::fresh);
+    index.drop_covered(0);
+    CHECK(index.admit(hash_of(1), 0, 2).kind == Kind::fresh);
+    CHECK(index.admit(hash_of(11), 0, 3).kind == Kind::duplicate);  // behind what is covered
+}
+
+TEST_CASE("admit/dedupe: tables start small, and what was dropped gives its memory back") {
+    DedupeIndex index({});
+    CHECK(index.bytes().count == 4096 * 24);
+    Xoshiro rng{7};
+    const auto admit = [&](Position position) {
+        REQUIRE(index.admit({rng.next(), rng.next()}, 0, position).kind == Kind::fresh);
+    };
+    for (Position position = 1; position <= 150'000; ++position) {
+        admit(position);
+        if (position % 65'536 == 1'000) index.drop_covered(position - 1'000);
+    }
+    CHECK(index.bytes().count <= 2 * 131'072 * 24);
+    index.drop_covered(150'000);
+    CHECK(index.bytes().count == 4096 * 24);
+    index.drop_covered(150'000);
+    CHECK(index.bytes().count == 4096 * 24);
 }
 
 TEST_CASE("admit/dedupe: positions beyond 32 bits are told exactly") {
-    DedupeIndex index({.ids_max = 100});
+    DedupeIndex index({.table_ids = 100});
     const Position edge = 1ULL << 31U;
     const Position start = 7 * edge - 20;
-    for (std::uint64_t i = 0; i < 40; ++i) REQUIRE(index.admit(hash_of(i), 0, start + i, 0).fresh);
     for (std::uint64_t i = 0; i < 40; ++i) {
-        CHECK(index.admit(hash_of(i), 0, start + 40, 0).first_position == start + i);
+        REQUIRE(index.admit(hash_of(i), 0, start + i).kind == Kind::fresh);
+    }
+    for (std::uint64_t i = 0; i < 40; ++i) {
+        CHECK(index.admit(hash_of(i), 0, start + 40).first_position == start + i);
     }
 }
 
-TEST_CASE("admit/dedupe: a million random ids are all fresh once and known after") {
-    DedupeIndex index({.ids_max = 2'200'000});
-    Xoshiro rng{20260504};
-    std::vector<IdHash> ids;
-    ids.reserve(1'000'000);
-    for (std::size_t i = 0; i < 1'000'000; ++i) {
-        ids.push_back(hash_id(rng.next(), kDefaultLane, "x"));
-        REQUIRE(index.admit(ids.back(), i, i + 1, 0).fresh);
-    }
-    for (std::size_t i = 0; i < ids.size(); i += 7) {
-        REQUIRE(index.admit(ids[i], i, ids.size() + 1, 0).first_position == i + 1);
-    }
-    CHECK(index.evicted() == 0);
-}
-
-TEST_CASE("admit/dedupe: random actions end as in the model") {
+// Nothing is said to be a duplicate that was not offered before, and nothing that is in a table or
+// a filter is said to be fresh: the only doubt is maybe.
+TEST_CASE("admit/dedupe: random actions never forget an id and never make one up") {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         CAPTURE(seed);
         Xoshiro rng{seed};
-        const auto ids_max = rng.between(2, 600);
-        DedupeIndex index({.ids_max = ids_max});
-        Model model(ids_max);
+        const auto table_ids = rng.between(1, 200);
+        DedupeIndex index({.table_ids = table_ids});
+        std::unordered_map<std::uint64_t, Position> known;  // 0: recovered
+        std::vector<std::uint64_t> in_runs;
+        std::vector<std::uint64_t> recent;
         Position position = seed << 30U;
-        for (int step = 0; step < 20'000; ++step) {
-            const auto id = rng.between(0, 2 * ids_max);
-            const auto action = rng.between(0, 9);
-            if (action == 0) {
-                index.forget(hash_of(id));
-                model.forget(id);
-            } else if (action == 1) {
-                index.recover(hash_of(id), step);
-                model.recover(id);
+        for (std::uint64_t id = 1'000'000; id < 1'000'050; ++id) {
+            index.recover(hash_of(id));
+            known[id] = 0;
+            recent.push_back(id);
+        }
+        for (int step = 0; step < 5'000; ++step) {
+            const auto id = rng.chance(100) ? 1'000'000 + rng.between(0, 49) : rng.between(0, 3000);
+            const auto got = index.admit(hash_of(id), 0, position + 1);
+            const auto found = known.find(id);
+            if (found == known.end()) {
+                REQUIRE(got.kind != Kind::duplicate);
             } else {
-                const auto content = rng.between(0, 1);
-                const auto got = index.admit(hash_of(id), content, position, step);
-                REQUIRE(equal(got, model.admit(id, content, position)));
-                if (got.fresh) ++position;
+                REQUIRE(got.kind != Kind::fresh);
             }
-            REQUIRE(index.size() == model.size());
-            REQUIRE(index.evicted() == model.evicted());
+            if (got.kind == Kind::duplicate) {
+                REQUIRE(got.first_position == found->second);
+            } else {
+                known[id] = ++position;
+                recent.push_back(id);
+            }
+            if (!rng.chance(5)) continue;
+            in_runs.insert(in_runs.end(), recent.begin(), recent.end());
+            recent.clear();
+            index.set_filters({filter_of(in_runs, rng.chance(500) ? 16 : 1)});
+            index.drop_covered(position);
         }
     }
 }

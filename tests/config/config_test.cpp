@@ -26,6 +26,17 @@ std::string context(const Sources& sources) {
 
 }  // namespace
 
+TEST_CASE("config: a spool that is too small for the ids is told, not refused") {
+    const test::TempDir dir;
+    auto sources = bare_sources();
+    sources.file = write_file(dir, "spool: {max_bytes: 64MiB}\ndedupe: {max_ids: 2000000}\n");
+    const auto config = load_config(sources).value();
+    REQUIRE(config.warnings.size() == 2);  // the other one: no API key
+    CHECK(config.warnings.back() ==
+          "dedupe.max_ids: 2000000 ids would take more than half of spool.max_bytes (64MiB); "
+          "1398101 are remembered");
+}
+
 TEST_CASE("config/config: without anything the defaults of root apply and a key is asked for") {
     const auto config = load_config(bare_sources()).value();
     CHECK(config.run_dir == "/run/opsrelay");

@@ -36,6 +36,8 @@ const Case kCases[] = {
     {"spool.max_bytes", "1GiB", "63MiB", "63MiB is outside [64MiB, 16TiB]"},
     {"spool.ephemeral", "true", "yes", "\"yes\" is neither true nor false"},
     {"spool.commit_gap", "5ms", "2s", "2000ms is outside [0ms, 1000ms]"},
+    {"dedupe.window", "1h", "0s", "0ms is outside [60000ms, 2592000000ms]"},
+    {"dedupe.max_ids", "20000", "9999", "9999 is outside [10000, 100000000]"},
     {"events.missing_id", "reject", "drop", "\"drop\" is not known; allowed: mint, reject"},
     {"events.stamp_created_at", "false", "no", "\"no\" is neither true nor false"},
     {"events.lift_tenant", "false", "1", "\"1\" is neither true nor false"},

@@ -3,6 +3,9 @@
 #include <doctest/doctest.h>
 #include <boost/asio/io_context.hpp>
 
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -130,12 +133,116 @@ TEST_CASE("intake: a duplicate points at the first one's position, whatever list
 
 TEST_CASE("intake: a recovered id is a duplicate of unknown kind that is durable already") {
     World world;
-    world.intake.recover_id(admit::hash_id(42, kDefaultLane, "old"), 1000);
+    world.intake.recover_id(admit::hash_id(42, kDefaultLane, "old"));
     const auto offered = world.offer(event_json("old"));
     CHECK(offered.admission == Admission::duplicate);
     CHECK(offered.duplicate == DuplicateKind::unknown);
     CHECK(offered.position == 0);
-    CHECK(world.intake.ids().remembered == 1);
+}
+
+TEST_CASE("intake: an id that a filter knows is accepted with a mark; HTTP hears what it was") {
+    World world;
+    auto filter = std::make_shared<admit::IdFilter>(1, 16);
+    filter->insert(admit::hash_id(42, kDefaultLane, "old"));
+    world.intake.note_ids({.covered = std::nullopt, .filters = {filter}});
+    CHECK(world.offer(event_json("new")).position == 1);
+    const auto maybe = world.offer(event_json("old"));
+    CHECK(maybe.admission == Admission::accepted);
+    CHECK(maybe.position == 2);
+    // While it waits, its repeats share its fate.
+    CHECK(world.offer(event_json("old"), ListenerKind::udp).position == 2);
+    const auto group = world.queue.take();
+    REQUIRE(group);
+    REQUIRE(group->segments[0].maybe.size() == 1);
+    CHECK(group->segments[0].maybe[0].index == 1);
+    CHECK(group->segments[0].maybe[0].position == 2);
+    CHECK(group->segments[0].maybe[0].asked_after);
+
+    world.intake.note_struck({2});
+    world.intake.note_settled(2);
+    TaskGroup tasks(world.io.get_executor(), world.clock);
+    std::vector<Settled> results;
+    tasks.spawn("1", await_settled(world.intake, 1, world.clock.now(), results));
+    tasks.spawn("2", await_settled(world.intake, 2, world.clock.now(), results));
+    world.io.poll();
+    CHECK(results == std::vector<Settled>{Settled::durable, Settled::struck});
+    world.io.restart();
+    world.io.run();
+}
+
+TEST_CASE("intake: of what was struck out the newest few thousand are kept") {
+    World world;
+    for (Position position = 1; position <= 5'000; ++position) {
+        world.intake.note_struck({position});
+    }
+    world.intake.note_settled(5'000);
+    TaskGroup tasks(world.io.get_executor(), world.clock);
+    std::vector<Settled> results;
+    for (const Position position : {904U, 905U, 5'000U}) {
+        tasks.spawn("1", await_settled(world.intake, position, world.clock.now(), results));
+    }
+    world.io.restart();
+    world.io.run();
+    CHECK(results == std::vector<Settled>{Settled::durable, Settled::struck, Settled::struck});
+}
+
+TEST_CASE("intake: only HTTP asks after a maybe") {
+    World world;
+    auto filter = std::make_shared<admit::IdFilter>(1, 16);
+    filter->insert(admit::hash_id(42, kDefaultLane, "old"));
+    world.intake.note_ids({.covered = std::nullopt, .filters = {filter}});
+    CHECK(world.offer(event_json("old"), ListenerKind::unix_stream).position == 1);
+    CHECK_FALSE(world.queue.take()->segments[0].maybe[0].asked_after);
+}
+
+TEST_CASE("intake: duplicates anywhere in a burst leave the other events whole and in order") {
+    for (std::uint64_t seed = 1; seed <= 30; ++seed) {
+        CAPTURE(seed);
+        World world;
+        Xoshiro rng{seed};
+        std::vector<std::string> texts;
+        std::vector<std::string> fresh;
+        std::map<std::string, Position> positions;
+        const auto count = rng.between(1, 100);
+        for (std::uint64_t i = 0; i < count; ++i) {
+            const auto id = "id-" + std::to_string(rng.between(0, count));
+            texts.push_back(rng.chance(100) ? "no json" : event_json(id));
+            // The padding makes events of many lengths, some larger than a stage.
+            if (rng.chance(50)) texts.back().append(rng.between(1, 60'000), ' ');
+        }
+        std::vector<Message> burst;
+        for (const auto& text : texts) burst.push_back({.bytes = text});
+        const auto offered = world.intake.offer(burst, Origin{.kind = ListenerKind::unix_stream});
+        Position next = 0;
+        for (std::size_t i = 0; i < texts.size(); ++i) {
+            if (offered[i].admission == Admission::rejected) continue;
+            const auto id = texts[i].substr(0, texts[i].find(",\"provider"));
+            const auto [known, is_new] = positions.try_emplace(id, next + 1);
+            CHECK((offered[i].admission == Admission::accepted) == is_new);
+            CHECK(offered[i].position == known->second);
+            if (!is_new) continue;
+            ++next;
+            fresh.push_back(id);
+        }
+        std::vector<std::string> stored;
+        while (const auto group = world.queue.take()) {
+            for (const auto& segment : group->segments) {
+                CHECK(segment.ids.size() == segment.count);
+                for (std::size_t at = 0; at < segment.payload.size();) {
+                    const auto end = segment.payload.find('\n', at);
+                    const auto line = segment.payload.substr(at, end - at);
+                    stored.push_back(line.substr(0, line.find(",\"provider")));
+                    at = end + 1;
+                }
+            }
+        }
+        CHECK(stored == fresh);
+        const auto totals = world.totals();
+        CHECK(totals.received == count);
+        CHECK(fresh.size() + totals.duplicates[0] + totals.duplicates[1] +
+                  totals.rejected[index_of(RejectReason::not_json)] ==
+              count);
+    }
 }
 
 TEST_CASE("intake: a rejected event is counted, explained and kept as a dead letter") {

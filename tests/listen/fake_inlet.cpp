@@ -48,7 +48,7 @@ asio::awaitable<Settled> FakeInlet::settled(Position position, TimePoint due) {
             break;
         }
         if (position <= durable_) {
-            result = Settled::durable;
+            result = struck_.contains(position) ? Settled::struck : Settled::durable;
             break;
         }
         if (clock_.now() >= due || stop.cancelled() != before) break;

@@ -40,6 +40,8 @@ public:
     void settle_all() { settle(last_); }
     /// Exactly `position` is lost; what settle() says of it does not count.
     void give_up(Position position);
+    /// `position` is settled as a duplicate after all.
+    void strike(Position position) { struck_.insert(position); }
     void set_room(bool room);
     /// Accepted events are durable at once.
     bool settle_at_once = false;
@@ -63,6 +65,7 @@ private:
     Signal room_changed_;
     std::vector<Offered> result_;
     std::set<Position> given_up_;
+    std::set<Position> struck_;
     Position last_ = 0;
     Position durable_ = 0;
     bool room_ = true;

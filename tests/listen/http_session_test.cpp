@@ -210,6 +210,19 @@ TEST_CASE("listen/http_session: a reply waits for the commit, a duplicate for th
     world.run_until([&] { return client.read(), has(client.received, "\"duplicate\":true"); });
 }
 
+TEST_CASE("listen/http_session: an event that turns out to be a duplicate is answered as one") {
+    HttpWorld world;
+    world.inlet.strike(2);
+    world.start();
+    auto client = world.connect();
+    for (const bool struck : {false, true, false}) {
+        CAPTURE(struck);
+        const auto reply = exchange(world, client, request("{}"));
+        CHECK(status_of(reply) == 200);
+        CHECK(has(reply, "\"duplicate\":true") == struck);
+    }
+}
+
 TEST_CASE("listen/http_session: pipelined requests are answered in order") {
     HttpWorld world;
     world.start();

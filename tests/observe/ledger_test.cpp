@@ -8,9 +8,10 @@ namespace {
 
 Ledger balanced() {
     Ledger ledger;
-    ledger.intake.received = 20;
+    ledger.intake.received = 24;
     ledger.intake.duplicates[index_of(DuplicateKind::same)] = 2;
     ledger.intake.duplicates[index_of(DuplicateKind::unknown)] = 1;
+    ledger.storage.duplicates = 4;
     ledger.intake.rejected[index_of(RejectReason::bad_tokens)] = 3;
     ledger.intake.shed[index_of(ShedReason::spool_full)] = 1;
     ledger.pending = 3;
@@ -37,9 +38,9 @@ TEST_CASE("observe/ledger: both identities hold or the difference is shown") {
 
 TEST_CASE("observe/ledger: JSON shows every term and the reasons that occurred") {
     CHECK(balanced().to_json() ==
-          R"({"received":20,"duplicates":3,"rejected":3,"shed":1,"accepted":10,"pending":3,)"
+          R"({"received":24,"duplicates":7,"rejected":3,"shed":1,"accepted":10,"pending":3,)"
           R"("recovered":5,"replayed":1,"delivered":9,"dead":2,"dropped":1,"spooled":4,)"
-          R"("imbalance":0,"reasons":{"duplicates.same":2,"duplicates.unknown":1,)"
+          R"("imbalance":0,"reasons":{"duplicates.same":2,"duplicates.unknown":5,)"
           R"("rejected.bad_tokens":3,"shed.spool_full":1,"dropped.corrupt":1}})");
 }
 
@@ -48,8 +49,9 @@ TEST_CASE("observe/ledger: published terms show in the exposition") {
     balanced().publish(registry);
     const auto text = registry.exposition();
     const char* const lines[] = {
-        "\nopsrelay_events_received_total 20\n",
+        "\nopsrelay_events_received_total 24\n",
         "\nopsrelay_events_duplicate_total{kind=\"same\"} 2\n",
+        "\nopsrelay_events_duplicate_total{kind=\"unknown\"} 5\n",
         "\nopsrelay_events_rejected_total{reason=\"bad_tokens\"} 3\n",
         "\nopsrelay_events_shed_total{reason=\"spool_full\"} 1\n",
         "\nopsrelay_events_pending 3\n",

@@ -64,7 +64,9 @@ void SimUpstream::store(const std::string& id) {
     if (!rows_.insert(id).second) {
         ++repeated_;
         const auto& before = deliveries_[id];
-        if (!before.reply_lost && before.crashes == crashes_) unexcused_.push_back(id);
+        const bool excused =
+            before.reply_lost || before.crashes != crashes_ || excused_.contains(id);
+        if (!excused) unexcused_.push_back(id);
     }
     deliveries_[id] = {.reply_lost = true, .crashes = crashes_};  // until the reply is given
 }

@@ -50,6 +50,8 @@ public:
         enabled_ = 0;
         until_.clear();
     }
+    /// The relay need not know any more that it has this one.
+    void excuse(const std::string& id) { excused_.insert(id); }
     /// The relay lost its memory of what it acked but did not sync.
     void note_crash() { ++crashes_; }
 
@@ -82,6 +84,7 @@ private:
     std::map<Fault, std::uint64_t> played_;
     std::set<std::string> rows_;
     std::map<std::string, Delivery> deliveries_;
+    std::set<std::string> excused_;
     std::vector<std::string> unexcused_;
     std::uint64_t requests_ = 0;
     std::uint64_t repeated_ = 0;

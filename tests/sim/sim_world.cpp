@@ -36,7 +36,14 @@ constexpr std::array<const char*, kMarks> kMarkNames{"power_loss",
                                                      "dead_letter",
                                                      "replayed",
                                                      "key_changed",
-                                                     "replay_refused"};
+                                                     "replay_refused",
+                                                     "ids_sealed",
+                                                     "ids_merged",
+                                                     "ids_expired",
+                                                     "maybe_confirmed",
+                                                     "confirmed_after_restart",
+                                                     "maybe_false",
+                                                     "run_refused"};
 
 asio::awaitable<void> fetch(Pipeline& pipeline, std::optional<Snapshot>& into) {
     into = co_await pipeline.snapshot();
@@ -67,6 +74,11 @@ SimWorld::SimWorld(std::uint64_t seed)
       store_(std::make_unique<test::MemStore>(seed | 1U)),
       began_(clock_.now()) {
     hazards_ = static_cast<std::uint32_t>(rng_.next());
+    // Small, so that runs are made, merged and forgotten.
+    id_options_.window = rng_.between(milliseconds{minutes{20}}, milliseconds{hours{3}});
+    id_options_.ids_max = rng_.between(std::uint64_t{200}, std::uint64_t{3000});
+    id_options_.seal_ids = rng_.between(std::uint64_t{16}, std::uint64_t{64});
+    id_options_.filter_bits = rng_.chance(200) ? 1 : 0;  // 1: every id has to be looked up
 }
 
 SimWorld::~SimWorld() {
@@ -76,13 +88,16 @@ SimWorld::~SimWorld() {
 void SimWorld::start() {
     Pipeline::Options options;
     options.spool.stall_buffer = 64_KiB;  // small, so that it fills
+    options.spool.ids = id_options_;
+    options.intake.admit.table_ids = id_options_.seal_ids;
+    ++starts_;
     options.lanes.push_back({.name = {}, .forward = {}, .upstream = upstream_, .plan = plan_});
     registry_ = std::make_unique<observe::Registry>();
     store_failed_ = false;
     const auto executor = io_.get_executor();
-    pipeline_ = std::make_unique<Pipeline>(Executors{executor, executor, executor}, clock_,
-                                           intake_rng_, forward_rng_, *store_, options, *registry_,
-                                           [this](const Error&) { store_failed_ = true; });
+    pipeline_ = std::make_unique<Pipeline>(
+        Executors{executor, executor, executor, executor}, clock_, intake_rng_, forward_rng_,
+        *store_, options, *registry_, [this](const Error&) { store_failed_ = true; });
     if (const auto recovered = pipeline_->recover(); !recovered) {
         violate("recover: " + recovered.error().context);
     }
@@ -144,6 +159,19 @@ std::string SimWorld::make_id() {
     return ids_.emplace_back(fmt::format("{}-{}-{}", kind, seed_, next_id_++));
 }
 
+// What is offered again after the limits are reached may be accepted, and is then sent, again.
+void SimWorld::note_accepted(const std::string& id) {
+    const auto known = accepted_.find(id);
+    if (known != accepted_.end()) {
+        const auto& [at, before] = known->second;
+        const bool must_be_known =
+            clock_.now() - at < id_options_.window && accepts_ - before < id_options_.ids_max;
+        if (!must_be_known) upstream_.excuse(id);
+        if (must_be_known) return;
+    }
+    accepted_[id] = {clock_.now(), accepts_};
+}
+
 std::string SimWorld::make_event(const std::string& id) {
     if (rng_.chance(20)) {
         return fmt::format(R"({{"externalRequestId":"{}","provider":"openai","inputTokens":-1}})",
@@ -178,6 +206,10 @@ void SimWorld::offer() {
                 }
                 [[fallthrough]];
             case listen::Admission::accepted:
+                if (offered[i].admission == listen::Admission::accepted) {
+                    note_accepted(ids[i]);
+                    ++accepts_;
+                }
                 waiting_.push_back({ids[i], offered[i].position});
                 break;
             case listen::Admission::rejected: mark(Mark::rejected); break;
@@ -189,7 +221,7 @@ void SimWorld::offer() {
 void SimWorld::harm_store() {
     const auto times = static_cast<std::uint32_t>(rng_.between(std::uint64_t{1}, 20));
     const auto landed = rng_.chance(500) ? test::Landed::yes : test::Landed::no;
-    switch (rng_.between(std::uint64_t{0}, 8)) {
+    switch (rng_.between(std::uint64_t{0}, 11)) {
         case 0:
             store_->fail_next(test::StoreCall::commit, Errc::spool_full, times);
             mark(Mark::commit_refused);
@@ -208,6 +240,12 @@ void SimWorld::harm_store() {
             break;
         case 6: store_->fail_next(test::StoreCall::replay, Errc::spool_reopen, 1, landed); break;
         case 7: store_->fail_next(test::StoreCall::ack, Errc::spool_reopen, 1); break;
+        case 8:
+            store_->fail_next(test::StoreCall::make_run, Errc::spool_full, times);
+            mark(Mark::run_refused);
+            break;
+        case 9: store_->fail_next(test::StoreCall::adopt_run, Errc::spool_reopen, 1, landed); break;
+        case 10: store_->fail_next(test::StoreCall::drop_runs, Errc::spool_io, times); break;
         default:  // the disk is gone: reopening fails too
             store_->fail_next(test::StoreCall::commit, Errc::spool_reopen, 1, landed);
             store_->fail_next(test::StoreCall::reopen, Errc::spool_io, 1);
@@ -301,6 +339,23 @@ void SimWorld::check() {
     }
     if (view.ledger.storage.dead > 0) mark(Mark::dead_letter);
     if (view.ledger.storage.replayed > 0) mark(Mark::replayed);
+    mark_ids();
+}
+
+void SimWorld::mark_ids() {
+    const auto counted = [this](const observe::Metric& metric, std::string_view label) {
+        return registry_->counter(metric, label).value() > 0;
+    };
+    using spool::IdLookup;
+    using spool::IdStep;
+    if (counted(observe::kDedupeRuns, to_string(IdStep::sealed))) mark(Mark::ids_sealed);
+    if (counted(observe::kDedupeRuns, to_string(IdStep::merged))) mark(Mark::ids_merged);
+    if (counted(observe::kDedupeRuns, to_string(IdStep::expired))) mark(Mark::ids_expired);
+    if (counted(observe::kDedupeLookups, to_string(IdLookup::absent))) mark(Mark::maybe_false);
+    if (counted(observe::kDedupeLookups, to_string(IdLookup::found))) {
+        mark(Mark::maybe_confirmed);
+        if (starts_ > 1) mark(Mark::confirmed_after_restart);
+    }
 }
 
 void SimWorld::check_end() {

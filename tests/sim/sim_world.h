@@ -39,8 +39,15 @@ enum class Mark : std::uint8_t {
     replayed,
     key_changed,
     replay_refused,
+    ids_sealed,
+    ids_merged,
+    ids_expired,
+    maybe_confirmed,  // a duplicate that only the disk could tell...
+    confirmed_after_restart,
+    maybe_false,
+    run_refused,
 };
-inline constexpr std::size_t kMarks = 18;
+inline constexpr std::size_t kMarks = 25;
 
 /// What one seed did. Equal for equal seeds.
 struct Outcome {
@@ -72,6 +79,12 @@ private:
         Position position;
     };
 
+    /// When an id was accepted: it must be remembered for a while from then on.
+    struct Accepted {
+        TimePoint at;
+        std::uint64_t before = 0;  // ids accepted before it
+    };
+
     void start();
     void stop(bool clean);
     void act();
@@ -82,6 +95,8 @@ private:
     void advance(milliseconds duration);
     void collect_acks();
     [[nodiscard]] std::string make_id();
+    void note_accepted(const std::string& id);
+    void mark_ids();
     [[nodiscard]] std::string make_event(const std::string& id);
     [[nodiscard]] Snapshot snapshot();
     void check();
@@ -109,6 +124,10 @@ private:
 
     std::uint64_t next_id_ = 0;
     std::vector<std::string> ids_;  // every id ever offered
+    std::map<std::string, Accepted> accepted_;
+    std::uint64_t accepts_ = 0;
+    spool::IdOptions id_options_;
+    int starts_ = 0;
     std::vector<Waiting> waiting_;  // offered, not yet acknowledged
     std::set<std::string> acknowledged_;
     std::uint64_t lost_to_damage_ = 0;  // records in segments that the world damaged

@@ -183,7 +183,6 @@ TEST_CASE("spool/rocks_store: a lane's number keeps its name") {
 TEST_CASE("spool/rocks_store: settled segments disappear from disk") {
     const TempDir dir;
     auto options = options_in(dir);
-    options.ids_max = 100;
     const auto store = open_rocks_store(options).value();
     Seq next = 1;
     for (int i = 0; i < 160; ++i) {
@@ -203,7 +202,6 @@ TEST_CASE("spool/rocks_store: near the limit, settled records give back logs and
     const TempDir dir;
     auto options = options_in(dir);
     options.bytes_max = 32_MiB;
-    options.ids_max = 100;
     const auto store = open_rocks_store(options).value();
     Seq next = 1;
     for (int i = 0; i < 80; ++i) {
@@ -283,26 +281,6 @@ TEST_CASE("spool/rocks_store: admission dead letters are bounded, those of recor
     const std::vector<DeadLetter> many(8, make_dead(0, "bad", DeadKind::admission));
     REQUIRE(store->commit({}, many).has_value());
     CHECK(store->stats().dead_letters == 25);
-}
-
-TEST_CASE("spool/rocks_store: the id log keeps the newest ids, oldest first") {
-    const TempDir dir;
-    auto options = options_in(dir);
-    options.ids_max = 64;
-    const auto newest = make_segment("s199", 4).ids;
-    const auto check = [&newest](Store& store) {
-        const auto ids = ids_of(store);
-        CHECK(ids.size() >= 64);
-        CHECK(ids.size() <= 64 + 8 + 8);
-        REQUIRE(ids.size() > 4);
-        CHECK(std::vector<IdHash>(ids.end() - 4, ids.end()) == newest);
-    };
-    {
-        const auto store = open_rocks_store(options).value();
-        for (int i = 0; i < 200; ++i) commit(*store, {make_segment(fmt::format("s{}", i), 4)});
-        check(*store);
-    }
-    check(*open_rocks_store(options).value());
 }
 
 TEST_CASE("spool/rocks_store: reopening in place keeps everything") {

@@ -17,6 +17,7 @@ inline spool::Segment make_segment(std::string_view tag, std::uint32_t count,
     segment.lane = lane;
     segment.count = count;
     segment.received_unix_ms = 1'700'000'000'000;
+    segment.id_clock_ms = segment.received_unix_ms;
     std::uint64_t noise = std::hash<std::string_view>{}(tag) | 1U;
     for (std::uint32_t i = 0; i < count; ++i) {
         auto record = fmt::format("{}.{}", tag, i);

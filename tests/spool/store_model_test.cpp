@@ -35,6 +35,8 @@ struct World {
     std::unique_ptr<Store> rocks;
     test::MemStore mem{1, {kLanes[0], kLanes[1]}};
     std::map<LaneId, ModelLane> model;
+    std::vector<IdHash> offered;
+    std::uint32_t run = 0;
     int serial = 0;
 
     explicit World(std::uint64_t seed) : rng(seed) {
@@ -55,6 +57,7 @@ struct World {
         REQUIRE(mem.commit(segments, {}).has_value());
         for (const auto& segment : segments) {
             auto& records = model[segment.lane].records;
+            offered.insert(offered.end(), segment.ids.begin(), segment.ids.end());
             for (std::size_t at = 0; at < segment.payload.size();) {
                 const auto end = segment.payload.find('\n', at);
                 records.push_back(segment.payload.substr(at, end - at));
@@ -89,6 +92,54 @@ struct World {
         for (const auto seq : seqs) {
             known.records.push_back(known.dead.at(seq));
             known.dead.erase(seq);
+        }
+    }
+
+    // What is in the log becomes a run, in both.
+    void seal() {
+        const auto ids = test::ids_of(*rocks);
+        CHECK(ids == test::ids_of(mem));
+        if (ids.empty()) return;
+        for (Store* store : {rocks.get(), static_cast<Store*>(&mem)}) {
+            auto job = store->seal_job({{1, run + 1}, 10, 20, store->id_log_end(), 16},
+                                       std::make_shared<std::vector<IdHash>>(ids));
+            const auto made = job();
+            REQUIRE(made.has_value());
+            REQUIRE(store->adopt_run(*made).has_value());
+        }
+        ++run;
+    }
+
+    void merge_or_drop() {
+        std::vector<RunName> names;
+        for (const auto& one : rocks->id_runs()) {
+            if (rng.chance(600)) names.push_back(one.info.name);
+        }
+        if (names.size() < 2 || rng.chance(300)) {
+            for (const auto& name : names) {
+                CHECK(rocks->drop_runs(std::span(&name, 1)).has_value());
+                CHECK(mem.drop_runs(std::span(&name, 1)).has_value());
+            }
+            return;
+        }
+        for (Store* store : {rocks.get(), static_cast<Store*>(&mem)}) {
+            const auto made = store->merge_job({1, run + 1}, names, 16)();
+            REQUIRE(made.has_value());
+            REQUIRE(store->adopt_run(*made).has_value());
+        }
+        ++run;
+    }
+
+    void check_ids() {
+        CHECK(rocks->find_ids(offered) == mem.find_ids(offered));
+        const auto rocks_runs = rocks->id_runs();
+        const auto mem_runs = mem.id_runs();
+        REQUIRE(rocks_runs.size() == mem_runs.size());
+        for (std::size_t i = 0; i < rocks_runs.size(); ++i) {
+            CHECK(rocks_runs[i].info.name == mem_runs[i].info.name);
+            CHECK(rocks_runs[i].info.ids == mem_runs[i].info.ids);
+            CHECK(rocks_runs[i].info.oldest_ms == mem_runs[i].info.oldest_ms);
+            CHECK(rocks_runs[i].info.newest_ms == mem_runs[i].info.newest_ms);
         }
     }
 
@@ -142,7 +193,9 @@ struct World {
     void step() {
         const auto lane = kLanes[rng.between(0, 1)];
         const auto dice = rng.between(0, 99);
-        if (dice < 50) return commit();
+        if (dice < 42) return commit();
+        if (dice < 47) return seal();
+        if (dice < 50) return merge_or_drop();
         if (dice < 85) return ack(lane);
         if (dice < 92) return replay(lane);
         if (dice < 95) {
@@ -167,7 +220,9 @@ TEST_CASE("spool/store: RocksStore, MemStore and the model agree on random actio
             CAPTURE(action);
             world.step();
             world.check();
+            if (action % 10 == 0) world.check_ids();
         }
+        world.check_ids();
         CHECK(test::ids_of(*world.rocks) == test::ids_of(world.mem));
     }
 }

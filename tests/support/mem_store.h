@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,19 +26,40 @@ enum class Landed : std::uint8_t {
 };
 
 /// Which calls fail_next() applies to.
-enum class StoreCall : std::uint8_t { commit, read, ack, replay, sync, reopen };
+enum class StoreCall : std::uint8_t {
+    commit,
+    read,
+    ack,
+    replay,
+    sync,
+    reopen,
+    make_run,   // a seal or merge job
+    adopt_run,  // landed: the run is there, what it replaces too
+    drop_runs
+};
 
 /// Deterministic: the same calls give the same results, in the same order. Thread: one.
 class MemStore final : public spool::Store {
 public:
-    /// `ids_max`: as spool::Options::ids_max.
     explicit MemStore(std::uint64_t salt = 1, std::vector<LaneId> lanes = {kDefaultLane},
-                      std::size_t ids_max = spool::Options{}.ids_max, spool::DeadLimits dead = {});
+                      spool::DeadLimits dead = {});
 
     [[nodiscard]] std::uint64_t salt() const override { return salt_; }
     [[nodiscard]] std::vector<spool::LaneState> lanes() const override;
     [[nodiscard]] Result<void> replay_ids(
         const std::function<void(const IdHash&, std::int64_t)>& sink) override;
+    [[nodiscard]] std::uint64_t id_log_begin() const override { return live_.sealed; }
+    [[nodiscard]] std::uint64_t id_log_end() const override { return live_.next_entry; }
+    [[nodiscard]] std::vector<spool::IdRun> id_runs() const override;
+    [[nodiscard]] std::uint64_t damaged_id_pages() const override { return damaged_pages_; }
+    [[nodiscard]] std::vector<bool> find_ids(std::span<const IdHash> ids) override;
+    [[nodiscard]] spool::RunJob seal_job(const spool::SealSpec& spec,
+                                         std::shared_ptr<std::vector<IdHash>> ids) override;
+    [[nodiscard]] spool::RunJob merge_job(spool::RunName name,
+                                          std::span<const spool::RunName> inputs,
+                                          unsigned filter_bits) override;
+    [[nodiscard]] Result<void> adopt_run(const spool::NewRun& made) override;
+    [[nodiscard]] Result<void> drop_runs(std::span<const spool::RunName> names) override;
     [[nodiscard]] Result<void> commit(std::span<const spool::Segment> segments,
                                       std::span<const spool::DeadLetter> rejected) override;
     [[nodiscard]] Result<spool::RecordBatch> read(LaneId lane, Seq from) override;
@@ -54,13 +76,15 @@ public:
     void restart();
 
     /// The next `times` calls of this kind fail with `code`. spool_reopen stays until reopen():
-    /// every write fails with it. `landed` applies to commit and replay.
+    /// every write fails with it. `landed` applies to commit, replay and adopt_run.
     void fail_next(StoreCall call, Errc code, std::uint32_t times = 1, Landed landed = Landed::no);
     /// Whether failures set by fail_next() are still to come.
     [[nodiscard]] bool failures_pending() const noexcept { return !failures_.empty(); }
     /// Damages the segment that holds this record: read() skips it and reports it lost. False:
     /// there is none.
     bool damage(LaneId lane, Seq seq);
+    /// Damages an id run: its ids are forgotten. False: there is none of this name.
+    bool damage_run(spool::RunName name);
     /// What stats() reports about the volume.
     void set_volume(Bytes free, Bytes size) noexcept;
 
@@ -86,11 +110,19 @@ private:
         std::vector<IdHash> ids;
         std::int64_t unix_ms = 0;
     };
+    /// Shared between the live and the durable state.
+    using RunIds = std::shared_ptr<const std::set<IdHash>>;
+    struct Run {
+        spool::IdRun run;
+        RunIds ids;
+    };
     using LetterKey = std::pair<LaneId, Seq>;
     struct State {
         std::map<LaneId, Lane> lanes;
         std::map<std::uint64_t, IdEntry> id_log;
         std::uint64_t next_entry = 1;
+        std::uint64_t sealed = 1;
+        std::map<spool::RunName, Run> runs;
         std::map<LetterKey, spool::DeadLetter> upstream;
         std::map<std::uint64_t, spool::DeadLetter> admission;
         std::uint64_t next_admission = 1;
@@ -116,18 +148,21 @@ private:
     [[nodiscard]] Change commit_change(std::span<const spool::Segment> segments,
                                        std::span<const spool::DeadLetter> rejected) const;
     void evict_admission(State& state) const;
-    void trim_ids(State& state) const;
+    [[nodiscard]] spool::RunJob run_job(const spool::RunInfo& info, unsigned filter_bits,
+                                        std::function<std::set<IdHash>()> ids);
+    void apply(const spool::NewRun& made, const RunIds& ids);
     void make_durable();
     void undo_replays();
     void apply_durably(const Change& change);
 
     // Constant after construction.
     std::uint64_t salt_;
-    std::size_t ids_max_;
     spool::DeadLimits dead_limits_;
 
     State live_;
     State durable_;
+    std::map<std::string, RunIds> files_;  // of runs that are not part of the store yet
+    std::uint64_t damaged_pages_ = 0;
     std::vector<Change> unsynced_;
     std::set<LaneId> commits_in_doubt_;
     std::map<LaneId, Replay> replays_in_doubt_;
