@@ -162,6 +162,14 @@ class Upstream(Process):
     def stats(self):
         return self._control("GET", "/stats")
 
+    def workspace_status(self):
+        """What the API's own clients read."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        status, _, reply = http_json(connection, "GET", "/v1/diagnostics/workspace-status",
+                                     headers={"X-API-Key": self.key})
+        assert status == 200, (status, reply)
+        return reply
+
     def row_ids(self):
         """Every row's externalRequestId, in order of arrival."""
         text = self._control("GET", "/rows?ids=1")
