@@ -213,7 +213,13 @@ class StatusTest(RelayTest):
         relay.send_acked([event()])
         wait_for(lambda: relay.lane()["state"] == "backing_off", "backing off")
         self.assertEqual(opsrelay("status", "--run-dir", relay.run_dir, "--ready")[0], 0)
-        _, output, _ = opsrelay("status", "--run-dir", relay.run_dir)
+
+        # While an attempt is under way there is no next one to tell.
+        def told():
+            output = opsrelay("status", "--run-dir", relay.run_dir)[1]
+            return ", next attempt " in output and output
+
+        output = wait_for(told, "a status with the next attempt")
         self.assertRegex(output, r"default: backing_off since \S+, next attempt \S+, 1 spooled")
         self.assertIn("last error: ", output)
 

@@ -12,10 +12,10 @@ import unittest
 
 from harness import RelayTest, Upstream, event, wait_for
 
-LEFT_S = 5  # of the period, when the clock is set: room to use it up on a busy machine
+LEFT_S = 6  # of the period, when the clock is set: room to use it up on a busy machine
 ENDS = {"month": "2027-01-31T23:59:59Z", "day": "2027-03-14T23:59:59Z"}  # last seconds
 EVENT_USD = 742 * 0.15e-6 + 96 * 0.60e-6  # one event of the harness, at the catalog's prices
-LIMIT_USD = 2.5 * EVENT_USD  # the third is let through, and exceeds it
+LIMIT_USD = 4.5 * EVENT_USD  # the fifth is let through, and exceeds it
 
 
 def utc(text):
@@ -48,10 +48,10 @@ class PeriodsTest(RelayTest):
         return soon
 
     def check_paused(self, relay, upstream, state, end):
-        """Three are through, two wait, and not past the end of the period."""
+        """Five are through, two wait, and not past the end of the period."""
         wait_for(lambda: relay.lane()["state"] == state, f"lane {state}")
-        self.wait_ledger(relay, accepted=5, delivered=3, spooled=2)
-        self.assertEqual(len(upstream.row_ids()), 3)
+        self.wait_ledger(relay, accepted=7, delivered=5, spooled=2)
+        self.assertEqual(len(upstream.row_ids()), 5)
 
         # The end is read from workspace-status after the 402.
         def known():
@@ -69,33 +69,38 @@ class PeriodsTest(RelayTest):
     def test_a_plan_resumes_with_the_month_and_a_budget_with_the_day(self):
         plan, plan_upstream = self.start_pair("plan")
         budget, budget_upstream = self.start_pair("budget")
-        ids = [f"period-{number}" for number in range(5)]
+        ids = [f"period-{number}" for number in range(7)]
         plan_end = self.near_the_end(plan_upstream, "month", lambda end: {
-            "plan": {"name": "Free", "used": 9_997, "period_end": end}})
+            "plan": {"name": "Free", "used": 9_995, "period_end": end}})
         budget_end = self.near_the_end(budget_upstream, "day", lambda end: {
             "budget": {"stop": "exceeded", "daily": {"limit_usd": LIMIT_USD, "period_end": end}}})
         rows = ((plan, plan_upstream, "plan_limited", plan_end),
                 (budget, budget_upstream, "budget_stopped", budget_end))
         for relay, *_ in rows:
-            self.assertEqual(relay.send_acked([event(one) for one in ids]), (5, 0))
+            self.assertEqual(relay.send_acked([event(one) for one in ids]), (7, 0))
         for row in rows:
             with self.subTest(state=row[2]):
                 self.check_paused(*row)
         self.assertEqual(plan_upstream.stats()["plan_used"], 10_000)
-        _, _, told = plan.post(event("period-5"))
+        _, _, told = plan.post(event("period-7"))
         self.assertTrue(told["telemetryPaused"] and told["isPlanLimitReached"], told)
-        _, _, told = budget.post(event("period-5"))
+        _, _, told = budget.post(event("period-7"))
         self.assertTrue(told["budgetExceeded"] and not told["telemetryPaused"], told)
         for relay, upstream, state, _ in rows:
             with self.subTest(resumed=state):
-                self.check_resumed(relay, upstream, ids + ["period-5"])
+                self.check_resumed(relay, upstream, ids + ["period-7"])
+                _, _, told = relay.post(event("period-8"))
+                self.assertFalse(told["telemetryPaused"] or told["isPlanLimitReached"], told)
+                self.assertFalse(told["budgetExceeded"], told)
+                self.wait_ledger(relay, delivered=9, spooled=0)
         # Nobody touched the upstreams: their own clocks went into a period that began at zero.
-        self.assertEqual(plan_upstream.stats()["plan_used"], 3)
+        self.assertEqual(plan_upstream.stats()["plan_used"], 4)
+        self.assertGreaterEqual(plan_upstream.stats()["status_requests"], 2)
         self.assertEqual(plan_upstream.stats()["now"][:10], "2027-02-01")
         self.assertEqual(budget_upstream.stats()["now"][:10], "2027-03-15")
         spent = budget_upstream.workspace_status()["budget"]
-        self.assertAlmostEqual(spent["daily"]["currentSpendUsd"], 3 * EVENT_USD)
-        self.assertAlmostEqual(spent["monthly"]["currentSpendUsd"], 6 * EVENT_USD)
+        self.assertAlmostEqual(spent["daily"]["currentSpendUsd"], 4 * EVENT_USD)
+        self.assertAlmostEqual(spent["monthly"]["currentSpendUsd"], 9 * EVENT_USD)
 
     def test_a_delayed_event_belongs_to_the_day_it_was_received(self):
         """createdAt carries that day, for an upstream that honours it."""
@@ -120,14 +125,14 @@ class PeriodsTest(RelayTest):
 
     def test_upstreams_own_rate_limit_loses_and_repeats_nothing(self):
         relay, upstream = self.start_pair("limited")
-        upstream.control(rate_limit={"per_second": 8, "burst": 2})
-        ids = sorted(f"limited-{number}" for number in range(12))
+        upstream.control(rate_limit={"per_second": 8, "burst": 4})
+        ids = sorted(f"limited-{number}" for number in range(9))
         relay.send_acked([event(one) for one in ids])
-        self.wait_ledger(relay, accepted=12, delivered=12, spooled=0)
+        self.wait_ledger(relay, accepted=9, delivered=9, spooled=0)
         self.assertEqual(sorted(upstream.row_ids()), ids)
         stats = upstream.stats()
         self.assertGreaterEqual(stats["rate_limited"], 1)
-        self.assertEqual(stats["requests"], 12 + stats["rate_limited"])
+        self.assertEqual(stats["requests"], 9 + stats["rate_limited"])
 
 
 if __name__ == "__main__":
