@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "forward/http_date.h"
+#include "forward/reply_fields.h"
 
 namespace opsrelay::forward {
 
@@ -53,20 +54,23 @@ std::optional<WallTime> time(const Value& object, const char* name) {
     return value ? parse_iso8601(*value) : std::nullopt;
 }
 
-std::optional<std::string> plan_tier(const Value& object) {
-    auto tier = text(object, "planTier");
+std::optional<std::string> bounded_tier(std::optional<std::string> tier) {
     if (tier && (tier->empty() || tier->size() > kPlanTierBytesMax)) return std::nullopt;
     return tier;
 }
 
-PlanUpdate read_plan(const Value& object) {
+PlanUpdate plan_of(const ReplyFields& fields) {
     PlanUpdate update;
-    update.plan_tier = plan_tier(object);
-    update.telemetry_paused = flag(object, "telemetryPaused");
-    update.plan_limit_reached = flag(object, "isPlanLimitReached");
-    update.budget_warning = flag(object, "budgetWarning");
-    update.budget_exceeded = flag(object, "budgetExceeded");
+    update.plan_tier = bounded_tier(fields.plan_tier);
+    update.telemetry_paused = fields.telemetry_paused;
+    update.plan_limit_reached = fields.plan_limit_reached;
+    update.budget_warning = fields.budget_warning;
+    update.budget_exceeded = fields.budget_exceeded;
     return update;
+}
+
+std::optional<ReplyFields> fields_of(const Reply& reply) {
+    return reply.body_cut ? std::nullopt : read_fields(reply.body);
 }
 
 Verdict by_reason(std::string_view reason) {
@@ -77,18 +81,19 @@ Verdict by_reason(std::string_view reason) {
     return Verdict::backoff;
 }
 
-Verdict by_body(const Reply& reply, bool is_object, const Json& json) {
+Verdict by_body(const Reply& reply, const std::optional<ReplyFields>& fields) {
     if (!reply.body_cut && without_space(reply.body).empty()) return Verdict::delivered;
-    if (!is_object) return Verdict::not_the_api;
-    if (flag(json, "ok").value_or(true)) return Verdict::delivered;
-    return by_reason(text(json, "reason").value_or(""));
+    if (!fields) return Verdict::not_the_api;
+    if (fields->ok.value_or(true)) return Verdict::delivered;
+    return by_reason(fields->reason.value_or(""));
 }
 
-Verdict by_payment(bool is_object, const Json& json, const PlanUpdate& plan) {
-    if (plan.telemetry_paused.value_or(false)) return Verdict::plan_limited;
-    if (plan.plan_limit_reached.value_or(false)) return Verdict::plan_limited;
-    if (is_object && text(json, "reason") == "plan_limit_reached") return Verdict::plan_limited;
-    return Verdict::budget_stopped;
+Verdict by_payment(const std::optional<ReplyFields>& fields) {
+    if (!fields) return Verdict::budget_stopped;
+    const bool limited = fields->telemetry_paused.value_or(false) ||
+                         fields->plan_limit_reached.value_or(false) ||
+                         fields->reason == "plan_limit_reached";
+    return limited ? Verdict::plan_limited : Verdict::budget_stopped;
 }
 
 Verdict by_status(int status) {
@@ -152,13 +157,12 @@ Decision classify(const Reply& reply, WallTime now) {
     if (reply.retry_after) {
         decision.retry_after = parse_retry_after(*reply.retry_after, reply.date, now);
     }
-    Json json;
-    const bool is_object = parse_object(reply, json);
-    if (is_object) decision.plan = read_plan(json);
+    const auto fields = fields_of(reply);
+    if (fields) decision.plan = plan_of(*fields);
     if (reply.status >= 200 && reply.status < 300) {
-        decision.verdict = by_body(reply, is_object, json);
+        decision.verdict = by_body(reply, fields);
     } else if (reply.status == 402) {
-        decision.verdict = by_payment(is_object, json, decision.plan);
+        decision.verdict = by_payment(fields);
     } else {
         decision.verdict = by_status(reply.status);
     }
@@ -187,7 +191,7 @@ WorkspaceStatus read_workspace_status(const Reply& reply) {
     status.plan.budget_exceeded = flag(json, "isBudgetExceeded");
     if (const auto* plan = member(json, "plan"); plan != nullptr && plan->IsObject()) {
         status.plan_period_end = time(*plan, "periodEnd");
-        status.plan.plan_tier = plan_tier(*plan);
+        status.plan.plan_tier = bounded_tier(text(*plan, "planTier"));
         if (flag(*plan, "telemetryPaused").value_or(false)) status.paused = true;
         if (flag(*plan, "isPlanLimitReached").value_or(false)) status.paused = true;
     }
