@@ -2,20 +2,20 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
-#include <boost/beast/core/error.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/error.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/read.hpp>
+#include <cstring>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "core/nothrow.h"
+#include "forward/reply_reader.h"
 
 namespace opsrelay::forward {
 
@@ -31,16 +31,12 @@ bool expect_peer(SSL* session, const Endpoint& endpoint) {
     return SSL_set1_host(session, endpoint.host.c_str()) == 1;
 }
 
-namespace beast = boost::beast;
-namespace http = beast::http;
 namespace ssl = asio::ssl;
+using asio::ip::tcp;
 using boost::system::error_code;
-using Plain = beast::tcp_stream;
-using Tls = ssl::stream<beast::tcp_stream>;
+using Tls = ssl::stream<tcp::socket>;
 
-constexpr std::size_t kFirstBodyBuffer = 1024;
-constexpr int kInterimRepliesMax = 8;
-// One read buffer per connection: a header of up to 8 KiB (Beast's limit) and a piece of body.
+// One read buffer per connection: the rest of a header line and a piece of body.
 constexpr std::size_t kReadBufferMax = 16U << 10U;
 
 Reply failure(Transport transport, std::string error) {
@@ -50,44 +46,100 @@ Reply failure(Transport transport, std::string error) {
     return reply;
 }
 
-// The one place where errors of Asio, Beast and OpenSSL become ours.
-Transport transport_of(const error_code& ec, Transport otherwise) {
-    if (ec == beast::error::timeout) return Transport::timeout;
-    return otherwise;
-}
+/// Closes a socket when a deadline passes. A request sets a deadline and takes it back; the timer
+/// is armed anew only when it fires before the deadline that counts then, so that a stream of
+/// requests costs one wait in a while and not one each. Shared with that wait's handler, which may
+/// run after the connection is gone.
+class Watch : public std::enable_shared_from_this<Watch> {
+public:
+    explicit Watch(const asio::any_io_executor& executor) : timer_(executor) {}
 
-std::string what(std::string_view doing, const error_code& ec) {
-    if (ec == beast::error::timeout) return fmt::format("{}: no answer in time", doing);
-    if (ec == http::error::end_of_stream) return fmt::format("{}: closed by upstream", doing);
-    return fmt::format("{}: {}", doing, ec.message());
-}
+    void set(tcp::socket& socket, TimePoint due) {
+        socket_ = &socket;
+        due_ = due;
+        if (due_ < armed_for_) arm();
+    }
+    /// The socket is not touched any more.
+    void clear() noexcept { socket_ = nullptr; }
+    void stop() {
+        clear();
+        timer_.cancel();
+    }
+    /// A deadline passed, and the socket is closed.
+    [[nodiscard]] bool expired() const noexcept { return expired_; }
 
-std::optional<std::string> header(const http::fields& fields, http::field name) {
-    const auto found = fields.find(name);
-    if (found == fields.end()) return std::nullopt;
-    return std::string(found->value());
+private:
+    void arm() {
+        armed_for_ = due_;
+        timer_.expires_at(due_);
+        timer_.async_wait([self = shared_from_this(), at = due_](const error_code& ec) {
+            if (!ec) self->fired(at);
+        });
+    }
+    void fired(TimePoint at) {
+        if (at != armed_for_) return;  // armed anew when this one was already on its way
+        armed_for_ = TimePoint::max();
+        if (socket_ == nullptr) return;
+        if (due_ > at) return arm();
+        expired_ = true;
+        error_code ignored;  // the descriptor is gone either way
+        socket_->close(ignored);
+    }
+
+    asio::steady_timer timer_;
+    tcp::socket* socket_ = nullptr;
+    TimePoint due_ = TimePoint::max();
+    TimePoint armed_for_ = TimePoint::max();  // no wait is pending
+    bool expired_ = false;
+};
+
+// What the kernel takes at once, which is nearly always everything.
+std::size_t send_now(tcp::socket& socket, std::string_view bytes) {
+    error_code ignored;  // comes again where the rest is sent
+    return socket.write_some(asio::buffer(bytes.data(), bytes.size()), ignored);
 }
+std::size_t send_now(Tls&, std::string_view) { return 0; }
 
 }  // namespace
 
 struct Connection::Impl {
     Impl(asio::any_io_executor e, const Endpoint& where, ssl::context* context)
-        : executor(std::move(e)), endpoint(where), tls(context) {}
+        : executor(std::move(e)),
+          endpoint(where),
+          tls(context),
+          watch(std::make_shared<Watch>(executor)) {}
+    ~Impl() { watch->stop(); }
 
-    [[nodiscard]] beast::tcp_stream& lowest() { return secure ? secure->next_layer() : *plain; }
-    asio::awaitable<Reply> shake_hands(TimePoint deadline);
+    [[nodiscard]] tcp::socket& lowest() { return secure ? secure->next_layer() : *plain; }
+    asio::awaitable<Reply> shake_hands();
     template <typename Stream>
     asio::awaitable<Exchange> exchange_over(Stream& stream, std::string_view request);
     template <typename Stream>
     asio::awaitable<void> read_reply(Stream& stream, Exchange& out);
+    [[nodiscard]] Reply failed(std::string_view doing, const error_code& ec, Transport otherwise);
+    [[nodiscard]] ReplyReader::State feed();
 
     asio::any_io_executor executor;
     const Endpoint& endpoint;
     ssl::context* tls;
-    std::optional<Plain> plain;  // one of the two
+    std::optional<tcp::socket> plain;  // one of the two
     std::optional<Tls> secure;
-    beast::flat_buffer buffer{kReadBufferMax};
+    std::shared_ptr<Watch> watch;  // shared with its timer's handler
+    ReplyReader reader;
+    std::vector<char> buffer = std::vector<char>(kReadBufferMax);
+    std::size_t buffered = 0;  // bytes of it that the reader has not used
 };
+
+// The one place where errors of Asio, Beast and OpenSSL become ours.
+Reply Connection::Impl::failed(std::string_view doing, const error_code& ec, Transport otherwise) {
+    if (watch->expired()) {
+        return failure(Transport::timeout, fmt::format("{}: no answer in time", doing));
+    }
+    if (ec == boost::beast::http::error::end_of_stream) {
+        return failure(otherwise, fmt::format("{}: closed by upstream", doing));
+    }
+    return failure(otherwise, fmt::format("{}: {}", doing, ec.message()));
+}
 
 Connection::Connection(asio::any_io_executor executor, const Endpoint& endpoint,
                        asio::ssl::context* tls)
@@ -95,25 +147,32 @@ Connection::Connection(asio::any_io_executor executor, const Endpoint& endpoint,
 
 Connection::~Connection() = default;
 
-asio::awaitable<Reply> Connection::open(asio::ip::tcp::endpoint address, TimePoint connect_by,
+asio::awaitable<Reply> Connection::open(tcp::endpoint address, TimePoint connect_by,
                                         TimePoint deadline) {
     auto& plain = impl_->plain.emplace(impl_->executor);
-    plain.expires_at(connect_by);
+    impl_->watch->set(plain, connect_by);
     const auto [ec] = co_await plain.async_connect(address, nothrow);
     if (ec) {
         const auto doing =
             fmt::format("connect to {}:{}", address.address().to_string(), address.port());
-        co_return failure(transport_of(ec, Transport::refused), what(doing, ec));
+        co_return impl_->failed(doing, ec, Transport::refused);
     }
-    error_code ignored;  // only latency depends on it
-    plain.socket().set_option(asio::ip::tcp::no_delay(true), ignored);
-    if (impl_->tls == nullptr) co_return Reply{};
-    co_return co_await impl_->shake_hands(deadline);
+    error_code ignored;  // only latency depends on them
+    plain.set_option(tcp::no_delay(true), ignored);
+    plain.non_blocking(true, ignored);
+    if (impl_->tls == nullptr) {
+        impl_->watch->clear();
+        co_return Reply{};
+    }
+    impl_->secure.emplace(std::move(plain), *impl_->tls);
+    impl_->watch->set(impl_->lowest(), deadline);
+    impl_->plain.reset();
+    auto reply = co_await impl_->shake_hands();
+    impl_->watch->clear();
+    co_return reply;
 }
 
-asio::awaitable<Reply> Connection::Impl::shake_hands(TimePoint deadline) {
-    secure.emplace(std::move(*plain), *tls);
-    plain.reset();
+asio::awaitable<Reply> Connection::Impl::shake_hands() {
     auto* native = secure->native_handle();
     // RFC 6066 section 3: no SNI for addresses.
     if (!endpoint.numeric && SSL_set_tlsext_host_name(native, endpoint.host.c_str()) != 1) {
@@ -122,7 +181,6 @@ asio::awaitable<Reply> Connection::Impl::shake_hands(TimePoint deadline) {
     if (!expect_peer(native, endpoint)) {
         co_return failure(Transport::tls, "TLS: the host name cannot be verified");
     }
-    lowest().expires_at(deadline);
     const auto [ec] = co_await secure->async_handshake(ssl::stream_base::client, nothrow);
     if (!ec) co_return Reply{};
     const auto doing = fmt::format("TLS handshake with {}", endpoint.host_header);
@@ -131,72 +189,68 @@ asio::awaitable<Reply> Connection::Impl::shake_hands(TimePoint deadline) {
         co_return failure(Transport::tls, fmt::format("{}: certificate refused: {}", doing,
                                                       X509_verify_cert_error_string(verdict)));
     }
-    co_return failure(transport_of(ec, Transport::tls), what(doing, ec));
+    co_return failed(doing, ec, Transport::tls);
 }
 
 asio::awaitable<Exchange> Connection::exchange(std::string_view request, TimePoint deadline) {
-    impl_->lowest().expires_at(deadline);
-    if (impl_->secure) co_return co_await impl_->exchange_over(*impl_->secure, request);
-    co_return co_await impl_->exchange_over(*impl_->plain, request);
+    impl_->watch->set(impl_->lowest(), deadline);
+    if (impl_->secure) return impl_->exchange_over(*impl_->secure, request);
+    return impl_->exchange_over(*impl_->plain, request);
 }
 
 template <typename Stream>
 asio::awaitable<Exchange> Connection::Impl::exchange_over(Stream& stream,
                                                           std::string_view request) {
     Exchange out;
-    const auto [ec, written] =
-        co_await asio::async_write(stream, asio::buffer(request.data(), request.size()), nothrow);
-    if (ec) {
-        out.reply = failure(transport_of(ec, Transport::reset), what("send", ec));
-        co_return out;
+    request.remove_prefix(send_now(stream, request));
+    if (!request.empty()) {
+        const auto [ec, written] = co_await asio::async_write(
+            stream, asio::buffer(request.data(), request.size()), nothrow);
+        if (ec) {
+            out.reply = failed("send", ec, Transport::reset);
+            co_return out;
+        }
     }
     co_await read_reply(stream, out);
     // An idle connection must not run into the deadline of the request it served.
-    if (out.reusable) lowest().expires_never();
+    watch->clear();
     co_return out;
+}
+
+ReplyReader::State Connection::Impl::feed() {
+    const auto progress = reader.feed({buffer.data(), buffered});
+    buffered -= progress.used;
+    std::memmove(buffer.data(), buffer.data() + progress.used, buffered);
+    return progress.state;
 }
 
 template <typename Stream>
 asio::awaitable<void> Connection::Impl::read_reply(Stream& stream, Exchange& out) {
-    std::optional<http::response_parser<http::buffer_body>> parser;
-    for (int i = 0; i <= kInterimRepliesMax; ++i) {
-        parser.emplace();
-        parser->body_limit(boost::none);  // bounded below, without an error
-        const auto [ec, read] = co_await http::async_read_header(stream, buffer, *parser, nothrow);
-        out.any_reply = out.any_reply || parser->got_some() || buffer.size() > 0;
-        if (ec) {
-            out.reply = failure(transport_of(ec, Transport::reset), what("read reply", ec));
-            co_return;
-        }
-        if (parser->get().result_int() / 100 != 1) break;
-    }
-    auto& message = parser->get();
-    out.reply.status = static_cast<int>(message.result_int());
-    out.reply.retry_after = header(message, http::field::retry_after);
-    out.reply.date = header(message, http::field::date);
-    auto& body = out.reply.body;
-    std::size_t filled = 0;
-    while (!parser->is_done()) {
-        if (filled == kReplyBodyMax) {
-            out.reply.body_cut = true;
+    reader.begin();
+    auto state = ReplyReader::State::more;
+    error_code ec;
+    while (state == ReplyReader::State::more) {
+        // Beast refuses a header long before it fills the buffer.
+        const auto room = asio::buffer(buffer.data() + buffered, buffer.size() - buffered);
+        const auto [read_ec, read] = co_await stream.async_read_some(room, nothrow);
+        if (read_ec) {
+            ec = read_ec;
+            const bool ended = ec == asio::error::eof || ec == ssl::error::stream_truncated;
+            state = ended ? reader.end(ec == asio::error::eof) : ReplyReader::State::failed;
             break;
         }
-        if (filled == body.size()) {
-            body.resize(std::min(std::max(filled * 4, kFirstBodyBuffer), kReplyBodyMax));
-        }
-        message.body().data = body.data() + filled;
-        message.body().size = body.size() - filled;
-        const auto [ec, read] = co_await http::async_read(stream, buffer, *parser, nothrow);
-        filled = body.size() - message.body().size;
-        if (!ec || ec == http::error::need_buffer) continue;
-        // Many servers end TLS without close_notify; for a body without a length that is its end.
-        if (ec == ssl::error::stream_truncated && parser->need_eof()) break;
-        out.reply = failure(transport_of(ec, Transport::reset), what("read reply body", ec));
+        out.any_reply = true;
+        buffered += read;
+        state = feed();
+    }
+    if (state == ReplyReader::State::failed) {
+        if (reader.error()) ec = reader.error();
+        const auto doing = reader.in_body() ? "read reply body" : "read reply";
+        out.reply = failed(doing, ec, Transport::reset);
         co_return;
     }
-    body.resize(filled);
-    out.reusable =
-        !out.reply.body_cut && parser->is_done() && parser->keep_alive() && buffer.size() == 0;
+    out.reusable = reader.reusable() && buffered == 0;
+    out.reply = reader.take();
 }
 
 }  // namespace opsrelay::forward

@@ -117,9 +117,11 @@ void HttpUpstream::set_api_key(std::string key) {
 
 asio::awaitable<Reply> HttpUpstream::send(std::string_view body, TimePoint deadline) {
     std::string text;
-    text.reserve(post_head_.size() + body.size() + 16);
+    const fmt::format_int length(body.size());
+    text.reserve(post_head_.size() + length.size() + 4 + body.size());
     text += post_head_;
-    fmt::format_to(std::back_inserter(text), "{}\r\n\r\n", body.size());
+    text.append(length.data(), length.size());
+    text += "\r\n\r\n";
     text += body;
     return request(std::move(text), deadline);
 }

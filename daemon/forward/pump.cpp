@@ -19,9 +19,13 @@ constexpr milliseconds kOutageLogInterval{60'000};
 constexpr seconds kWatchInterval{30};
 // Storage that refused an ack, or to put dead letters back, is asked again this much later.
 constexpr milliseconds kStorageRetry{1000};
-// An ack costs as much as its span is long: over a long one, ends are gathered for a moment.
+// An ack costs two changes of thread and a write: what ends within a moment is settled together.
+// The first one after a pause is settled at once. A crash sends again what was not settled yet.
+constexpr std::size_t kSettleGroup = 64;
+constexpr milliseconds kSettleGap{5};
+// It also costs as much as its span is long: over a long one, more is gathered.
 constexpr std::size_t kLongSpan = 4096;
-constexpr milliseconds kGather{10};
+constexpr milliseconds kLongSettleGap{10};
 constexpr std::size_t kErrorTextMax = 256;
 
 std::string describe(const Reply& reply, Verdict verdict) {
@@ -53,6 +57,8 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       read_backoff_(options.backoff_base, options.backoff_max, rng),
       put_back_backoff_(options.backoff_base, options.backoff_max, rng),
       changed_(forward, clock),
+      readable_(forward, clock),
+      settleable_(forward, clock),
       sends_(forward, clock),
       loops_(forward, clock),
       timers_(forward, clock),
@@ -81,9 +87,15 @@ void Pump::start() {
     timers_.spawn("forward watch", watch_loop());
 }
 
+void Pump::wake_all() {
+    changed_.notify_all();
+    readable_.notify_all();
+    settleable_.notify_all();
+}
+
 void Pump::notify_records() {
     batcher_.note_records();
-    changed_.notify_all();
+    readable_.notify_all();
 }
 
 void Pump::set_key(std::string key) {
@@ -97,11 +109,12 @@ void Pump::set_key(std::string key) {
         log_no_key();
     }
     note_lane();
+    changed_.notify_all();
 }
 
 asio::awaitable<void> Pump::stop(TimePoint deadline) {
     stopping_ = true;
-    changed_.notify_all();
+    wake_all();
     timers_.cancel(asio::cancellation_type::terminal);
     // Named first: g++ 12 miscompiles a co_await in the condition of an if that awaits inside.
     const bool finished = co_await sends_.join_until(deadline);
@@ -111,9 +124,10 @@ asio::awaitable<void> Pump::stop(TimePoint deadline) {
         co_await sends_.join();
     }
     finishing_ = true;
-    changed_.notify_all();
+    wake_all();
     co_await loops_.join();
     co_await timers_.join();
+    upstream_.tend_connections(true);  // idle ones are not needed any more
     publish();
 }
 
@@ -122,6 +136,7 @@ bool Pump::all_settled() const noexcept {
 }
 
 asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
+    draining_ = true;
     notify_records();  // "nothing there" is only believed when read again
     bool last_try_made = false;
     auto next_try = clock_.now();
@@ -149,48 +164,70 @@ asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
 void Pump::try_now() {
     lane_.try_now(moment());
     changed_.notify_all();
-    static_cast<void>(dispatch());
+    go_on();
 }
 
 LaneStatus Pump::status() const {
     const std::lock_guard lock(status_mutex_);
-    return status_;
+    auto status = status_;
+    status.in_flight = in_flight_.load(std::memory_order_relaxed);
+    const auto oldest = oldest_received_unix_ms_.load(std::memory_order_relaxed);
+    if (oldest != 0) status.oldest_received_unix_ms = oldest;
+    return status;
 }
 
 asio::awaitable<void> Pump::dispatch_loop() {
     while (!stopping_) {
-        const auto until = dispatch();
-        co_await changed_.wait_until(until);
+        dispatch_due_ = dispatch();
+        co_await changed_.wait_until(dispatch_due_);
     }
 }
 
-TimePoint Pump::dispatch() {
+std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
+    until = TimePoint::max();
     while (!stopping_) {
         const auto now = clock_.now();
         const auto permit = lane_.next(now);
         std::optional<Item> item;
         switch (permit.action) {
-            case Action::wait: return permit.until;
+            case Action::wait: until = permit.until; return std::nullopt;
             case Action::check_status:
                 sends_.spawn("workspace status", check_status(lane_.begin(permit.action)));
                 continue;
             case Action::start:
             case Action::probe:
-                if (storage_lags()) return TimePoint::max();
+                if (storage_lags()) return std::nullopt;
                 item = permit.action == Action::start ? batcher_.next(now) : batcher_.next_probe();
                 break;
         }
-        if (!item) return permit.action == Action::start ? batcher_.next_due() : TimePoint::max();
-        sends_.spawn("send", send_one(std::move(*item), lane_.begin(permit.action)));
+        if (!item) {
+            if (permit.action == Action::start) until = batcher_.next_due();
+            return std::nullopt;
+        }
+        return Work{std::move(*item), lane_.begin(permit.action)};
     }
-    return TimePoint::max();
+    return std::nullopt;
+}
+
+TimePoint Pump::dispatch() {
+    auto until = TimePoint::max();
+    while (auto work = next_work(until)) sends_.spawn("send", send(std::move(*work)));
+    return until;
+}
+
+void Pump::go_on() {
+    const auto until = dispatch();
+    if (until < dispatch_due_ || draining_) changed_.notify_all();
+    if (batcher_.want_read()) readable_.notify_all();
+    const bool first = ends_.size() == 1;  // of a group; the loop waits for no more than a moment
+    if (first || ends_.size() >= settle_group() || !put_back_.empty()) settleable_.notify_all();
 }
 
 asio::awaitable<void> Pump::read_loop() {
     while (!stopping_) {
         const auto from = batcher_.want_read();
         if (!from) {
-            co_await changed_.wait();
+            co_await readable_.wait();
             continue;
         }
         auto batch = co_await settler_.read(name_.lane, *from);
@@ -198,26 +235,36 @@ asio::awaitable<void> Pump::read_loop() {
             read_backoff_.reset();
             batcher_.on_read(std::move(*batch));
             publish();
-            changed_.notify_all();
+            go_on();
             continue;
         }
         const auto due = clock_.now() + read_backoff_.next();
         log_read_failure(batch.error(), *from, due);
-        while (!stopping_ && clock_.now() < due) co_await changed_.wait_until(due);
+        while (!stopping_ && clock_.now() < due) co_await readable_.wait_until(due);
     }
 }
 
 bool Pump::storage_lags() const noexcept { return unpersisted_ > options_.in_flight_max; }
+
+std::size_t Pump::settle_group() const noexcept {
+    if (unpersisted_ > 0) return 1;  // storage_lags() counts what was handed over
+    const auto quarter = std::max<std::size_t>(options_.in_flight_max / 4, 1);
+    return batcher_.span() > kLongSpan ? quarter : std::min(quarter, kSettleGroup);
+}
+
+TimePoint Pump::settle_due() const noexcept {
+    return settled_at_ + (batcher_.span() > kLongSpan ? kLongSettleGap : kSettleGap);
+}
 
 asio::awaitable<void> Pump::settle_loop() {
     while (true) {
         const auto now = clock_.now();
         // A dead letter must be stored before it can be put back.
         const bool can_put_back = unpersisted_ == 0 && now >= put_back_due_;
-        const bool gather = batcher_.span() > kLongSpan && now < gathered_at_ &&
-                            ends_.size() < options_.in_flight_max / 4 && !finishing_;
+        const auto due_together = settle_due();
+        const bool gather = now < due_together && ends_.size() < settle_group() && !finishing_;
         if (!ends_.empty() && gather) {
-            co_await changed_.wait_until(gathered_at_);
+            co_await settleable_.wait_until(due_together);
         } else if (!ends_.empty()) {
             co_await settle_ends();
         } else if (!put_back_.empty() && (can_put_back || finishing_)) {
@@ -233,7 +280,7 @@ asio::awaitable<void> Pump::settle_loop() {
             } else if (!put_back_.empty()) {
                 due = put_back_due_;
             }
-            co_await changed_.wait_until(due);
+            co_await settleable_.wait_until(due);
         }
     }
 }
@@ -248,15 +295,15 @@ asio::awaitable<void> Pump::settle_ends() {
     const bool persisted = co_await settler_.settle(name_.lane, std::move(ends));
     settling_ = false;
     for (const auto seq : settled) batcher_.settled(seq);
-    if (!settled.empty()) progress_at_ = clock_.now();
-    gathered_at_ = clock_.now() + kGather;
+    settled_at_ = clock_.now();
+    if (!settled.empty()) progress_at_ = settled_at_;
     unpersisted_ = persisted ? 0 : unpersisted_ + settled.size();
     if (!persisted) {
         persist_due_ = clock_.now() + kStorageRetry;
         if (storage_lags()) log_storage_lag();
     }
     publish();
-    changed_.notify_all();
+    go_on();
 }
 
 asio::awaitable<void> Pump::put_back_dead_letters() {
@@ -269,7 +316,7 @@ asio::awaitable<void> Pump::put_back_dead_letters() {
         log::warn("forward", "events refused in a row are back in the spool: upstream refuses all",
                   {{"lane", name_.name}, {"events", *put_back}});
         batcher_.note_records();
-        changed_.notify_all();
+        go_on();
         co_return;
     }
     if (!finishing_) {
@@ -305,16 +352,23 @@ asio::awaitable<void> Pump::watch_loop() {
     }
 }
 
-asio::awaitable<void> Pump::send_one(Item item, Ticket ticket) {
-    const auto began = clock_.now();
-    const auto reply = co_await upstream_.send(item.payload, began + options_.timeout);
-    if (aborting_ && reply.transport != Transport::ok) {
-        lane_.on_abandoned(ticket);
-        batcher_.put_back(std::move(item), clock_.now());
-        co_return;
+// Goes on with the next record as long as there is one: a coroutine and a wake-up less for each.
+asio::awaitable<void> Pump::send(Work first) {
+    std::optional<Work> work = std::move(first);
+    while (work) {
+        const auto began = clock_.now();
+        const auto reply = co_await upstream_.send(work->item.payload, began + options_.timeout);
+        if (aborting_ && reply.transport != Transport::ok) {
+            lane_.on_abandoned(work->ticket);
+            batcher_.put_back(std::move(work->item), clock_.now());
+            co_return;
+        }
+        count_request(reply, began);
+        on_reply(std::move(*work), reply);
+        auto until = TimePoint::max();
+        work = next_work(until);
+        go_on();
     }
-    count_request(reply, began);
-    on_reply(std::move(item), ticket, reply);
 }
 
 asio::awaitable<void> Pump::check_status(Ticket ticket) {
@@ -333,9 +387,11 @@ asio::awaitable<void> Pump::check_status(Ticket ticket) {
     }
     lane_.on_status(ticket, status, moment());
     note_lane();
+    changed_.notify_all();
 }
 
-void Pump::on_reply(Item item, Ticket ticket, const Reply& reply) {
+void Pump::on_reply(Work work, const Reply& reply) {
+    auto& item = work.item;
     const auto at = moment();
     const auto decision = classify(reply, at.wall);
     update_plan(decision.plan);
@@ -347,7 +403,7 @@ void Pump::on_reply(Item item, Ticket ticket, const Reply& reply) {
         if (rejected) cause += fmt::format(" for {} events in a row", kRejectionsInRowMax);
     }
     const Attempt attempt{item.seq, rejected ? content_hash(item.payload) : 0, item.failures};
-    const auto effect = lane_.on_reply(ticket, attempt, decision, cause, at);
+    const auto effect = lane_.on_reply(work.ticket, attempt, decision, cause, at);
     take_effect(std::move(item), reply, effect, decision.verdict, at);
     note_lane();
 }
@@ -379,13 +435,18 @@ void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verd
 }
 
 void Pump::count_request(const Reply& reply, TimePoint began) {
-    const auto code = describe_code(reply);
-    auto found = requests_.find(code);
-    if (found == requests_.end()) {
-        auto& counter = registry_.counter(observe::kUpstreamRequests, code);
-        found = requests_.emplace(code, &counter).first;
+    const int status = reply.transport == Transport::ok ? reply.status : 0;
+    if (status == 0 || status != last_status_) {  // usually the same as before
+        const auto code = describe_code(reply);
+        auto found = requests_.find(code);
+        if (found == requests_.end()) {
+            auto& counter = registry_.counter(observe::kUpstreamRequests, code);
+            found = requests_.emplace(code, &counter).first;
+        }
+        last_status_ = status;
+        last_counter_ = found->second;
     }
-    found->second->add();
+    last_counter_->add();
     seconds_.observe(std::chrono::duration<double>(clock_.now() - began).count());
 }
 
@@ -402,12 +463,17 @@ void Pump::note_lane() {
         log_change(from);
     }
     publish();
-    changed_.notify_all();
 }
 
 void Pump::publish() {
-    const auto at = moment();
+    in_flight_.store(lane_.in_flight(), std::memory_order_relaxed);
+    oldest_received_unix_ms_.store(batcher_.oldest_received_unix_ms().value_or(0),
+                                   std::memory_order_relaxed);
     const auto due = lane_.retry_at();
+    const bool same = !due && !status_.retry_at && status_.state == lane_.state() &&
+                      status_.since == lane_.since() && status_.last_error == last_error_;
+    if (same) return;  // as after nearly every reply
+    const auto at = moment();
     std::optional<WallTime> retry_at;
     if (due && *due != TimePoint::max()) {
         const auto left = std::max(*due - at.now, TimePoint::duration::zero());
@@ -421,9 +487,7 @@ void Pump::publish() {
     status_.state = lane_.state();
     status_.since = lane_.since();
     status_.retry_at = retry_at;
-    if (status_.last_error != last_error_) status_.last_error = last_error_;
-    status_.in_flight = lane_.in_flight();
-    status_.oldest_received_unix_ms = batcher_.oldest_received_unix_ms();
+    status_.last_error = last_error_;
 }
 
 }  // namespace opsrelay::forward

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
@@ -81,22 +82,36 @@ private:
     asio::awaitable<void> read_loop();
     asio::awaitable<void> settle_loop();
     asio::awaitable<void> watch_loop();
+    /// A record that may be sent now.
+    struct Work {
+        Item item;
+        Ticket ticket;
+    };
+    /// The next one; nullopt: `until` says when there may be more to do.
+    [[nodiscard]] std::optional<Work> next_work(TimePoint& until);
     /// Starts what the lane permits; returns when there may be more to do.
     [[nodiscard]] TimePoint dispatch();
-    asio::awaitable<void> send_one(Item item, Ticket ticket);
+    /// After a reply or a settlement: starts what the lane permits now, and wakes the loops that
+    /// have something to do. Most replies wake none.
+    void go_on();
+    asio::awaitable<void> send(Work work);
     asio::awaitable<void> check_status(Ticket ticket);
     asio::awaitable<void> settle_ends();
     asio::awaitable<void> put_back_dead_letters();
     /// The spool has not stored more ends than may be sent again after a crash: send nothing.
     [[nodiscard]] bool storage_lags() const noexcept;
 
-    void on_reply(Item item, Ticket ticket, const Reply& reply);
+    void on_reply(Work work, const Reply& reply);
     void take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
                      Moment at);
     void count_request(const Reply& reply, TimePoint began);
     void update_plan(const PlanUpdate& update);
-    /// Logs and exports what happened to the lane since the last call, and wakes the loops.
+    /// Logs and exports what happened to the lane since the last call.
     void note_lane();
+    void wake_all();
+    /// Ends that are settled at once, however short ago the last ones were.
+    [[nodiscard]] std::size_t settle_group() const noexcept;
+    [[nodiscard]] TimePoint settle_due() const noexcept;
     void log_change(LaneState from);
     void log_failure(Verdict verdict);
     void log_rejection(Seq seq, const Reply& reply);
@@ -121,14 +136,18 @@ private:
     Batcher batcher_;
     Backoff read_backoff_;
     Backoff put_back_backoff_;
-    Signal changed_;  // anything a loop waits for
+    Signal changed_;     // the lane, or what it may send: dispatch_loop(), drain_until()
+    Signal readable_;    // there may be something to read: read_loop()
+    Signal settleable_;  // there are ends: settle_loop()
     TaskGroup sends_;
     TaskGroup loops_;
     TaskGroup timers_;  // ends when cancelled
     log::Throttle change_throttle_;
     log::Throttle outage_throttle_;
 
-    bool stopping_ = false;   // nothing new is sent or read
+    bool stopping_ = false;                      // nothing new is sent or read
+    bool draining_ = false;                      // drain_until() wants to hear of every step
+    TimePoint dispatch_due_ = TimePoint::min();  // when dispatch_loop() looks again by itself
     bool finishing_ = false;  // no request is in flight any more: settle what is left and end
     bool aborting_ = false;   // replies that come now are the cancellation's
     LaneState shown_ = LaneState::no_key;
@@ -137,7 +156,7 @@ private:
     TimePoint progress_at_{};  // last settlement, or the last moment without anything to send
     bool settling_ = false;
     std::vector<spool::Settlement> ends_;  // not yet settled; bounded by the records in flight
-    TimePoint gathered_at_{};              // when the next ones are settled, over a long span
+    TimePoint settled_at_{};               // when the last ones were
     std::size_t unpersisted_ = 0;          // ends that the spool keeps in memory only
     TimePoint persist_due_{};              // when it is asked to store them again
     std::vector<Seq> put_back_;            // dead letters to return to the spool
@@ -145,13 +164,18 @@ private:
     bool no_key_known_ = false;            // that there is no key was logged, or there was one
 
     std::map<std::string, observe::Counter*, std::less<>> requests_;  // by code: at most 1000
+    int last_status_ = 0;                                             // of the last complete reply
+    observe::Counter* last_counter_ = nullptr;                        // its counter
     std::array<observe::Counter*, kVerdicts.size()> retries_{};
     std::array<observe::Gauge*, kLaneStates.size()> states_{};
     observe::Gauge& retry_at_gauge_;
     observe::Histogram& seconds_;
 
+    // Any thread.
+    std::atomic<std::size_t> in_flight_{0};
+    std::atomic<std::int64_t> oldest_received_unix_ms_{0};  // 0: none
     mutable std::mutex status_mutex_;
-    LaneStatus status_;  // protected by status_mutex_
+    LaneStatus status_;  // written under status_mutex_ by the forward thread; all but the two above
 };
 
 }  // namespace opsrelay::forward

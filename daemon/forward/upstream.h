@@ -35,7 +35,7 @@ struct Reply {
     std::string body;  // at most kReplyBodyMax; longer bodies are cut and `body_cut` set
     bool body_cut = false;
     std::optional<std::string> retry_after;  // header values as sent
-    std::optional<std::string> date;
+    std::optional<std::string> date;         // read only beside Retry-After
 };
 inline constexpr std::size_t kReplyBodyMax = 64U << 10U;
 
