@@ -1,7 +1,6 @@
 #include "relay.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -23,6 +22,7 @@
 #include "control/status.h"
 #include "core/log.h"
 #include "core/nothrow.h"
+#include "core/process_memory.h"
 #include "core/run_on.h"
 #include "forward/http_upstream.h"
 #include "forward/key_file.h"
@@ -399,6 +399,7 @@ int Relay::run() {
         main_tasks_.spawn("main", run_until_stopped());
     });
     log_start();
+    release_startup_memory();
     ingest_.start();
     storage_.start();
     maintenance_.start();
@@ -413,8 +414,7 @@ int Relay::run() {
 }  // namespace
 
 int run_relay(const config::Config& config) {
-    // One arena: the threads would otherwise each keep their own pool of freed memory.
-    ::mallopt(M_ARENA_MAX, 1);
+    limit_heap_arenas();
     raise_descriptor_limit();
     std::signal(SIGPIPE, SIG_IGN);
     Relay relay(config);
