@@ -1,11 +1,8 @@
 // The spool without sockets and network: a backlog in a real directory (TMPDIR) is read, segment by
 // segment, decompressed, cut to records and acknowledged. Filling it is not timed.
 #include <benchmark/benchmark.h>
-#include <unistd.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -13,30 +10,12 @@
 #include "sample_events.h"
 #include "spool/options.h"
 #include "spool/rocks_store.h"
+#include "temp_directory.h"
 
 namespace opsrelay::spool {
 namespace {
 
 constexpr std::int64_t kEventsPerSegment = 1000;
-
-/// A directory that is removed with everything in it.
-class Directory {
-public:
-    Directory() {
-        auto path = (std::filesystem::temp_directory_path() / "opsrelay-drain-XXXXXX").string();
-        if (::mkdtemp(path.data()) != nullptr) path_ = path;
-    }
-    Directory(const Directory&) = delete;
-    Directory& operator=(const Directory&) = delete;
-    ~Directory() {
-        std::error_code ignored;  // nothing to be done about what is left
-        if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-    }
-    [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
-private:
-    std::string path_;
-};
 
 // An empty string, or what failed.
 std::string fill(Store& store, std::int64_t events) {
@@ -76,7 +55,7 @@ void read_and_acknowledge(benchmark::State& state) {
     std::uint64_t bytes = 0;
     for (auto _ : state) {
         state.PauseTiming();
-        const Directory directory;
+        const bench::TempDirectory directory;
         Options options;
         options.dir = directory.path();
         options.bytes_max = 4_GiB;
