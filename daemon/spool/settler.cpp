@@ -127,8 +127,13 @@ void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
     for (auto& end : ends) {
         OPSRELAY_ASSERT(end.seq >= lane.next);
         OPSRELAY_ASSERT(end.seq < lane.next_write);
-        const bool first_time = lane.ahead.insert(end.seq).second;
-        OPSRELAY_ASSERT(first_time);
+        if (end.seq == lane.next) {  // as nearly always: never in the set
+            ++lane.next;
+            advance(lane);
+        } else {
+            const bool first_time = lane.ahead.insert(end.seq).second;
+            OPSRELAY_ASSERT(first_time);
+        }
         if (end.delivered) {
             ++totals_.delivered;
             continue;
@@ -139,7 +144,6 @@ void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
         end.dead.seq = end.seq;
         lane.dead.push_back(std::move(end.dead));
     }
-    advance(lane);
     if (ends.empty() && !lane.dirty) return;
     std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
 }
@@ -166,6 +170,7 @@ void Settler::take_stock(LaneId id, RecordBatch& batch) {
     if (batch.lost > 0) drop_here(id, batch.first_seq - batch.lost, batch.lost);
     // The loss above may have moved the cursor past records that were settled ahead of it.
     const auto& lane = lanes_[id];
+    if (batch.first_seq >= lane.next && lane.ahead.empty()) return;
     for (std::uint32_t i = 0; i < batch.size(); ++i) {
         const auto seq = batch.first_seq + i;
         if (seq < lane.next || lane.ahead.contains(seq)) batch.settled.push_back(i);
