@@ -202,6 +202,31 @@ TEST_CASE("forward/http_upstream: one deadline bounds the whole request") {
     CHECK(world.upstream->idle_connections() == 0);
 }
 
+TEST_CASE("forward/http_upstream: a later request on the same connection has its own deadline") {
+    struct Case {
+        const char* name;
+        milliseconds first;
+        milliseconds second;
+    };
+    const Case cases[] = {
+        {"the timer fires for the first one", milliseconds{500}, milliseconds{550}},
+        {"the timer is set for the first one", milliseconds{60'000}, milliseconds{30}},
+    };
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        World world([](std::size_t index, const std::string&) {
+            return index == 0 ? opsrelay::test::ok("{}") : Served{"", false, true};
+        });
+        CHECK(world.send("{}", test.first).status == 200);
+        const auto begin = world.clock.now();
+        const auto reply = world.send("{}", test.second);
+        CHECK(reply.transport == Transport::timeout);
+        CHECK(reply.error == "read reply: no answer in time");
+        CHECK(world.clock.now() - begin >= test.second);
+        CHECK(world.server.connections() == 1);
+    }
+}
+
 TEST_CASE("forward/http_upstream: a request can be cancelled") {
     World world([](std::size_t, const std::string&) { return Served{"", false, true}; });
     Reply reply;

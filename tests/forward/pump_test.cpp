@@ -231,6 +231,34 @@ TEST_CASE("forward/pump: a plan limit waits for workspace-status") {
     CHECK_FALSE(world.plan.get().telemetry_paused);
 }
 
+TEST_CASE("forward/pump: what ends within a moment is settled together, a lone end at once") {
+    World world;
+    world.start();
+    world.commit(1);
+    world.run_for(milliseconds{2});  // the reply takes one
+    CHECK(world.settler.spooled() == 0);
+    CHECK(world.store.acks() == 1);
+
+    world.run_for(seconds{1});
+    world.commit(4'000);  // 8 a millisecond once the window has grown
+    CHECK(world.run_until_settled());
+    const auto acks = world.store.acks() - 1;
+    CHECK(acks >= 4'000 / 64);  // a group is bounded, for what a crash would send again
+    CHECK(acks <= 4'000 / 30);
+    CHECK(world.upstream.requests().size() == 4'001);
+}
+
+TEST_CASE("forward/pump: a few records in flight at most are settled without waiting for more") {
+    Options options;
+    options.in_flight_max = 1;
+    World world(options);
+    world.start();
+    world.commit(100);
+    // One reply a millisecond, and each lets the next one out.
+    world.run_for(milliseconds{120});
+    CHECK(world.settler.spooled() == 0);
+}
+
 TEST_CASE("forward/pump: stopping lets requests in flight finish and keeps the rest spooled") {
     World world;
     auto slow = accept();
@@ -244,6 +272,7 @@ TEST_CASE("forward/pump: stopping lets requests in flight finish and keeps the r
     CHECK(world.upstream.requests().size() == begun);
     CHECK(world.totals.delivered == begun);
     CHECK(world.settler.spooled() == 100 - begun);
+    CHECK(world.upstream.rebuilds() == 1);  // idle connections are closed
 }
 
 TEST_CASE("forward/pump: stopping does not wait past its deadline for a hanging request") {

@@ -298,6 +298,7 @@ Result<RecordBatch> MemStore::read(LaneId id, Seq from) {
 }
 
 Result<void> MemStore::ack(const spool::Ack& ack) {
+    ++acks_;
     if (auto refused = refused_write()) return *refused;
     const auto& lane = this->lane(ack.lane);
     OPSRELAY_ASSERT(ack.next <= lane.next_write);

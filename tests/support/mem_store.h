@@ -93,6 +93,8 @@ public:
     /// Dead letters of accepted records, by lane and number; then those of admission, oldest first.
     [[nodiscard]] std::vector<spool::DeadLetter> dead_letters() const;
     [[nodiscard]] std::uint64_t commits() const noexcept { return commits_; }
+    /// Calls of ack(), refused ones too.
+    [[nodiscard]] std::uint64_t acks() const noexcept { return acks_; }
     [[nodiscard]] bool closed() const noexcept { return closed_; }
 
 private:
@@ -172,6 +174,7 @@ private:
     Bytes volume_free_{100ULL << 30U};
     Bytes volume_size_{200ULL << 30U};
     std::uint64_t commits_ = 0;
+    std::uint64_t acks_ = 0;
 };
 
 }  // namespace opsrelay::test
