@@ -148,7 +148,7 @@ def print_table(result):
         present = [row for row in rows if row[0] in figures]
         if not present:
             continue
-        print(f"\n{section:52}{'median':>12}{'least':>12}{'greatest':>12}  target")
+        print(f"\n{section:58}{'median':>12}{'least':>12}{'greatest':>12}  target")
         for name, label, target in present:
             cells = "".join(f"{number(figures[name][key]):>12}" for key in ("median", "min", "max"))
-            print(f"  {label:50}{cells}  {target}")
+            print(f"  {label:56}{cells}  {target}")
