@@ -121,7 +121,11 @@ TEST_CASE("spool/settler: one lane's refused ack does not keep the others' acks 
     Settler settler(io.get_executor(), store, totals);
     settler.adopt(true);
     for (const auto lane : {kDefaultLane, kOther}) {
-        Segment segment{.lane = lane, .payload = "{}\n", .count = 1, .ids = {{1, 1}}};
+        Segment segment;
+        segment.lane = lane;
+        segment.payload = "{}\n";
+        segment.count = 1;
+        segment.ids = {{1, 1}};
         REQUIRE(store.commit({&segment, 1}, {}).has_value());
         settler.note_committed(lane, 1);
         store.fail_next(StoreCall::ack, Errc::spool_full);

@@ -118,7 +118,7 @@ struct TwoLanes {
     PlanState second_plan;
     PlainUpstream upstream{clock};
     PlainUpstream second_upstream{clock};
-    Pipeline pipeline{{io.get_executor(), io.get_executor(), io.get_executor()},
+    Pipeline pipeline{{io.get_executor(), io.get_executor(), io.get_executor(), io.get_executor()},
                       clock,
                       rng,
                       rng,
