@@ -50,6 +50,10 @@ public:
     [[nodiscard]] bool has_room() const noexcept {
         return bytes_.load(std::memory_order_relaxed) < capacity_.count;
     }
+    /// What waits, in bytes.
+    [[nodiscard]] Bytes held() const noexcept {
+        return Bytes{bytes_.load(std::memory_order_relaxed)};
+    }
     /// Set by storage when the spool is (not) full; ingest asks before it accepts.
     void set_spool_open(bool open) noexcept { spool_open_.store(open); }
     [[nodiscard]] bool spool_open() const noexcept { return spool_open_.load(); }

@@ -1,53 +1,28 @@
-// The whole relay under virtual time: real intake, spool protocol and forwarding; a store that
-// forgets what was not synced; an upstream with a seeded will of its own. One seed fixes
-// everything.
+// The whole relay under virtual time: real intake, spool protocol and forwarding of one to four
+// lanes; a store that forgets what was not synced; for each lane an upstream with a seeded will of
+// its own. One seed fixes everything, also which thread runs next.
 #pragma once
 
+#include <array>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pipeline.h"
+#include "sim/sim_marks.h"
 #include "sim/sim_upstream.h"
 #include "support/mem_store.h"
 #include "support/sim_clock.h"
 
 namespace opsrelay::sim {
-
-/// Rare paths that a set of seeds must have taken to prove anything.
-enum class Mark : std::uint8_t {
-    power_loss,
-    kill,
-    clean_restart,
-    unsynced_acks_lost,
-    commit_refused,
-    store_reopened,
-    failed_commit_landed,
-    store_gone,
-    segment_damaged,
-    wall_clock_jumped,
-    duplicate,
-    duplicate_before_durable,
-    rejected,
-    shed,
-    dead_letter,
-    replayed,
-    key_changed,
-    replay_refused,
-    ids_sealed,
-    ids_merged,
-    ids_expired,
-    maybe_confirmed,  // a duplicate that only the disk could tell...
-    confirmed_after_restart,
-    maybe_false,
-    run_refused,
-};
-inline constexpr std::size_t kMarks = 25;
 
 /// What one seed did. Equal for equal seeds.
 struct Outcome {
@@ -57,8 +32,7 @@ struct Outcome {
     std::uint64_t requests = 0;
     std::uint64_t repeated = 0;
     std::int64_t virtual_seconds = 0;
-    std::uint32_t marks = 0;  // bit i: Mark i
-    std::map<Fault, std::uint64_t> faults;
+    Coverage coverage;
     bool operator==(const Outcome&) const = default;
 };
 
@@ -74,67 +48,112 @@ public:
     [[nodiscard]] Outcome run();
 
 private:
-    struct Waiting {
+    /// An id that may be offered again.
+    struct Known {
         std::string id;
-        Position position;
+        std::uint64_t process = 0;
     };
-
     /// When an id was accepted: it must be remembered for a while from then on.
     struct Accepted {
-        TimePoint at;
-        std::uint64_t before = 0;  // ids accepted before it
+        TimePoint at{};
+        std::uint64_t before = 0;  // ids accepted before it, in all lanes
     };
 
+    /// One lane with its upstream, and what its clients know.
+    struct Side {
+        LaneName name;
+        Xoshiro rng;
+        SimUpstream upstream;
+        PlanState plan;
+        std::map<std::string, Accepted> accepted{};
+        std::set<std::string> acknowledged{};
+        std::uint64_t first_acks = 0;    // different ids acknowledged since the spool was made
+        std::set<std::string> given_up;  // lost with a damaged segment or with an ephemeral spool
+        std::vector<std::string> resend{};  // not confirmed: the client sends them again
+
+        Side(LaneName lane, std::uint64_t seed, Clock& clock, std::uint64_t faults, bool long_run)
+            : name(std::move(lane)), rng(seed), upstream(clock, rng, faults, long_run) {}
+    };
+    /// An event that was offered and accepted (or is a duplicate of one).
+    struct Told {
+        std::size_t side = 0;
+        std::string id;
+        Position position = 0;
+    };
+    // sim_world.cpp: the machinery, and the phases.
     void start();
     void stop(bool clean);
-    void act();
-    void offer();
-    void harm_store();
-    void crash(bool power_loss);
-    void restart_cleanly();
     void advance(milliseconds duration);
-    void collect_acks();
-    [[nodiscard]] std::string make_id();
-    void note_accepted(const std::string& id);
-    void mark_ids();
-    [[nodiscard]] std::string make_event(const std::string& id);
-    [[nodiscard]] Snapshot snapshot();
-    void check();
-    void check_end();
-    void violate(std::string what);
-    void mark(Mark m) noexcept { outcome_.marks |= 1U << index_of(m); }
+    [[nodiscard]] bool poll_one();
+    void settle_threads();
+    [[nodiscard]] bool step();
+    [[nodiscard]] bool stalled() const { return clock_.now() < stalled_until_; }
     template <typename Done>
     bool run_until(Done done, milliseconds limit);
+    void recover_health();
+    [[nodiscard]] milliseconds longest_wait();
+    void mark(Mark m) { outcome_.coverage.note(m); }
+    void violate(std::string what);
+
+    // sim_actions.cpp: what the world does to the relay.
+    void act();
+    void offer();
+    void offer_to(std::size_t side, ListenerKind kind, const std::vector<std::string>& ids);
+    void await_confirmation(std::vector<Told> told);
+    asio::awaitable<void> client(std::vector<Told> told, TimePoint due);
+    void resend();
+    [[nodiscard]] std::string make_id(std::size_t side);
+    void note_accepted(Side& side, const std::string& id);
+    [[nodiscard]] std::string make_event(const std::string& id, ListenerKind kind);
+    void harm_store();
+    void fill_disk();
+    void damage();
+    void jump_wall();
+    void change_key();
+    void crash(bool power_loss);
+    void restart_cleanly();
+    void end_with_pod();
+
+    // sim_checks.cpp: what must hold.
+    void collect_acks();
+    void acknowledge(const Told& told);
+    [[nodiscard]] std::optional<Snapshot> snapshot();
+    void check();
+    void check_lanes();
+    void mark_ids();
+    /// Every acknowledged event is delivered, spooled in `store`, or a dead letter there.
+    void check_kept(const test::MemStore& store, const char* when);
+    void check_end();
 
     std::uint64_t seed_;
-    Xoshiro rng_;  // the world's own choices
+    Xoshiro rng_;       // the world's own choices
+    Xoshiro schedule_;  // which thread runs next
     Xoshiro intake_rng_;
     Xoshiro forward_rng_;
-    asio::io_context io_;
+    bool long_run_;          // weeks instead of hours
+    std::uint32_t hazards_;  // which of the world's own faults this seed may use
+    /// ingest, storage, forward, maintenance
+    std::array<asio::io_context, 4> threads_;
+    std::vector<asio::executor_work_guard<asio::io_context::executor_type>> work_;
     test::SimClock clock_;
-    std::uint32_t hazards_ = 0;  // which of the world's own faults this seed may use
-    Xoshiro upstream_rng_;
-    SimUpstream upstream_;
+    std::deque<Side> sides_;
     std::unique_ptr<test::MemStore> store_;
     std::unique_ptr<observe::Registry> registry_;
-    PlanState plan_;
     std::unique_ptr<Pipeline> pipeline_;
+    std::unique_ptr<TaskGroup> clients_;  // of this process; on the ingest thread
     bool store_failed_ = false;
+    bool killed_ = false;        // nobody hears of what this process still does
+    milliseconds jumped_{0};     // calendar jumps, added up without their signs
+    TimePoint stalled_until_{};  // the storage thread hangs in the disk
     TimePoint began_;
 
-    std::uint64_t next_id_ = 0;
-    std::vector<std::string> ids_;  // every id ever offered
-    std::map<std::string, Accepted> accepted_;
-    std::uint64_t accepts_ = 0;
     spool::IdOptions id_options_;
-    int starts_ = 0;
-    std::vector<Waiting> waiting_;  // offered, not yet acknowledged
-    std::set<std::string> acknowledged_;
-    std::uint64_t lost_to_damage_ = 0;  // records in segments that the world damaged
+    std::uint64_t accepts_ = 0;
+    std::uint64_t process_ = 0;
+    std::uint64_t next_id_ = 0;
+    std::deque<Known> known_;    // the youngest, at most kKnownMax
+    std::vector<Told> waiting_;  // accepted, not yet durable
     Outcome outcome_;
 };
-
-/// Names for failure messages, by bit.
-[[nodiscard]] std::string missing_marks(std::uint32_t marks);
 
 }  // namespace opsrelay::sim

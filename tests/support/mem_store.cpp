@@ -27,6 +27,9 @@ MemStore::Lane& MemStore::lane(LaneId id) {
 }
 
 std::optional<MemStore::Failure> MemStore::take_failure(StoreCall call) {
+    if (refusal_ && call != StoreCall::read && call != StoreCall::reopen) {
+        return Failure{call, *refusal_, Landed::no};
+    }
     const auto found = std::find_if(failures_.begin(), failures_.end(),
                                     [call](const Failure& f) { return f.call == call; });
     if (found == failures_.end()) return std::nullopt;
@@ -425,13 +428,15 @@ void MemStore::close() {
     closed_ = true;
 }
 
-void MemStore::crash() {
+void MemStore::crash(std::size_t kept) {
+    for (std::size_t i = 0; i < kept; ++i) unsynced_.at(i)(durable_);
     unsynced_.clear();
     live_ = durable_;
     commits_in_doubt_.clear();
     replays_in_doubt_.clear();
     failures_.clear();
     files_.clear();
+    refusal_.reset();
     needs_reopen_ = false;
     closed_ = false;
 }
@@ -460,6 +465,24 @@ bool MemStore::damage(LaneId id, Seq seq) {
 void MemStore::set_volume(Bytes free, Bytes size) noexcept {
     volume_free_ = free;
     volume_size_ = size;
+}
+
+std::vector<std::string> MemStore::unsettled(LaneId id) const {
+    const auto& lane = live_.lanes.at(id);
+    const std::set<Seq> ahead(lane.ahead.begin(), lane.ahead.end());
+    std::vector<std::string> records;
+    for (const auto& [first, stored] : lane.segments) {
+        if (stored.damaged) continue;
+        const std::string_view payload = stored.segment->payload;
+        auto seq = first;
+        for (std::size_t at = 0; at < payload.size(); ++seq) {
+            const auto end = payload.find('\n', at);
+            const bool open = seq >= lane.next_settle && seq < lane.next_write;
+            if (open && !ahead.contains(seq)) records.emplace_back(payload.substr(at, end - at));
+            at = end + 1;
+        }
+    }
+    return records;
 }
 
 std::vector<DeadLetter> MemStore::dead_letters() const {

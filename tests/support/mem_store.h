@@ -70,8 +70,11 @@ public:
     [[nodiscard]] spool::StoreStats stats() override;
     void close() override;
 
-    /// Power loss: what was not synced is gone; the store is then as a new process finds it.
-    void crash();
+    /// Power loss: of what was not synced the first `kept` changes are left; the store is then as a
+    /// new process finds it.
+    void crash(std::size_t kept = 0);
+    /// Changes that a power loss may forget.
+    [[nodiscard]] std::size_t unsynced() const noexcept { return unsynced_.size(); }
     /// kill -9: what was written is there, synced or not; the store is as a new process finds it.
     void restart();
 
@@ -80,6 +83,8 @@ public:
     void fail_next(StoreCall call, Errc code, std::uint32_t times = 1, Landed landed = Landed::no);
     /// Whether failures set by fail_next() are still to come.
     [[nodiscard]] bool failures_pending() const noexcept { return !failures_.empty(); }
+    /// Every write fails with `code` (such as spool_full) until this is called with nullopt.
+    void refuse_writes(std::optional<Errc> code) noexcept { refusal_ = code; }
     /// Damages the segment that holds this record: read() skips it and reports it lost. False:
     /// there is none.
     bool damage(LaneId lane, Seq seq);
@@ -90,6 +95,10 @@ public:
 
     // --- For assertions ---
 
+    /// The number after the last record of the lane that a power loss would leave.
+    [[nodiscard]] Seq durable_end(LaneId lane) const { return durable_.lanes.at(lane).next_write; }
+    /// The records without an outcome that can be read, in order.
+    [[nodiscard]] std::vector<std::string> unsettled(LaneId lane) const;
     /// Dead letters of accepted records, by lane and number; then those of admission, oldest first.
     [[nodiscard]] std::vector<spool::DeadLetter> dead_letters() const;
     [[nodiscard]] std::uint64_t commits() const noexcept { return commits_; }
@@ -169,6 +178,7 @@ private:
     std::set<LaneId> commits_in_doubt_;
     std::map<LaneId, Replay> replays_in_doubt_;
     std::deque<Failure> failures_;
+    std::optional<Errc> refusal_;
     bool needs_reopen_ = false;
     bool closed_ = false;
     Bytes volume_free_{100ULL << 30U};
