@@ -3,6 +3,7 @@
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 
+#include <string_view>
 #include <vector>
 
 #include "core/log.h"
@@ -36,13 +37,54 @@ rocksdb::Status flush_tables(const RocksHandle& handle) {
     return handle.db().Flush(rocksdb::FlushOptions(), families);
 }
 
-void drop_settled(const RocksHandle& handle, SpoolBook& book) {
+namespace {
+
+// Only the oldest file of all may go by itself; what it hides would come back otherwise.
+void drop_settled_level0(const RocksHandle& handle, rocksdb::ColumnFamilyHandle* family,
+                         std::uint64_t below) {
+    const auto key = seq_key(below);
+    const std::string_view end(key.data(), key.size());
+    while (true) {
+        rocksdb::ColumnFamilyMetaData all;
+        handle.db().GetColumnFamilyMetaData(family, &all);
+        for (std::size_t level = 1; level < all.levels.size(); ++level) {
+            if (!all.levels[level].files.empty()) return;
+        }
+        if (all.levels.empty() || all.levels[0].files.empty()) return;
+        const auto& oldest = all.levels[0].files.back();
+        if (oldest.being_compacted || oldest.largestkey >= end) return;
+        const auto status = handle.db().DeleteFile(oldest.name);
+        if (!status.ok()) {
+            log::warn("spool", "a file of settled records stays for now",
+                      {{"file", oldest.name}, {"cause", status.ToString()}});
+            return;
+        }
+    }
+}
+
+}  // namespace
+
+bool stop_compactions(const RocksHandle& handle) {
+    log::error("spool", "a table is damaged; compactions are off until the next start",
+               {{"next", "its records are reported as lost when they are read"}});
+    for (const auto& [name, family] : handle.families()) {
+        const auto status = handle.db().SetOptions(family, {{"disable_auto_compactions", "true"}});
+        if (status.ok()) continue;
+        log::error("spool", "compactions could not be turned off",
+                   {{"family", name}, {"cause", status.ToString()}});
+        return false;
+    }
+    return true;
+}
+
+void drop_settled(const RocksHandle& handle, SpoolBook& book, bool level0) {
     for (auto& [id, lane] : book.lanes) {
         lane.settled_records = 0;
         lane.read_bytes = {};
         if (lane.dropped_below == lane.cursor.segment) continue;
         const auto status = drop_files(handle, lane.family, lane.cursor.segment);
         if (status.ok()) {
+            if (level0) drop_settled_level0(handle, lane.family, lane.cursor.segment);
             lane.dropped_below = lane.cursor.segment;
             continue;
         }

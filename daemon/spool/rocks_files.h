@@ -24,8 +24,13 @@ struct SpoolBook;
 /// Writes every memory table to files, so that the logs before them can go.
 [[nodiscard]] rocksdb::Status flush_tables(const RocksHandle& handle);
 
-/// Drops the files of settled segments in every lane. What cannot be dropped now is logged.
-void drop_settled(const RocksHandle& handle, SpoolBook& book);
+/// Drops the files of settled segments in every lane. What cannot be dropped now is logged. With
+/// `level0` those of level 0 too, oldest first: when compactions are stopped nothing moves them
+/// down.
+void drop_settled(const RocksHandle& handle, SpoolBook& book, bool level0);
+/// No compaction begins until the next open: one would meet the same damage again, for ever. False:
+/// that did not work, logged.
+[[nodiscard]] bool stop_compactions(const RocksHandle& handle);
 /// Gives back space that is held only by the log, by level 0 or by half-settled tables: worth the
 /// writes near the limit, where it decides whether intake may go on. False: not all of it, logged.
 [[nodiscard]] bool give_back_all(const RocksHandle& handle, const SpoolBook& book);

@@ -2,10 +2,8 @@
 
 #include <fmt/format.h>
 #include <rocksdb/db.h>
-#include <rocksdb/listener.h>
 
 #include <algorithm>
-#include <atomic>
 #include <set>
 #include <utility>
 
@@ -23,6 +21,7 @@
 #include "spool/rocks_segment_reader.h"
 #include "spool/rocks_state.h"
 #include "spool/rocks_status.h"
+#include "spool/rocks_watch.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -35,28 +34,6 @@ template <typename Key>
 rocksdb::Slice slice(const Key& key) {
     return {key.data(), key.size()};
 }
-
-/// Called on the thread that writes and on RocksDB's own: only atomics.
-class Watch final : public rocksdb::EventListener {
-public:
-    void OnMemTableSealed(const rocksdb::MemTableInfo& info) override {
-        // All families are flushed together, so the segment families stand for each other.
-        if (parse_segment_family(info.cf_name)) seals_.fetch_add(1, std::memory_order_relaxed);
-    }
-    void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* error) override {
-        if (error->severity() >= rocksdb::Status::kFatalError) {
-            fatal_.store(true, std::memory_order_relaxed);
-        }
-    }
-    [[nodiscard]] std::uint64_t seals() const noexcept {
-        return seals_.load(std::memory_order_relaxed);
-    }
-    [[nodiscard]] bool fatal() const noexcept { return fatal_.load(std::memory_order_relaxed); }
-
-private:
-    std::atomic<std::uint64_t> seals_{0};
-    std::atomic<bool> fatal_{false};
-};
 
 class RocksStore final : public Store {
 public:
@@ -108,6 +85,7 @@ private:
     void put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first);
     void settle_doubts(Batch& batch, const std::set<LaneId>& rewritten);
     [[nodiscard]] Result<void> undo_replays();
+    void heed_damage();
     void forget_sealed(LaneBook& book) const;
     void note_written(LaneBook& book, std::uint64_t count);
     [[nodiscard]] Seq segment_at(LaneBook& book, Seq next) const;
@@ -121,10 +99,12 @@ private:
     SpoolBook book_;
     RocksIds ids_;
     bool settled_since_relief_ = false;
+    bool compactions_stopped_ = false;  // a table is damaged
 };
 
 Result<void> RocksStore::open() {
     watch_ = std::make_shared<Watch>();
+    compactions_stopped_ = false;
     auto handle = open_rocks(options_, setup_, watch_);
     if (!handle) return handle.error();
     auto book = load_book(**handle, options_, setup_);
@@ -222,6 +202,7 @@ Result<void> RocksStore::undo_replays() {
 Result<void> RocksStore::commit(std::span<const Segment> segments,
                                 std::span<const DeadLetter> rejected) {
     if (!handle_) return closed();
+    heed_damage();
     if (auto undone = undo_replays(); !undone) return undone;
     Batch batch;
     std::set<LaneId> written;
@@ -250,6 +231,10 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
     }
     book_.admission.replace(change.fresh, change.evicted);
     return {};
+}
+
+void RocksStore::heed_damage() {
+    if (watch_->take_damage()) compactions_stopped_ = stop_compactions(*handle_);
 }
 
 void RocksStore::forget_sealed(LaneBook& book) const {
@@ -400,7 +385,7 @@ Result<void> RocksStore::sync() {
         if (watch_->fatal()) error.code = Errc::spool_reopen;
         return error;
     }
-    drop_settled(*handle_, book_);
+    drop_settled(*handle_, book_, compactions_stopped_);
     if (settled_since_relief_ && directory_bytes(options_.dir) > budget_.resume_at()) {
         settled_since_relief_ = !give_back_all(*handle_, book_);
     }
@@ -464,6 +449,7 @@ Result<void> RocksStore::reopen() {
 }
 
 StoreStats RocksStore::stats() {
+    if (handle_) heed_damage();
     StoreStats stats;
     const auto volume = volume_space(options_.dir);
     stats.disk = directory_bytes(options_.dir);
