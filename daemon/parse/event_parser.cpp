@@ -1,6 +1,8 @@
 #include "parse/event_parser.h"
 
 #include <fmt/format.h>
+
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
@@ -11,8 +13,15 @@ namespace opsrelay::parse {
 
 namespace {
 
+constexpr std::string_view kTokenRule = "must be an integer from 0 to 2147483647";
+
 bool clean_name(std::string_view text) noexcept {
     return !text.empty() && text.size() <= kTextBytesMax && printable(text);
+}
+
+bool is_exactly(const Value& value, std::span<const std::string_view> names) noexcept {
+    if (value.kind != ValueKind::string) return false;
+    return std::find(names.begin(), names.end(), value.text) != names.end();
 }
 
 // nullopt when the id is usable as it is; else what an id must be.
@@ -23,7 +32,9 @@ std::optional<std::string_view> complaint_about_id(const Value& value) noexcept 
     }
     if (value.kind != ValueKind::string) return "must be a string";
     if (value.text.empty() || value.text.size() > kTextBytesMax) return "must have 1 to 256 bytes";
-    if (trim(value.text).empty()) return "must not be white space only";
+    if (!plainly_trimmed(value.text) && trim(value.text).empty()) {
+        return "must not be white space only";
+    }
     if (!printable(value.text)) return "must not contain control characters";
     return std::nullopt;
 }
@@ -49,7 +60,6 @@ EventParser::EventParser(Options options, Rng& rng)
 
 bool EventParser::parse(std::string_view bytes, WallTime received, std::uint8_t defaults) {
     event_ = {};
-    rejection_ = {};
     patch_.clear();
     needs_id_ = false;
     needs_stamp_ = false;
@@ -122,7 +132,7 @@ bool EventParser::check_name(Field field, RejectReason missing) {
     if (value.kind != ValueKind::string) {
         return reject(RejectReason::bad_type, field, "must be a string");
     }
-    auto name = trim(value.text);
+    auto name = plainly_trimmed(value.text) ? value.text : trim(value.text);
     if (name.empty()) return reject(missing, field, "must not be empty");
     const auto trimmed = name.size() != value.text.size();
     const auto alias =
@@ -143,13 +153,15 @@ bool EventParser::check_name(Field field, RejectReason missing) {
 bool EventParser::check_count(Field field, std::optional<std::uint64_t>& count) {
     const auto& value = outline_[field];
     if (value.missing()) return true;
-    count = token_count(value);
-    if (!count) {
-        return reject(RejectReason::bad_tokens, field, "must be an integer from 0 to 2147483647");
+    if (value.kind != ValueKind::number) return reject(RejectReason::bad_tokens, field, kTokenRule);
+    if (const auto plain = plain_number(value.text); plain && *plain <= kTokensMax) {
+        count = plain;
+        return true;
     }
-    if (!is_digits(value.text)) {
-        put_value(field, fmt::format_int(*count).c_str(), Repair::tokens_integral);
-    }
+    const auto number = parse_decimal(value.text);
+    count = token_count(number);
+    if (!count) return reject(RejectReason::bad_tokens, field, kTokenRule);
+    if (!number.plain) put_value(field, fmt::format_int(*count).c_str(), Repair::tokens_integral);
     return true;
 }
 
@@ -203,12 +215,11 @@ bool EventParser::check_status() {
         note(Repair::status_filled);
         return true;
     }
-    const auto name = value.kind == ValueKind::string ? spelled(value.text, kStatusNames)
-                                                      : std::optional<std::string_view>{};
-    if (!name) {
+    if (is_exactly(value, kStatusNames)) return true;
+    const auto name = spelled(value.text, kStatusNames);
+    if (value.kind != ValueKind::string || !name) {
         return reject(RejectReason::bad_status, Field::status, "must be success or error");
     }
-    if (*name == value.text) return true;
     value_.assign("\"").append(*name).push_back('"');
     put_value(Field::status, value_, Repair::status_spelled);
     return true;
@@ -232,6 +243,7 @@ bool EventParser::check_latency() {
     if (value.kind != ValueKind::number) {
         return reject(RejectReason::bad_type, Field::latency_ms, kRule);
     }
+    if (const auto plain = plain_number(value.text); plain && *plain <= kLatencyMax) return true;
     const auto number = parse_decimal(value.text);
     const auto rounded = number.whole + (number.round_up ? 1 : 0);
     if (number.negative || number.overflow || rounded > kLatencyMax) {
@@ -245,13 +257,12 @@ bool EventParser::check_latency() {
 bool EventParser::check_enum(Field field, std::span<const std::string_view> names) {
     const auto& value = outline_[field];
     if (value.missing()) return true;
-    const auto name = value.kind == ValueKind::string ? spelled(value.text, names)
-                                                      : std::optional<std::string_view>{};
-    if (!name) {
+    if (is_exactly(value, names)) return true;
+    const auto name = spelled(value.text, names);
+    if (value.kind != ValueKind::string || !name) {
         return reject(RejectReason::bad_enum, to_string(field),
                       fmt::format("must be one of {}", fmt::join(names, ", ")));
     }
-    if (*name == value.text) return true;
     value_.assign("\"").append(*name).push_back('"');
     put_value(field, value_, Repair::enum_spelled);
     return true;
@@ -377,6 +388,7 @@ void EventParser::fill_defaults(std::uint8_t defaults) {
 }
 
 bool EventParser::reject(RejectReason reason, std::string_view field, std::string message) {
+    rejection_ = {};
     rejection_.reason = reason;
     rejection_.field = field;
     rejection_.message = std::move(message);

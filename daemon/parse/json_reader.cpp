@@ -101,7 +101,8 @@ std::optional<ReadFailure> JsonReader::read_reference(std::string_view text) {
     if (lone != std::string_view::npos) {
         return ReadFailure{RejectReason::bad_utf8, "an unpaired surrogate escape", lone};
     }
-    newlines_ = text.find_first_of("\r\n") != std::string_view::npos;
+    newlines_ =
+        text.find('\n') != std::string_view::npos || text.find('\r') != std::string_view::npos;
     outline_.finish();
     return std::nullopt;
 }

@@ -30,8 +30,13 @@ void Outline::reset() noexcept {
     in_section_ = false;
     open_ = nullptr;
     denied_depth_ = 0;
-    fields_.fill({});
-    if (inner_used_) inner_.fill({});
+    // Of an absent value nothing else is looked at.
+    const auto forget = [](Value& value) {
+        value.kind = ValueKind::absent;
+        value.repeated = false;
+    };
+    std::for_each(fields_.begin(), fields_.end(), forget);
+    if (inner_used_) std::for_each(inner_.begin(), inner_.end(), forget);
     inner_used_ = false;
     denied_.clear();
     identities_.clear();
@@ -40,32 +45,6 @@ void Outline::reset() noexcept {
     repeated_key_ = false;
     metadata_nested_ = false;
     root_is_object_ = false;
-}
-
-void Outline::key(std::string_view name, std::uint32_t begin) {
-    key_begin_ = begin;
-    pending_ = 0;
-    if (depth_ == 1) {
-        top_key(name);
-    } else if (depth_ == 2 && in_section_) {
-        inner_key(name);
-    }
-    if (guard_.denied.contains(name) && !covered()) pending_ |= kDenied;
-}
-
-void Outline::top_key(std::string_view name) {
-    const auto field = find_field(name);
-    in_section_ = field.has_value();
-    if (!field) {
-        other_keys_.push_back(name);
-        return;
-    }
-    section_ = *field;
-    if (section_ == Field::user_id) expect_identity(Who::user);
-    if (section_ == Field::tenant_id) expect_identity(Who::tenant);
-    auto& value = fields_[index_of(section_)];
-    expect(value);
-    if (value.repeated) repeated_key_ = true;
 }
 
 void Outline::inner_key(std::string_view name) {
@@ -77,21 +56,6 @@ void Outline::inner_key(std::string_view name) {
     if (*field == InnerField::metadata_tenant_id) expect_identity(Who::tenant);
     inner_used_ = true;
     expect(inner_[index_of(*field)]);
-}
-
-// Of a key that stands twice the first value is kept: it only serves to say what was rejected.
-void Outline::expect(Value& target) noexcept {
-    if (target.kind != ValueKind::absent) {
-        target.repeated = true;
-        return;
-    }
-    target_ = &target;
-    pending_ |= kStore;
-}
-
-void Outline::expect_identity(Who who) noexcept {
-    who_ = who;
-    pending_ |= kIdentity;
 }
 
 void Outline::note(const Value& value) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "parse/find_field.h"
 #include "parse/key_set.h"
 #include "parse/rules.h"
 
@@ -62,7 +63,13 @@ public:
     /// `name` is unescaped; `begin` is the key's opening quote.
     void key(std::string_view name, std::uint32_t begin);
     void scalar(ValueKind kind, std::uint32_t begin, std::uint32_t end, std::string_view text) {
-        if (pending_ != 0) note({kind, false, key_begin_, begin, end, text});
+        if (pending_ == 0) return;
+        if (pending_ == kStore) {  // almost always
+            *target_ = {kind, false, key_begin_, begin, end, text};
+            pending_ = 0;
+            return;
+        }
+        note({kind, false, key_begin_, begin, end, text});
     }
     /// False, and nothing is noted: nested too deep.
     [[nodiscard]] bool open(ValueKind kind, std::uint32_t begin);
@@ -127,5 +134,48 @@ private:
     bool metadata_nested_ = false;
     bool root_is_object_ = false;
 };
+
+// Here and inline, because they are most of what a reader's loop does.
+
+[[gnu::always_inline]] inline void Outline::key(std::string_view name, std::uint32_t begin) {
+    key_begin_ = begin;
+    pending_ = 0;
+    if (depth_ == 1) {
+        top_key(name);
+    } else if (depth_ == 2 && in_section_) {
+        inner_key(name);
+    }
+    if (guard_.denied.contains(name) && !covered()) pending_ |= kDenied;
+}
+
+[[gnu::always_inline]] inline void Outline::top_key(std::string_view name) {
+    const auto field = find_field(name);
+    in_section_ = field.has_value();
+    if (!field) {
+        other_keys_.push_back(name);
+        return;
+    }
+    section_ = *field;
+    if (section_ == Field::user_id) expect_identity(Who::user);
+    if (section_ == Field::tenant_id) expect_identity(Who::tenant);
+    auto& value = fields_[index_of(section_)];
+    expect(value);
+    if (value.repeated) repeated_key_ = true;
+}
+
+// Of a key that stands twice the first value is kept: it only serves to say what was rejected.
+inline void Outline::expect(Value& target) noexcept {
+    if (target.kind != ValueKind::absent) {
+        target.repeated = true;
+        return;
+    }
+    target_ = &target;
+    pending_ |= kStore;
+}
+
+inline void Outline::expect_identity(Who who) noexcept {
+    who_ = who;
+    pending_ |= kIdentity;
+}
 
 }  // namespace opsrelay::parse

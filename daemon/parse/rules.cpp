@@ -3,29 +3,11 @@
 #include <algorithm>
 #include <limits>
 
+#include "parse/word.h"
+
 namespace opsrelay::parse {
 
 namespace {
-
-constexpr std::size_t kLongestName = 17;
-constexpr std::size_t kSameLength = 4;
-
-struct Bucket {
-    std::array<Field, kSameLength> fields{};
-    std::size_t count = 0;
-};
-
-// Fields by the length of their name: at most four candidates to compare. Filling it at compile
-// time makes a fifth an error.
-constexpr auto kByLength = [] {
-    std::array<Bucket, kLongestName + 1> buckets{};
-    for (const auto& row : kFields) {
-        auto& bucket = buckets.at(row.name.size());
-        bucket.fields.at(bucket.count) = row.value;
-        ++bucket.count;
-    }
-    return buckets;
-}();
 
 constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
 
@@ -99,15 +81,31 @@ std::size_t space_at_back(std::string_view text) noexcept {
     return 0;
 }
 
+// How many bytes from the front are certainly printable ASCII.
+std::size_t plain_ascii(std::string_view text) noexcept {
+    std::size_t done = 0;
+    for (; done + kWordBytes <= text.size(); done += kWordBytes) {
+        const auto word = load_word(text.data() + done);
+        if ((has_high_bit(word) | has_below(word, 0x20) | has_byte(word, 0x7F)) != 0) break;
+    }
+    return done;
+}
+
 constexpr char lower(char c) noexcept {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-// Reads exactly `count` digits off the front of `text`.
-std::optional<unsigned> take_number(std::string_view& text, std::size_t count) noexcept {
-    if (text.size() < count || digits_at(text.substr(0, count), 0) != count) return std::nullopt;
+// Reads exactly `count` digits off the front of `text`; beyond any number allowed when they are
+// not.
+unsigned take_number(std::string_view& text, std::size_t count) noexcept {
+    constexpr unsigned kNone = 1'000'000;
+    if (text.size() < count) return kNone;
     unsigned value = 0;
-    for (const auto c : text.substr(0, count)) value = value * 10 + static_cast<unsigned>(c - '0');
+    for (std::size_t i = 0; i < count; ++i) {
+        const auto digit = static_cast<unsigned>(text[i]) - '0';
+        if (digit > 9) return kNone;
+        value = value * 10 + digit;
+    }
     text.remove_prefix(count);
     return value;
 }
@@ -126,25 +124,20 @@ unsigned days_in(unsigned year, unsigned month) noexcept {
 
 bool take_date(std::string_view& text) noexcept {
     const auto year = take_number(text, 4);
-    if (!year || *year == 0 || !take(text, '-')) return false;
+    if (year < 1 || year > 9999 || !take(text, '-')) return false;
     const auto month = take_number(text, 2);
-    if (!month || *month < 1 || *month > 12 || !take(text, '-')) return false;
+    if (month < 1 || month > 12 || !take(text, '-')) return false;
     const auto day = take_number(text, 2);
-    return day && *day >= 1 && *day <= days_in(*year, *month);
+    return day >= 1 && day <= days_in(year, month);
 }
 
-// hh:mm with hh below `hours`.
-bool take_hours_minutes(std::string_view& text, unsigned hours) noexcept {
-    const auto hour = take_number(text, 2);
-    if (!hour || *hour >= hours || !take(text, ':')) return false;
-    const auto minute = take_number(text, 2);
-    return minute && *minute < 60;
+bool take_hours_minutes(std::string_view& text) noexcept {
+    return take_number(text, 2) < 24 && take(text, ':') && take_number(text, 2) < 60;
 }
 
 bool take_seconds(std::string_view& text) noexcept {
     if (!take(text, ':')) return true;  // hh:mm alone
-    const auto second = take_number(text, 2);
-    if (!second || *second >= 60) return false;
+    if (take_number(text, 2) >= 60) return false;
     if (!take(text, '.')) return true;
     const auto digits = digits_at(text, 0);
     text.remove_prefix(digits);
@@ -181,15 +174,6 @@ bool looks_like_phone(std::string_view text) noexcept {
 
 }  // namespace
 
-std::optional<Field> find_field(std::string_view name) noexcept {
-    if (name.size() >= kByLength.size()) return std::nullopt;
-    const auto& bucket = kByLength[name.size()];
-    for (std::size_t i = 0; i < bucket.count; ++i) {
-        if (kFields[index_of(bucket.fields[i])].name == name) return bucket.fields[i];
-    }
-    return std::nullopt;
-}
-
 std::optional<InnerField> find_inner_field(Field section, std::string_view key) noexcept {
     const auto prefix = to_string(section);
     for (const auto& row : kInnerFields) {
@@ -204,6 +188,11 @@ std::optional<InnerField> find_inner_field(Field section, std::string_view key) 
 
 Decimal parse_decimal(std::string_view text) noexcept {
     Decimal result;
+    if (const auto value = plain_number(text)) {
+        result.plain = true;
+        result.whole = *value;
+        return result;
+    }
     const auto minus = text.starts_with('-');
     if (minus) text.remove_prefix(1);
     const auto whole = text.substr(0, digits_at(text, 0));
@@ -261,13 +250,9 @@ std::size_t number_length(std::string_view text) noexcept {
     return at;
 }
 
-bool is_digits(std::string_view number) noexcept {
-    return !number.empty() && digits_at(number, 0) == number.size();
-}
-
 bool is_integer_text(std::string_view number) noexcept {
     if (number.starts_with('-')) number.remove_prefix(1);
-    return is_digits(number);
+    return !number.empty() && digits_at(number, 0) == number.size();
 }
 
 std::string_view trim(std::string_view text) noexcept {
@@ -277,7 +262,7 @@ std::string_view trim(std::string_view text) noexcept {
 }
 
 bool printable(std::string_view text) noexcept {
-    for (std::size_t i = 0; i < text.size(); ++i) {
+    for (auto i = plain_ascii(text); i < text.size(); ++i) {
         const auto c = static_cast<unsigned char>(text[i]);
         if (c < 0x20U || c == 0x7FU) return false;
         if (c == 0xC2U && static_cast<unsigned char>(text[i + 1]) < 0xA0U) return false;  // C1
@@ -306,10 +291,10 @@ bool looks_personal(std::string_view text) noexcept {
 bool is_iso8601(std::string_view text) noexcept {
     if (!take_date(text)) return false;
     if (text.empty()) return true;
-    if (!take(text, 'T') || !take_hours_minutes(text, 24) || !take_seconds(text)) return false;
+    if (!take(text, 'T') || !take_hours_minutes(text) || !take_seconds(text)) return false;
     if (text.empty() || text == "Z") return true;
     if (!take(text, '+') && !take(text, '-')) return false;
-    return take_hours_minutes(text, 24) && text.empty();
+    return take_hours_minutes(text) && text.empty();
 }
 
 }  // namespace opsrelay::parse

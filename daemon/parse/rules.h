@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -63,9 +64,6 @@ inline constexpr std::array<EnumName<Field>, kFieldCount> kFields{{
 static_assert(dense(kFields));
 constexpr std::string_view to_string(Field field) { return kFields.at(index_of(field)).name; }
 
-/// The field with exactly this name (case matters); nullopt for a field without a rule.
-[[nodiscard]] std::optional<Field> find_field(std::string_view name) noexcept;
-
 /// Members of metadata, usage and usageMetadata that are looked at.
 enum class InnerField : std::uint8_t {
     metadata_tenant_id,
@@ -120,6 +118,19 @@ inline constexpr std::array<std::string_view, 2> kStatusNames{"success", "error"
 inline constexpr std::array<std::string_view, 3> kDataModeNames{"real", "test", "demo"};
 inline constexpr std::array<std::string_view, 3> kEnvironmentNames{"prod", "staging", "dev"};
 
+/// The value of a number that is spelled with at most 19 digits and nothing else, as almost all
+/// are.
+[[nodiscard]] constexpr std::optional<std::uint64_t> plain_number(std::string_view text) noexcept {
+    if (text.size() > std::numeric_limits<std::uint64_t>::digits10) return std::nullopt;
+    std::uint64_t value = 0;
+    for (const auto c : text) {
+        const auto digit = static_cast<unsigned>(c) - '0';
+        if (digit > 9) return std::nullopt;
+        value = value * 10 + digit;
+    }
+    return value;
+}
+
 /// A JSON number, judged from its text without floating point: -12.50e1 is exactly -125.
 struct Decimal {
     bool negative = false;  // below zero; -0 is not
@@ -133,13 +144,19 @@ struct Decimal {
 [[nodiscard]] Decimal parse_decimal(std::string_view text) noexcept;
 /// Length of the JSON number that starts at the front of `text`; 0 when there is none.
 [[nodiscard]] std::size_t number_length(std::string_view text) noexcept;
-/// True for digits only: how a count is written.
-[[nodiscard]] bool is_digits(std::string_view number) noexcept;
 /// True for -?digits: what may stand in for an identifier.
 [[nodiscard]] bool is_integer_text(std::string_view number) noexcept;
 
 /// `text` without Unicode white space at its ends. Valid UTF-8 expected.
 [[nodiscard]] std::string_view trim(std::string_view text) noexcept;
+/// True when trim() has nothing to do, judged by the bytes at the ends: ASCII and no space.
+[[nodiscard]] constexpr bool plainly_trimmed(std::string_view text) noexcept {
+    const auto plain = [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte > 0x20 && byte < 0x80;
+    };
+    return !text.empty() && plain(text.front()) && plain(text.back());
+}
 /// True when there is no control character (C0, DEL, C1) and no line or paragraph separator.
 [[nodiscard]] bool printable(std::string_view text) noexcept;
 /// The allowed name that `text` spells, give or take case and white space at its ends.

@@ -1,10 +1,11 @@
 #include "parse/scanner.h"
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "parse/utf8.h"
+#include "parse/word.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -31,21 +32,12 @@ const char* stop_bytewise(const char* at, const char* end) noexcept {
     return at;
 }
 
-// Eight bytes at a time, by arithmetic on a word (Bit Twiddling Hacks, "determine if a word has a
-// byte less than n").
 struct PortableStop {
     static const char* find(const char* at, const char* end) noexcept {
-        constexpr std::uint64_t kOnes = 0x0101010101010101ULL;
-        constexpr std::uint64_t kHigh = 0x8080808080808080ULL;
-        const auto below = [](std::uint64_t word, std::uint64_t n) {
-            return (word - kOnes * n) & ~word & kHigh;
-        };
-        for (; end - at >= 8; at += 8) {
-            std::uint64_t word = 0;
-            std::memcpy(&word, at, sizeof word);
-            const auto quote = below(word ^ kOnes * '"', 1);
-            const auto backslash = below(word ^ kOnes * '\\', 1);
-            if (((word & kHigh) | below(word, 0x20) | quote | backslash) != 0) break;
+        for (; end - at >= static_cast<std::ptrdiff_t>(kWordBytes); at += kWordBytes) {
+            const auto word = load_word(at);
+            const auto quoted = has_byte(word, '"') | has_byte(word, '\\');
+            if ((quoted | has_below(word, 0x20) | has_high_bit(word)) != 0) break;
         }
         return stop_bytewise(at, end);
     }
@@ -72,19 +64,21 @@ using FastStop = Sse2Stop;
 using FastStop = PortableStop;
 #endif
 
-// The text ends with the closing brace, which stops every loop but that over a string; so only
-// after a closing brace and within strings the end has to be looked for.
+// Each function takes the place where its token begins and returns the place behind it, or nullptr:
+// not mine. The text ends with the closing brace, which stops every loop but that over a string; so
+// only after a closing brace and within strings the end has to be looked for.
 template <typename Stop>
 class Scanner {
 public:
     Scanner(std::string_view text, Outline& outline) noexcept
-        : text_(text), outline_(outline), at_(text.data()), end_(text.data() + text.size()) {}
+        : text_(text), outline_(outline), end_(text.data() + text.size()) {}
 
     Scan run() {
-        while (end_ != at_ && is_space(end_[-1])) --end_;
-        if (end_ == at_ || end_[-1] != '}') return {};
-        skip_space();
-        if (*at_ != '{' || !object(1) || at_ != end_) return {};
+        const auto* at = text_.data();
+        while (end_ != at && is_space(end_[-1])) --end_;
+        if (end_ == at || end_[-1] != '}') return {};
+        at = skip_space(at);
+        if (*at != '{' || object(at, 1) != end_) return {};
         if (not_ascii_ && first_invalid_utf8(text_) != std::string_view::npos) return {};
         return {true, newlines_};
     }
@@ -96,8 +90,9 @@ private:
         newlines_ = true;
         return true;
     }
-    void skip_space() noexcept {
-        while (static_cast<unsigned char>(*at_) <= ' ' && is_space(*at_)) ++at_;
+    const char* skip_space(const char* at) noexcept {
+        while (static_cast<unsigned char>(*at) <= ' ' && is_space(*at)) ++at;
+        return at;
     }
     [[nodiscard]] std::uint32_t offset(const char* at) const noexcept {
         return static_cast<std::uint32_t>(at - text_.data());
@@ -107,103 +102,107 @@ private:
     }
 
     // From the opening quote to behind the closing one.
-    bool string() noexcept {
-        for (++at_;;) {
-            at_ = Stop::find(at_, end_);
-            if (at_ == end_) return false;
-            if (*at_ == '"') break;
-            if (static_cast<unsigned char>(*at_) < 0x80U) return false;
+    [[gnu::always_inline]] const char* string(const char* at) noexcept {
+        at = Stop::find(at + 1, end_);
+        if (at != end_ && *at == '"') return at + 1;
+        return rest_of_string(at);
+    }
+    const char* rest_of_string(const char* at) noexcept {
+        for (;; at = Stop::find(at, end_)) {
+            if (at == end_) return nullptr;
+            if (*at == '"') return at + 1;
+            if (static_cast<unsigned char>(*at) < 0x80U) return nullptr;
             not_ascii_ = true;
-            while (at_ != end_ && static_cast<unsigned char>(*at_) >= 0x80U) ++at_;
-        }
-        ++at_;
-        return true;
-    }
-
-    bool number() noexcept {
-        if (*at_ == '-') ++at_;
-        const auto zero = *at_ == '0';
-        if (!is_digit(*at_++) || (zero && is_digit(*at_))) return false;
-        while (is_digit(*at_)) ++at_;
-        if (*at_ == '.') {
-            if (!is_digit(*++at_)) return false;
-            while (is_digit(*at_)) ++at_;
-        }
-        return *at_ != 'e' && *at_ != 'E';
-    }
-
-    bool word(std::string_view expected, ValueKind kind) {
-        const auto begin = at_;
-        if (!between(begin, end_).starts_with(expected)) return false;
-        at_ += expected.size();
-        outline_.scalar(kind, offset(begin), offset(at_), {});
-        return true;
-    }
-
-    // Stands behind the value afterwards; `depth` is of what contains it.
-    bool value(unsigned depth) {
-        const auto begin = at_;
-        switch (*at_) {
-            case '"':
-                if (!string()) return false;
-                outline_.scalar(ValueKind::string, offset(begin), offset(at_),
-                                between(begin + 1, at_ - 1));
-                return true;
-            case '{': return depth < kDepthMax && object(depth + 1);
-            case '[': return depth < kDepthMax && array(depth + 1);
-            case 't': return word("true", ValueKind::boolean);
-            case 'f': return word("false", ValueKind::boolean);
-            case 'n': return word("null", ValueKind::null);
-            default:
-                if (!number()) return false;
-                outline_.scalar(ValueKind::number, offset(begin), offset(at_), between(begin, at_));
-                return true;
+            while (at != end_ && static_cast<unsigned char>(*at) >= 0x80U) ++at;
         }
     }
 
-    bool close(unsigned depth) {
-        ++at_;
-        outline_.close(offset(at_));
-        return depth == 1 || at_ != end_;
+    [[gnu::always_inline]] static const char* number(const char* at) noexcept {
+        if (*at == '-') ++at;
+        const auto zero = *at == '0';
+        if (!is_digit(*at++) || (zero && is_digit(*at))) return nullptr;
+        while (is_digit(*at)) ++at;
+        if (*at == '.') {
+            if (!is_digit(*++at)) return nullptr;
+            while (is_digit(*at)) ++at;
+        }
+        return *at != 'e' && *at != 'E' ? at : nullptr;
     }
 
-    bool object(unsigned depth) {
-        if (!outline_.open(ValueKind::object, offset(at_))) return false;
-        ++at_;
-        skip_space();
-        if (*at_ == '}') return close(depth);
+    const char* word(const char* at, std::string_view expected, ValueKind kind) {
+        if (!between(at, end_).starts_with(expected)) return nullptr;
+        const auto* const end = at + expected.size();
+        outline_.scalar(kind, offset(at), offset(end), {});
+        return end;
+    }
+
+    // `depth` is of what contains the value.
+    [[gnu::always_inline]] const char* value(const char* at, unsigned depth) {
+        if (*at == '"') {
+            const auto* const end = string(at);
+            if (end == nullptr) return nullptr;
+            outline_.scalar(ValueKind::string, offset(at), offset(end), between(at + 1, end - 1));
+            return end;
+        }
+        if (is_digit(*at) || *at == '-') {
+            const auto* const end = number(at);
+            if (end == nullptr) return nullptr;
+            outline_.scalar(ValueKind::number, offset(at), offset(end), between(at, end));
+            return end;
+        }
+        switch (*at) {
+            case '{': return depth < kDepthMax ? object(at, depth + 1) : nullptr;
+            case '[': return depth < kDepthMax ? array(at, depth + 1) : nullptr;
+            case 't': return word(at, "true", ValueKind::boolean);
+            case 'f': return word(at, "false", ValueKind::boolean);
+            case 'n': return word(at, "null", ValueKind::null);
+            default: return nullptr;
+        }
+    }
+
+    const char* close(const char* at, unsigned depth) {
+        ++at;
+        outline_.close(offset(at));
+        return depth == 1 || at != end_ ? at : nullptr;
+    }
+
+    const char* object(const char* at, unsigned depth) {
+        if (!outline_.open(ValueKind::object, offset(at))) return nullptr;
+        at = skip_space(at + 1);
+        if (*at == '}') return close(at, depth);
         for (;;) {
-            const auto key = at_;
-            if (*at_ != '"' || !string()) return false;
-            outline_.key(between(key + 1, at_ - 1), offset(key));
-            skip_space();
-            if (*at_++ != ':') return false;
-            skip_space();
-            if (!value(depth)) return false;
-            skip_space();
-            if (*at_ == '}') return close(depth);
-            if (*at_++ != ',') return false;
-            skip_space();
+            if (*at != '"') return nullptr;
+            const auto* const key = at;
+            at = string(at);
+            if (at == nullptr) return nullptr;
+            outline_.key(between(key + 1, at - 1), offset(key));
+            at = skip_space(at);
+            if (*at != ':') return nullptr;
+            at = value(skip_space(at + 1), depth);
+            if (at == nullptr) return nullptr;
+            at = skip_space(at);
+            if (*at == '}') return close(at, depth);
+            if (*at != ',') return nullptr;
+            at = skip_space(at + 1);
         }
     }
 
-    bool array(unsigned depth) {
-        if (!outline_.open(ValueKind::array, offset(at_))) return false;
-        ++at_;
-        skip_space();
-        if (*at_ == ']') return close(depth);
+    const char* array(const char* at, unsigned depth) {
+        if (!outline_.open(ValueKind::array, offset(at))) return nullptr;
+        at = skip_space(at + 1);
+        if (*at == ']') return close(at, depth);
         for (;;) {
-            if (!value(depth)) return false;
-            skip_space();
-            if (*at_ == ']') return close(depth);
-            if (*at_++ != ',') return false;
-            skip_space();
+            at = value(at, depth);
+            if (at == nullptr) return nullptr;
+            at = skip_space(at);
+            if (*at == ']') return close(at, depth);
+            if (*at != ',') return nullptr;
+            at = skip_space(at + 1);
         }
     }
 
     const std::string_view text_;
     Outline& outline_;
-    const char* at_;
     const char* end_;
     bool not_ascii_ = false;
     bool newlines_ = false;

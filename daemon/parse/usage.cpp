@@ -39,7 +39,8 @@ std::optional<TokenFault> sum_up(const Outline& outline, std::span<const InnerFi
         const auto& value = outline[part];
         if (value.missing() && !value.repeated) continue;
         if (value.repeated) return TokenFault{to_string(part), "must not stand twice"};
-        const auto count = token_count(value);
+        const auto number = value.kind == ValueKind::number;
+        const auto count = number ? token_count(parse_decimal(value.text)) : std::nullopt;
         if (!count) return TokenFault{to_string(part), "must be an integer from 0 to 2147483647"};
         sum = sum.value_or(0) + *count;
         if (*sum > kTokensMax) {
@@ -61,9 +62,7 @@ std::optional<TokenFault> fill(const Outline& outline, std::span<const Source> s
 
 }  // namespace
 
-std::optional<std::uint64_t> token_count(const Value& value) noexcept {
-    if (value.kind != ValueKind::number) return std::nullopt;
-    const auto number = parse_decimal(value.text);
+std::optional<std::uint64_t> token_count(const Decimal& number) noexcept {
     if (number.negative || number.fraction || number.overflow || number.whole > kTokensMax) {
         return std::nullopt;
     }

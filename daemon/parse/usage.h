@@ -10,8 +10,8 @@
 
 namespace opsrelay::parse {
 
-/// nullopt: the value is no number from 0 to kTokensMax without a fraction.
-[[nodiscard]] std::optional<std::uint64_t> token_count(const Value& value) noexcept;
+/// nullopt: the number is none from 0 to kTokensMax without a fraction.
+[[nodiscard]] std::optional<std::uint64_t> token_count(const Decimal& number) noexcept;
 
 /// inputTokens, outputTokens and totalTokens as far as they are known.
 struct TokenCounts {

@@ -1,7 +1,6 @@
 #include "parse/utf8.h"
 
-#include <cstdint>
-#include <cstring>
+#include "parse/word.h"
 
 namespace opsrelay::parse {
 
@@ -40,11 +39,8 @@ std::size_t sequence_length(std::string_view text, std::size_t i) noexcept {
 
 // Offset of the first byte that is not ASCII, from `i` on: eight bytes at a time.
 std::size_t skip_ascii(std::string_view text, std::size_t i) noexcept {
-    constexpr std::uint64_t kHighBits = 0x8080808080808080ULL;
-    for (; i + sizeof(std::uint64_t) <= text.size(); i += sizeof(std::uint64_t)) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, text.data() + i, sizeof word);
-        if ((word & kHighBits) != 0) break;
+    while (i + kWordBytes <= text.size() && has_high_bit(load_word(text.data() + i)) == 0) {
+        i += kWordBytes;
     }
     while (i < text.size() && byte_at(text, i) < 0x80U) ++i;
     return i;

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "parse/find_field.h"
 #include "parse/parser_fixture.h"
 
 namespace opsrelay::parse {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 
+#include "parse/find_field.h"
 #include "parse/parser_fixture.h"
 #include "parse/patch.h"
 #include "parse/receipt.h"

@@ -23,9 +23,9 @@ namespace {
 Guard guard() { return {KeySet(Privacy{}.deny_fields), true, true}; }
 
 bool same(std::string_view text, const Value& a, const Value& b) {
-    if (a.kind != b.kind || a.repeated != b.repeated || a.text != b.text) return false;
-    if (a.kind == ValueKind::absent) return true;
-    if (a.key_begin != b.key_begin || a.begin != b.begin) return false;
+    if (a.kind != b.kind || a.repeated != b.repeated) return false;
+    if (a.kind == ValueKind::absent) return true;  // the rest is of an earlier text
+    if (a.text != b.text || a.key_begin != b.key_begin || a.begin != b.begin) return false;
     // Of an object or array within another one nobody asks for the end.
     const auto known = a.kind == ValueKind::string || (a.end != 0 && b.end != 0);
     return known ? end_of(text, a) == end_of(text, b) : a.end == b.end;
