@@ -26,7 +26,7 @@ std::string context(const Sources& sources) {
 
 }  // namespace
 
-TEST_CASE("config: a spool that is too small for the ids is told, not refused") {
+TEST_CASE("config/config: a spool that is too small for the ids is told, not refused") {
     const test::TempDir dir;
     auto sources = bare_sources();
     sources.file = write_file(dir, "spool: {max_bytes: 64MiB}\ndedupe: {max_ids: 2000000}\n");
