@@ -207,8 +207,11 @@ def run(options, directory, progress):
                   "figures": run_daemon(options, directory, progress, events)})
     for about in abouts:
         progress.show(f"peers: {about[1]}")
-        found.append({"name": about[1], "version": version(about[0]), "events": events,
-                      "figures": run_peer(directory, about, events, options.seed)})
+        try:
+            found.append({"name": about[1], "version": version(about[0]), "events": events,
+                          "figures": run_peer(directory, about, events, options.seed)})
+        except (Failure, AssertionError) as error:  # it may not be allowed to run here
+            found.append({"name": about[1], "skipped": f"it does not work: {error}"})
     for name, program in (("rsyslog", rsyslogd), ("syslog-ng", other)):
         if not program:
             found.append({"name": name, "skipped": "not installed"})

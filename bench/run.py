@@ -128,8 +128,12 @@ def parse_options(arguments):
         parser.error("--events must be at least 1000, --runs at least 1")
     if (options.ids is None) != (options.backlog is None):
         parser.error("--ids and --backlog go together")
-    options.phases = (options.phases.split(",") if options.phases
-                      else ["large"] if options.ids else list(PHASES))
+    if options.phases:
+        options.phases = options.phases.split(",")
+    elif options.ids:
+        options.phases = ["large"]
+    else:  # other people's programs are no part of a test
+        options.phases = [name for name in PHASES if not (options.smoke and name == "peers")]
     for name in options.phases:
         if name not in PHASES and not (name == "large" and options.ids):
             parser.error(f"no phase \"{name}\"; there are {', '.join(PHASES)}")
