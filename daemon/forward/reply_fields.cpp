@@ -185,10 +185,11 @@ std::optional<ReplyFields> parse_fields(std::string_view body) {
     rapidjson::Document json;
     json.Parse<kFlagsOfParser>(body.data(), body.size());
     if (json.HasParseError() || !json.IsObject()) return std::nullopt;
-    const auto find = [&json](std::string_view name) -> const rapidjson::Value* {
-        const auto found = json.FindMember(
+    const rapidjson::Value& object = json;
+    const auto find = [&object](std::string_view name) -> const rapidjson::Value* {
+        const auto found = object.FindMember(
             rapidjson::Value(name.data(), static_cast<rapidjson::SizeType>(name.size())));
-        return found == json.MemberEnd() ? nullptr : &found->value;
+        return found == object.MemberEnd() ? nullptr : &found->value;
     };
     ReplyFields fields;
     for (const auto& flag : kFlags) {
