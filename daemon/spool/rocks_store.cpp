@@ -94,7 +94,7 @@ private:
     const Options options_;
     const RocksSetup setup_;
     const DiskBudget budget_;
-    std::shared_ptr<Watch> watch_;  // shared with RocksDB, which may call it until the close ends
+    std::shared_ptr<Watch> watch_;
     std::unique_ptr<RocksHandle> handle_;
     SpoolBook book_;
     RocksIds ids_;
@@ -105,7 +105,7 @@ private:
 Result<void> RocksStore::open() {
     watch_ = std::make_shared<Watch>();
     compactions_stopped_ = false;
-    auto handle = open_rocks(options_, setup_, watch_);
+    auto handle = open_rocks(options_, setup_, make_listener(watch_));
     if (!handle) return handle.error();
     auto book = load_book(**handle, options_, setup_);
     if (!book) return book.error();
