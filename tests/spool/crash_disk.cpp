@@ -141,6 +141,31 @@ IOStatus CrashDisk::NewWritableFile(const std::string& name, const rocksdb::File
     return status;
 }
 
+IOStatus CrashDisk::ReopenWritableFile(const std::string& name, const rocksdb::FileOptions& options,
+                                       std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                       IODebugContext* debug) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (off_) return off();
+    }
+    std::unique_ptr<rocksdb::FSWritableFile> file;
+    auto status = FileSystemWrapper::ReopenWritableFile(name, options, &file, debug);
+    if (status.ok()) *result = std::make_unique<TrackedFile>(std::move(file), name, *this);
+    return status;
+}
+
+IOStatus CrashDisk::LinkFile(const std::string& from, const std::string& to,
+                             const IOOptions& options, IODebugContext* debug) {
+    const std::lock_guard lock(mutex_);
+    if (off_) return off();
+    auto status = FileSystemWrapper::LinkFile(from, to, options, debug);
+    if (!status.ok()) return status;
+    dirs_[dir_of(to)].push_back({.change = Change::made, .name = to});
+    const auto file = files_.find(from);  // the same bytes under another name
+    if (file != files_.end()) files_[to] = file->second;
+    return status;
+}
+
 IOStatus CrashDisk::NewDirectory(const std::string& name, const IOOptions& options,
                                  std::unique_ptr<rocksdb::FSDirectory>* result,
                                  IODebugContext* debug) {

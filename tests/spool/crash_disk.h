@@ -39,6 +39,13 @@ public:
     rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                                       std::unique_ptr<rocksdb::FSWritableFile>* result,
                                       rocksdb::IODebugContext* debug) override;
+    rocksdb::IOStatus ReopenWritableFile(const std::string& name,
+                                         const rocksdb::FileOptions& options,
+                                         std::unique_ptr<rocksdb::FSWritableFile>* result,
+                                         rocksdb::IODebugContext* debug) override;
+    rocksdb::IOStatus LinkFile(const std::string& from, const std::string& to,
+                               const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* debug) override;
     rocksdb::IOStatus NewDirectory(const std::string& name, const rocksdb::IOOptions& options,
                                    std::unique_ptr<rocksdb::FSDirectory>* result,
                                    rocksdb::IODebugContext* debug) override;
@@ -59,7 +66,7 @@ private:
         std::uint64_t written = 0;
         std::uint64_t synced = 0;
     };
-    enum class Change : std::uint8_t { made, renamed, deleted };
+    enum class Change : std::uint8_t { made, renamed, deleted };  // made: or linked
     struct DirChange {
         Change change;
         std::string name;
