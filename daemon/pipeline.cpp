@@ -26,7 +26,6 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
                    std::function<void(const Error&)> on_failed)
     : executors_(executors),
       clock_(clock),
-      store_(store),
       queue_(options.spool.stall_buffer),
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
               [this] { asio::post(executors_.storage, [this] { committer_.wake(); }); }),

@@ -96,7 +96,6 @@ private:
 
     Executors executors_;
     Clock& clock_;
-    spool::Store& store_;
     observe::StorageTotals totals_;  // storage thread
     spool::SegmentQueue queue_;
     Intake intake_;

@@ -12,6 +12,12 @@ namespace opsrelay {
 
 namespace {
 
+// The dynamic linker tells addresses as integers.
+template <typename T>
+T* at_address(ElfW(Addr) address) noexcept {
+    return reinterpret_cast<T*>(address);  // NOLINT(performance-no-int-to-ptr)
+}
+
 // Only segments that nothing ever wrote to: a private page with relocations in it exists nowhere
 // else. Linkers put all of those into segments that are writable at first, except for objects with
 // relocations in their text, which are left alone.
@@ -25,7 +31,7 @@ int release_segments(dl_phdr_info* object, std::size_t, void*) noexcept {
         const auto last = (begin + segment.p_memsz) / page * page;
         if (first >= last) continue;
         // Advice: where it is not taken, everything is as before.
-        (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+        (void)::madvise(at_address<void>(first), last - first, MADV_DONTNEED);
     }
     return 0;
 }
@@ -34,7 +40,7 @@ bool relocates_text(const dl_phdr_info& object) noexcept {
     for (std::size_t i = 0; i < object.dlpi_phnum; ++i) {
         if (object.dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
         const auto* entry =
-            reinterpret_cast<const ElfW(Dyn)*>(object.dlpi_addr + object.dlpi_phdr[i].p_vaddr);
+            at_address<const ElfW(Dyn)>(object.dlpi_addr + object.dlpi_phdr[i].p_vaddr);
         for (; entry->d_tag != DT_NULL; ++entry) {
             if (entry->d_tag == DT_TEXTREL) return true;
             if (entry->d_tag == DT_FLAGS && (entry->d_un.d_val & DF_TEXTREL) != 0) return true;

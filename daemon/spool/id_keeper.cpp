@@ -22,6 +22,8 @@ constexpr std::int64_t kTimeMax = std::int64_t{1} << 60U;
 
 }  // namespace
 
+IdKeeper::Seal::Seal() : ids(std::make_shared<Ids>()) {}
+
 IdKeeper::IdKeeper(const Executors& executors, Clock& clock, Store& store, const Options& options,
                    observe::Registry& registry, Hooks hooks)
     : executors_(executors),

@@ -105,7 +105,8 @@ private:
     using Ids = std::vector<IdHash>;
     /// Ids on their way to a run: kept until it is part of the store.
     struct Seal {
-        std::shared_ptr<Ids> ids = std::make_shared<Ids>();
+        Seal();
+        std::shared_ptr<Ids> ids;
         std::int64_t oldest_ms = 0;
         std::int64_t newest_ms = 0;
         std::uint64_t log_end = 0;  // the log below is not needed any more afterwards

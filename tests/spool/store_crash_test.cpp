@@ -142,7 +142,8 @@ struct World {
                 ++seq;
             }
             CHECK(seq == view.state.next_write);
-            for (const auto& [number, record] : known.confirmed) {
+            for (const auto& confirmed : known.confirmed) {
+                const auto number = confirmed.first;
                 if (known.settled.contains(number) || known.damaged.contains(number)) continue;
                 CHECK_MESSAGE(there.contains(number), "lost: lane "
                                                           << static_cast<int>(view.state.lane)
