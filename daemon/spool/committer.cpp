@@ -40,11 +40,13 @@ asio::awaitable<void> Committer::run() {
         if (clock_.now() < next_start && !give_up_at_) co_await clock_.sleep_until(next_start);
         // Ids that cannot become a run fill the memory: then the queue fills instead.
         if (!ids_.has_room() && !give_up_at_ && !ended_) {
+            ids_.note_stalled();
             co_await wake_.wait();
             continue;
         }
         auto group = queue_.take();
         if (!group) {
+            ids_.none_waits();
             if (give_up_at_) break;
             if (!ended_) co_await wake_.wait();
             continue;
@@ -98,6 +100,7 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
                        {{"events", group.events}, {"cause", trouble_}});
             co_return false;
         }
+        ids_.note_stalled();
         co_await wake_.wait_until(clock_.now() + kRetryEvery);
     }
     if (writes) {

@@ -130,8 +130,10 @@ bool IdKeeper::seal_is_due() const noexcept {
 asio::awaitable<bool> IdKeeper::step() {
     if (!seal_ && seal_is_due()) begin_seal();
     if (seal_) co_return co_await seal();
-    const auto old = plan_.expired(now_ms(), unsealed());
-    if (!old.empty()) co_return expire(old);
+    if (!stalled_) {
+        const auto old = plan_.expired(now_ms(), unsealed());
+        if (!old.empty()) co_return expire(old);
+    }
     auto next = plan_.next_merge();
     if (!next) co_return false;
     co_return co_await merge(std::move(*next));

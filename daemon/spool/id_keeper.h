@@ -87,6 +87,11 @@ public:
     [[nodiscard]] std::int64_t now_ms() const noexcept;
     /// These were made durable; with them every event up to `last` was.
     void note_committed(std::span<const Segment> segments, Position last);
+    /// The disk refuses a commit: events wait behind it that were received in the window of ids
+    /// which are about to leave it. Nothing is forgotten until none_waits().
+    void note_stalled() noexcept { stalled_ = true; }
+    /// Every event received so far was looked up.
+    void none_waits() noexcept { stalled_ = false; }
     /// Which of these are in a run.
     [[nodiscard]] std::vector<bool> find(std::span<const IdHash> ids);
     /// The store was opened again: its runs may be others.
@@ -149,6 +154,7 @@ private:
     std::optional<Seal> seal_;
     Position committed_ = 0;
     std::optional<Position> covered_;
+    bool stalled_ = false;
 };
 
 }  // namespace opsrelay::spool

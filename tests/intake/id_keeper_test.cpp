@@ -109,6 +109,24 @@ TEST_CASE("spool/id_keeper: ids are forgotten a generation at a time once the wi
     CHECK(steps(world, IdStep::expired) == 2);
 }
 
+TEST_CASE(
+    "spool/id_keeper: what waits behind a refused commit is still known when it is looked up") {
+    StorageWorld world(small());
+    start(world);
+    world.push(20);
+    world.run(minutes{110});
+    constexpr std::uint32_t kTries = 4 * 60 * 30;  // half an hour
+    world.store.fail_next(StoreCall::commit, Errc::spool_full, kTries);
+    world.push(1);
+    world.run(minutes{29});
+    CHECK(remembered(world) == 20);
+    CHECK(steps(world, IdStep::expired) == 0);
+    world.run(minutes{4});
+    CHECK(remembered(world) == 1);  // the one that waited
+    CHECK(world.ids.ids() == 1);
+    CHECK(steps(world, IdStep::expired) == 1);
+}
+
 TEST_CASE("spool/id_keeper: the newest ids_max are remembered, and little more") {
     StorageWorld world(small());
     start(world);
