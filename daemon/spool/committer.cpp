@@ -40,10 +40,11 @@ asio::awaitable<void> Committer::run() {
         if (clock_.now() < next_start && !give_up_at_) co_await clock_.sleep_until(next_start);
         // Ids that cannot become a run fill the memory: then the queue fills instead.
         if (!ids_.has_room() && !give_up_at_ && !ended_) {
-            ids_.note_stalled();
+            begin_stall();
             co_await wake_.wait();
             continue;
         }
+        end_stall();
         auto group = queue_.take();
         if (!group) {
             ids_.none_waits();
@@ -52,6 +53,7 @@ asio::awaitable<void> Committer::run() {
             continue;
         }
         strike_duplicates(*group);
+        if (group->last >= behind_stall_) ids_.none_waits();
         in_hand_ = group->events;
         const bool committed = co_await commit(*group);  // named: see GCC bug 107288
         if (!committed) break;                           // what is in hand stays counted as pending
@@ -100,7 +102,7 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
                        {{"events", group.events}, {"cause", trouble_}});
             co_return false;
         }
-        ids_.note_stalled();
+        begin_stall();
         co_await wake_.wait_until(clock_.now() + kRetryEvery);
     }
     if (writes) {
@@ -116,6 +118,15 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
     hooks_.settled(durable_);
     for (const auto& segment : group.segments) hooks_.committed(segment.lane);
     co_return true;
+}
+
+void Committer::begin_stall() {
+    stalled_ = true;
+    ids_.note_stalled();
+}
+
+void Committer::end_stall() {
+    if (std::exchange(stalled_, false)) behind_stall_ = queue_.newest();
 }
 
 Committer::Attempt Committer::attempt(const Group& group) {

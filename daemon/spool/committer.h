@@ -75,6 +75,8 @@ private:
     [[nodiscard]] asio::awaitable<bool> commit(const Group& group);
     void strike_duplicates(Group& group);
     void strike_duplicates(Segment& segment, std::vector<Position>& asked_after);
+    void begin_stall();
+    void end_stall();
     void flush_acks();
     void watch_disk();
 
@@ -96,6 +98,8 @@ private:
     std::optional<TimePoint> give_up_at_;
     std::uint64_t in_hand_ = 0;
     Position durable_ = 0;
+    bool stalled_ = false;
+    Position behind_stall_ = 0;  // up to here events waited while nothing was committed
     StoreStats last_stats_;
     std::string trouble_;       // of commits
     std::string idle_trouble_;  // of acks and syncs

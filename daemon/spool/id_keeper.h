@@ -90,7 +90,7 @@ public:
     /// The disk refuses a commit: events wait behind it that were received in the window of ids
     /// which are about to leave it. Nothing is forgotten until none_waits().
     void note_stalled() noexcept { stalled_ = true; }
-    /// Every event received so far was looked up.
+    /// Every event that was received meanwhile was looked up.
     void none_waits() noexcept { stalled_ = false; }
     /// Which of these are in a run.
     [[nodiscard]] std::vector<bool> find(std::span<const IdHash> ids);

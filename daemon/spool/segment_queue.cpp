@@ -93,6 +93,11 @@ std::optional<Group> SegmentQueue::take() {
     return group;
 }
 
+Position SegmentQueue::newest() const {
+    const std::lock_guard lock(mutex_);
+    return groups_.empty() ? 0 : groups_.back().last;
+}
+
 SegmentQueue::Snapshot SegmentQueue::snapshot() const {
     const std::lock_guard lock(mutex_);
     Snapshot view{.totals = totals_, .events = 0};

@@ -68,6 +68,8 @@ public:
     };
     /// Totals and queue as of the same burst.
     [[nodiscard]] Snapshot snapshot() const;
+    /// The position of the last event that waits; 0: none does.
+    [[nodiscard]] Position newest() const;
 
 private:
     void merge(Burst& burst);
