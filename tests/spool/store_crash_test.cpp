@@ -442,11 +442,14 @@ TEST_CASE("spool/store: RocksStore, MemStore and their promises agree on any act
         world.check_promises();
         for (const auto& [what, times] : world.met) met[what] += times;
         // Before compactions were stopped, RocksDB took no write any more after such damage.
+        // Whether one meets it is a matter of RocksDB's own threads, so it is told and not
+        // demanded.
         if (world.logs.count("a table is damaged") > 0) ++met["compaction_met_damage"];
     }
     if (seeds < 20) return;
+    MESSAGE("compactions that met damage: " << met["compaction_met_damage"]);
     for (const auto* const what : {"power_loss", "kill", "clean", "failed_commit", "full_commit",
-                                   "replay", "failed_replay", "damage", "compaction_met_damage"}) {
+                                   "replay", "failed_replay", "damage"}) {
         CHECK_MESSAGE(met[what] > 0, "never happened: " << what);
     }
 }
