@@ -5,6 +5,7 @@ around it all become rows."""
 import contextlib
 import http.client
 import json
+import os
 import re
 import resource
 import select
@@ -261,6 +262,35 @@ class InputTest(RelayTest):
         self.assertEqual((bare["inputTokens"], bare["totalTokens"], bare["status"]),
                          (0, 0, "success"))
         self.assertNotIn("latencyMs", bare)
+
+    def test_what_the_privacy_rules_forbid_reaches_neither_the_disk_nor_upstream(self):
+        key_file = os.path.join(self.directory, "hash-key")
+        with open(key_file, "w", encoding="utf-8") as file:
+            file.write("0123456789abcdef0123456789abcdef\n")
+        relay = self.start_relay(config=f"""
+privacy: {{user_id: hash, tenant_id: drop, hash_key_file: {key_file}}}
+events: {{model_aliases: {{gpt-4.1: gpt-4-1}}}}
+listeners:
+  - {{type: unix_stream, path: telemetry.stream.sock, defaults: {{featureTag: triage}}}}
+""")
+        usage = {"prompt_tokens": 30, "completion_tokens": 5, "total_tokens": 35}
+        secret = {"prompt": "zq-secret", "metadata": {"Content": "zq-secret", "tenantId": "zq-acme"},
+                  "userId": "zq-bob@example.com", "tenantId": "zq-acme"}
+        good = text(event_id="kept", model="gpt-4.1", usage=usage, inputTokens=..., outputTokens=...,
+                    totalTokens=..., **secret)
+        self.assertEqual(relay.send_acked([good, text(status="perhaps", **secret)]), (1, 1))
+        self.wait_ledger(relay, delivered=1, spooled=0)
+        row = self.rows()[0]["body"]
+        self.assertEqual((row["inputTokens"], row["outputTokens"], row["totalTokens"]), (30, 5, 35))
+        self.assertEqual((row["model"], row["featureTag"]), ("gpt-4-1", "triage"))
+        self.assertRegex(row["userId"], "^h_[0-9a-f]{32}$")
+        self.assertTrue({"prompt", "usage", "tenantId"}.isdisjoint(row), row)
+        self.assertEqual(relay.end(), 0)
+        for folder, _, names in os.walk(relay.spool_dir):
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    self.assertNotIn(b"zq-", file.read(), name)
+        self.assertNotIn("zq-", relay.log())
 
     def rows(self):
         """Rows one by one: the answer is NDJSON."""
