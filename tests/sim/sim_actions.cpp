@@ -230,12 +230,12 @@ void SimWorld::damage() {
     auto& side = sides_[rng_.between(0, sides_.size() - 1)];
     const auto lane = store_->lanes()[static_cast<std::size_t>(side.name.lane)];
     if (lane.next_settle >= lane.next_write) return;
-    const auto before = store_->unsettled(side.name.lane);
+    const auto before = store_->records(side.name.lane);
     if (!store_->damage(side.name.lane, rng_.between(lane.next_settle, lane.next_write - 1))) {
         return;
     }
     mark(Mark::segment_damaged);
-    const auto after = store_->unsettled(side.name.lane);
+    const auto after = store_->records(side.name.lane);
     const std::set<std::string> left(after.begin(), after.end());
     for (const auto& record : before) {
         if (!left.contains(record)) side.given_up.insert(id_of(record));

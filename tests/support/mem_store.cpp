@@ -467,7 +467,7 @@ void MemStore::set_volume(Bytes free, Bytes size) noexcept {
     volume_size_ = size;
 }
 
-std::vector<std::string> MemStore::unsettled(LaneId id) const {
+std::vector<std::string> MemStore::records(LaneId id, bool unsettled_only) const {
     const auto& lane = live_.lanes.at(id);
     const std::set<Seq> ahead(lane.ahead.begin(), lane.ahead.end());
     std::vector<std::string> records;
@@ -478,7 +478,9 @@ std::vector<std::string> MemStore::unsettled(LaneId id) const {
         for (std::size_t at = 0; at < payload.size(); ++seq) {
             const auto end = payload.find('\n', at);
             const bool open = seq >= lane.next_settle && seq < lane.next_write;
-            if (open && !ahead.contains(seq)) records.emplace_back(payload.substr(at, end - at));
+            if (!unsettled_only || (open && !ahead.contains(seq))) {
+                records.emplace_back(payload.substr(at, end - at));
+            }
             at = end + 1;
         }
     }

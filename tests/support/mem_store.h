@@ -98,7 +98,11 @@ public:
     /// The number after the last record of the lane that a power loss would leave.
     [[nodiscard]] Seq durable_end(LaneId lane) const { return durable_.lanes.at(lane).next_write; }
     /// The records without an outcome that can be read, in order.
-    [[nodiscard]] std::vector<std::string> unsettled(LaneId lane) const;
+    [[nodiscard]] std::vector<std::string> unsettled(LaneId lane) const {
+        return records(lane, true);
+    }
+    /// Those with an outcome too: a power loss may bring them back.
+    [[nodiscard]] std::vector<std::string> records(LaneId lane, bool unsettled_only = false) const;
     /// Dead letters of accepted records, by lane and number; then those of admission, oldest first.
     [[nodiscard]] std::vector<spool::DeadLetter> dead_letters() const;
     [[nodiscard]] std::uint64_t commits() const noexcept { return commits_; }
