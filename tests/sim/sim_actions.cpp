@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 
@@ -230,15 +231,17 @@ void SimWorld::damage() {
     auto& side = sides_[rng_.between(0, sides_.size() - 1)];
     const auto lane = store_->lanes()[static_cast<std::size_t>(side.name.lane)];
     if (lane.next_settle >= lane.next_write) return;
-    const auto before = store_->records(side.name.lane);
+    const std::array before{store_->unsettled(side.name.lane), store_->records(side.name.lane)};
     if (!store_->damage(side.name.lane, rng_.between(lane.next_settle, lane.next_write - 1))) {
         return;
     }
     mark(Mark::segment_damaged);
-    const auto after = store_->records(side.name.lane);
-    const std::set<std::string> left(after.begin(), after.end());
-    for (const auto& record : before) {
-        if (!left.contains(record)) side.given_up.insert(id_of(record));
+    const std::array after{store_->unsettled(side.name.lane), store_->records(side.name.lane)};
+    for (std::size_t i = 0; i < before.size(); ++i) {
+        const std::set<std::string> left(after[i].begin(), after[i].end());
+        for (const auto& record : before[i]) {
+            if (!left.contains(record)) side.given_up.insert(id_of(record));
+        }
     }
 }
 
