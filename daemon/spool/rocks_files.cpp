@@ -31,10 +31,10 @@ rocksdb::Status move_and_drop_files(const RocksHandle& handle, rocksdb::ColumnFa
     return drop_files(handle, family, below);
 }
 
-rocksdb::Status flush_tables(const RocksHandle& handle) {
+rocksdb::Status flush_tables(const RocksHandle& handle, const rocksdb::FlushOptions& options) {
     std::vector<rocksdb::ColumnFamilyHandle*> families;
     for (const auto& [name, family] : handle.families()) families.push_back(family);
-    return handle.db().Flush(rocksdb::FlushOptions(), families);
+    return handle.db().Flush(options, families);
 }
 
 namespace {
@@ -94,7 +94,7 @@ void drop_settled(const RocksHandle& handle, SpoolBook& book, bool level0) {
 }
 
 bool give_back_all(const RocksHandle& handle, const SpoolBook& book) {
-    auto status = flush_tables(handle);
+    auto status = flush_tables(handle, rocksdb::FlushOptions());
     for (const auto& [id, lane] : book.lanes) {
         if (!status.ok()) break;
         status = move_and_drop_files(handle, lane.family, lane.cursor.segment);

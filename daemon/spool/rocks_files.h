@@ -6,6 +6,7 @@
 namespace rocksdb {
 class ColumnFamilyHandle;
 class Status;
+struct FlushOptions;
 }  // namespace rocksdb
 
 namespace opsrelay::spool {
@@ -22,7 +23,8 @@ struct SpoolBook;
                                                   rocksdb::ColumnFamilyHandle* family,
                                                   std::uint64_t below);
 /// Writes every memory table to files, so that the logs before them can go.
-[[nodiscard]] rocksdb::Status flush_tables(const RocksHandle& handle);
+[[nodiscard]] rocksdb::Status flush_tables(const RocksHandle& handle,
+                                           const rocksdb::FlushOptions& options);
 
 /// Drops the files of settled segments in every lane. What cannot be dropped now is logged. With
 /// `level0` those of level 0 too, oldest first: when compactions are stopped nothing moves them

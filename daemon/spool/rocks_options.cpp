@@ -16,7 +16,16 @@ constexpr std::size_t kBlockCacheBytes = 4U << 20U;
 constexpr std::size_t kBlockBytes =
     1024;  // every segment or page of ids becomes a block of its own
 
+bool is_small(std::string_view family) noexcept {
+    return family == kDeadFamily || family == kDefaultFamily || family == kIdsFamily;
+}
+
 }  // namespace
+
+Bytes write_buffer_bytes(std::string_view family) noexcept {
+    if (is_small(family)) return Bytes{1U << 20U};
+    return Bytes{family == kIdLogFamily ? 2U << 20U : 4U << 20U};
+}
 
 std::shared_ptr<rocksdb::Cache> make_block_cache() {
     // Not cut into shards: an index of ids takes a quarter of one, and two in the same would push
@@ -81,14 +90,9 @@ rocksdb::ColumnFamilyOptions make_family_options(std::string_view family,
     options.bottommost_compression = rocksdb::kDisableCompressionOption;
     options.target_file_size_base = kTableFileBytes.count;
     options.level_compaction_dynamic_level_bytes = true;  // from level 0 down is a move
-    options.write_buffer_size = 4U << 20U;
-    options.arena_block_size = 256U << 10U;
-    if (family == kIdLogFamily) options.write_buffer_size = 2U << 20U;
+    options.write_buffer_size = write_buffer_bytes(family).count;
+    options.arena_block_size = is_small(family) ? 64U << 10U : 256U << 10U;
     if (family == kIdsFamily) options.disable_auto_compactions = true;  // only ever ingested
-    if (family == kDeadFamily || family == kDefaultFamily || family == kIdsFamily) {
-        options.write_buffer_size = 1U << 20U;
-        options.arena_block_size = 64U << 10U;
-    }
     if (family == kDeadFamily) options.compression = rocksdb::kLZ4Compression;
     return options;
 }

@@ -4,6 +4,8 @@
 #include <memory>
 #include <string_view>
 
+#include "core/units.h"
+
 namespace rocksdb {
 class Cache;
 struct ColumnFamilyOptions;
@@ -17,6 +19,8 @@ namespace opsrelay::spool {
 [[nodiscard]] std::shared_ptr<rocksdb::Cache> make_block_cache();
 /// Everything but env, listeners and recovery mode.
 [[nodiscard]] rocksdb::DBOptions make_db_options();
+/// The size at which a family's memory table is written out.
+[[nodiscard]] Bytes write_buffer_bytes(std::string_view family) noexcept;
 /// By name: the default family, the id log, id runs, dead letters; anything else is a segment
 /// family. `cache`: nullptr for files that are read outside of the database.
 [[nodiscard]] rocksdb::ColumnFamilyOptions make_family_options(

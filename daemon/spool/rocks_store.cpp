@@ -4,7 +4,9 @@
 #include <rocksdb/db.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "core/assert.h"
@@ -20,8 +22,8 @@
 #include "spool/rocks_scan.h"
 #include "spool/rocks_segment_reader.h"
 #include "spool/rocks_state.h"
-#include "spool/rocks_status.h"
 #include "spool/rocks_watch.h"
+#include "spool/rocks_write.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -42,6 +44,9 @@ public:
           setup_(std::move(setup)),
           budget_(options_),
           ids_(options_, setup_.env) {}
+    RocksStore(const RocksStore&) = delete;
+    RocksStore& operator=(const RocksStore&) = delete;
+    ~RocksStore() override { std::ignore = let_go(); }
 
     [[nodiscard]] Result<void> open();
     /// Once it is open, so that nobody else uses the directory.
@@ -82,6 +87,7 @@ private:
     [[nodiscard]] LaneBook& lane(LaneId id);
     [[nodiscard]] Error closed() const;
     [[nodiscard]] Result<void> write(Batch& batch, bool durable, std::string_view what);
+    [[nodiscard]] bool let_go();
     void put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first);
     void settle_doubts(Batch& batch, const std::set<LaneId>& rewritten);
     [[nodiscard]] Result<void> undo_replays();
@@ -95,6 +101,7 @@ private:
     const RocksSetup setup_;
     const DiskBudget budget_;
     std::shared_ptr<Watch> watch_;
+    std::optional<RocksWriter> writer_;
     std::unique_ptr<RocksHandle> handle_;
     SpoolBook book_;
     RocksIds ids_;
@@ -104,6 +111,7 @@ private:
 
 Result<void> RocksStore::open() {
     watch_ = std::make_shared<Watch>();
+    writer_.emplace(watch_);
     compactions_stopped_ = false;
     auto handle = open_rocks(options_, setup_, make_listener(watch_));
     if (!handle) return handle.error();
@@ -137,15 +145,10 @@ std::vector<LaneState> RocksStore::lanes() const {
 }
 
 Result<void> RocksStore::write(Batch& batch, bool durable, std::string_view what) {
-    rocksdb::WriteOptions options;
-    options.sync = durable;
-    const auto status = db().Write(options, &batch);
-    if (status.ok()) return {};
-    auto error = rocks_error(status, what);
-    // The first failure comes back without its severity; the listener has heard of it by then.
-    if (watch_->fatal()) error.code = Errc::spool_reopen;
-    return error;
+    return writer_->write(*handle_, batch, durable, what);
 }
+
+bool RocksStore::let_go() { return !handle_ || writer_->close(std::exchange(handle_, nullptr)); }
 
 Result<void> RocksStore::replay_ids(const std::function<void(const IdHash&, std::int64_t)>& sink) {
     if (!handle_) return closed();
@@ -379,12 +382,7 @@ Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
 Result<void> RocksStore::sync() {
     if (!handle_) return closed();
     // Before files go: so that a missing range can be told from damage.
-    const auto status = db().FlushWAL(true);
-    if (!status.ok()) {
-        auto error = rocks_error(status, "sync acks");
-        if (watch_->fatal()) error.code = Errc::spool_reopen;
-        return error;
-    }
+    if (auto synced = writer_->sync(*handle_, "sync acks"); !synced) return synced;
     drop_settled(*handle_, book_, compactions_stopped_);
     if (settled_since_relief_ && directory_bytes(options_.dir) > budget_.resume_at()) {
         settled_since_relief_ = !give_back_all(*handle_, book_);
@@ -426,7 +424,11 @@ Result<void> RocksStore::adopt_run(const NewRun& made) {
 // What is confirmed keeps its numbers. A commit that failed may be on disk beyond them: its retry
 // writes the same keys. A replay that failed is undone.
 Result<void> RocksStore::reopen() {
-    handle_.reset();
+    if (!let_go()) {
+        return Error{Errc::spool_reopen,
+                     fmt::format("spool {}: no new log could be made, and only a restart helps",
+                                 options_.dir)};
+    }
     auto before = std::exchange(book_, SpoolBook{});
     if (auto opened = open(); !opened) {
         book_ = std::move(before);  // reopen() may be tried again
@@ -461,13 +463,12 @@ StoreStats RocksStore::stats() {
 
 void RocksStore::close() {
     if (!handle_) return;
-    auto status = db().FlushWAL(true);
-    if (status.ok()) status = flush_tables(*handle_);  // the next start has no log to replay
-    if (!status.ok()) {
+    // The next start has no log to replay.
+    if (auto done = writer_->write_out(*handle_); !done) {
         log::warn("spool", "the spool was not written out; the next start replays its log",
-                  {{"cause", status.ToString()}});
+                  {{"cause", done.error().context}});
     }
-    handle_.reset();
+    std::ignore = let_go();
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ public:
         if (parse_segment_family(info.cf_name)) watch_->note_seal();
     }
     void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* error) override {
+        if (reason == rocksdb::BackgroundErrorReason::kMemTable) watch_->note_failed_switch();
         // A block that cannot be read costs what it held, which read() reports. RocksDB would take
         // no write any more, now and after each start.
         if (reason == rocksdb::BackgroundErrorReason::kCompaction && error->IsCorruption()) {

@@ -28,14 +28,31 @@ public:
                damaged_.exchange(false, std::memory_order_relaxed);
     }
 
+    /// RocksDB could not begin a new log when a memory table was full. It has lost count of who
+    /// uses its families then, and closing it would end the process (rocks_write.cpp).
+    [[nodiscard]] bool unclosable() const noexcept {
+        return unclosable_.load(std::memory_order_relaxed);
+    }
+    /// While the storage thread itself asks for new memory tables, which is safe.
+    void set_flushing(bool flushing) noexcept {
+        flushing_.store(flushing, std::memory_order_relaxed);
+    }
+
     void note_seal() noexcept { seals_.fetch_add(1, std::memory_order_relaxed); }
     void note_fatal() noexcept { fatal_.store(true, std::memory_order_relaxed); }
     void note_damage() noexcept { damaged_.store(true, std::memory_order_relaxed); }
+    void note_failed_switch() noexcept {
+        if (!flushing_.load(std::memory_order_relaxed)) {
+            unclosable_.store(true, std::memory_order_relaxed);
+        }
+    }
 
 private:
     std::atomic<std::uint64_t> seals_{0};
     std::atomic<bool> fatal_{false};
     std::atomic<bool> damaged_{false};
+    std::atomic<bool> flushing_{false};
+    std::atomic<bool> unclosable_{false};
 };
 
 /// The listener that tells `watch`; RocksDB may call it until its close ends.

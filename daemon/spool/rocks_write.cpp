@@ -1,0 +1,100 @@
+#include "spool/rocks_write.h"
+
+#include <rocksdb/convenience.h>
+#include <rocksdb/db.h>
+
+#include <utility>
+#include <vector>
+
+#include "spool/rocks_files.h"
+#include "spool/rocks_open.h"
+#include "spool/rocks_options.h"
+#include "spool/rocks_status.h"
+#include "spool/rocks_watch.h"
+
+namespace opsrelay::spool {
+
+namespace {
+
+// Memory tables are looked at after this much was written.
+constexpr std::size_t kWrittenPerLook = 64U << 10U;
+
+}  // namespace
+
+Result<void> RocksWriter::write(const RocksHandle& handle, rocksdb::WriteBatch& batch, bool durable,
+                                std::string_view what) {
+    written_ += batch.GetDataSize();
+    if (written_ >= kWrittenPerLook) {
+        const auto flushed = flush_full_tables(handle);
+        if (!flushed.ok()) return failed(flushed, what);
+        written_ = 0;
+    }
+    rocksdb::WriteOptions options;
+    options.sync = durable;
+    const auto status = handle.db().Write(options, &batch);
+    if (!status.ok()) return failed(status, what);
+    log_failed_ = false;
+    return {};
+}
+
+Result<void> RocksWriter::sync(const RocksHandle& handle, std::string_view what) {
+    if (log_failed_) {
+        // To sync a log that has failed asserts (WritableFileWriter in 7.8). A write does not, and
+        // goes to the new log that RocksDB makes when the volume has space again.
+        rocksdb::WriteBatch nothing;
+        nothing.PutLogData({});
+        return write(handle, nothing, true, what);
+    }
+    const auto status = handle.db().FlushWAL(true);
+    if (status.ok()) return {};
+    return failed(status, what);
+}
+
+Error RocksWriter::failed(const rocksdb::Status& status, std::string_view what) {
+    log_failed_ = true;
+    auto error = rocks_error(status, what);
+    // The first failure comes back without its severity; the listener has heard of it by then.
+    if (watch_->fatal()) error.code = Errc::spool_reopen;
+    return error;
+}
+
+// Begins new memory tables, and the writing of the old ones, when one is nearly full. Left to
+// itself RocksDB does that in the middle of a write, and if it cannot make the new log then, it
+// leaks references to its families and asserts when it is closed (ScheduleFlushes() in 7.8, with
+// atomic_flush). When it is asked to, it does not.
+rocksdb::Status RocksWriter::flush_full_tables(const RocksHandle& handle) {
+    bool full = false;
+    for (const auto& [name, family] : handle.families()) {
+        std::uint64_t bytes = 0;
+        const bool known = handle.db().GetIntProperty(
+            family, rocksdb::DB::Properties::kCurSizeActiveMemTable, &bytes);
+        full = full || (known && bytes >= write_buffer_bytes(name).count / 4 * 3);
+    }
+    if (!full) return rocksdb::Status::OK();
+    rocksdb::FlushOptions options;
+    options.wait = false;
+    options.allow_write_stall = true;
+    watch_->set_flushing(true);
+    auto status = flush_tables(handle, options);
+    watch_->set_flushing(false);
+    return status;
+}
+
+Result<void> RocksWriter::write_out(const RocksHandle& handle) {
+    constexpr std::string_view kWhat = "write out";
+    if (auto synced = sync(handle, kWhat); !synced) return synced;
+    const auto status = flush_tables(handle, rocksdb::FlushOptions());
+    if (status.ok()) return {};
+    return failed(status, kWhat);
+}
+
+bool RocksWriter::close(std::unique_ptr<RocksHandle> handle) {
+    if (!watch_->unclosable()) return true;
+    static std::vector<std::unique_ptr<RocksHandle>>* const left_open =
+        new std::vector<std::unique_ptr<RocksHandle>>;  // never destroyed
+    rocksdb::CancelAllBackgroundWork(&handle->db(), true);
+    left_open->push_back(std::move(handle));
+    return false;
+}
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,45 @@
+// Writes to an open database, and closes it. Used by RocksStore only. Thread: storage.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace rocksdb {
+class Status;
+class WriteBatch;
+}  // namespace rocksdb
+
+namespace opsrelay::spool {
+
+class RocksHandle;
+class Watch;
+
+class RocksWriter {
+public:
+    explicit RocksWriter(std::shared_ptr<Watch> watch) : watch_(std::move(watch)) {}
+
+    /// All of the batch or nothing; `durable`: returns once it survives power loss. `what` begins
+    /// the error's text. Errors: as classify(), with spool_reopen for whatever ended all writing.
+    [[nodiscard]] Result<void> write(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                                     bool durable, std::string_view what);
+    /// Makes earlier writes durable. Errors: as write().
+    [[nodiscard]] Result<void> sync(const RocksHandle& handle, std::string_view what);
+    /// Makes earlier writes durable, then empties the log into tables. Errors: as write().
+    [[nodiscard]] Result<void> write_out(const RocksHandle& handle);
+    /// Closes the database. False: that would have ended the process (Watch::unclosable()), so it
+    /// stays open, without threads that write, and locked, to the end of the process.
+    [[nodiscard]] bool close(std::unique_ptr<RocksHandle> handle);
+
+private:
+    [[nodiscard]] Error failed(const rocksdb::Status& status, std::string_view what);
+    [[nodiscard]] rocksdb::Status flush_full_tables(const RocksHandle& handle);
+
+    std::shared_ptr<Watch> watch_;
+    bool log_failed_ = false;  // the last write or sync
+    std::size_t written_ = 0;  // bytes since the memory tables were looked at
+};
+
+}  // namespace opsrelay::spool
