@@ -30,6 +30,7 @@
 #include "listen/unix_path.h"
 #include "pipeline.h"
 #include "spool/rocks_store.h"
+#include "storage_watch.h"
 
 namespace opsrelay {
 
@@ -38,6 +39,7 @@ namespace {
 constexpr seconds kFinishInFlight{
     2};                              // P13: requests in flight when the spool outlives the process
 constexpr seconds kCommitAtStop{5};  // for a disk that refuses while we stop
+constexpr seconds kCloseAtStop{5};   // more, for one that does not answer
 
 /// A thread that runs an io_context until its work guard is gone.
 class Loop {
@@ -102,6 +104,8 @@ private:
     asio::awaitable<void> run_until_stopped();
     asio::awaitable<void> watch_signals();
     asio::awaitable<void> shut_down();
+    asio::awaitable<void> end_without_disk(TimePoint due);
+    [[noreturn]] void leave();
     static void log_ledger(const observe::Ledger& ledger);
     asio::awaitable<control::AdminResponse> answer(std::string path);
     asio::awaitable<control::StatusView> status();
@@ -121,6 +125,7 @@ private:
     std::unique_ptr<spool::Store> store_;
     std::unique_ptr<forward::HttpUpstream> upstream_;
     std::unique_ptr<Pipeline> pipeline_;
+    std::optional<StorageWatch> storage_watch_;
     std::optional<forward::KeyFile> key_file_;
     std::unique_ptr<listen::Listeners> listeners_;
     std::optional<listen::UnixPath> admin_path_;
@@ -134,6 +139,7 @@ private:
     int stop_signal_ = 0;
     std::optional<Error> failure_;
     bool stopping_ = false;
+    bool stopped_ = false;
     int exit_code_ = 0;
 };
 
@@ -187,6 +193,7 @@ Result<void> Relay::open() {
                                            wake_.notify_all();
                                        });
                                    });
+    storage_watch_.emplace(forward_.executor(), clock_, *pipeline_);
     if (auto recovered = pipeline_->recover(); !recovered) return recovered;
     return open_listeners();
 }
@@ -211,6 +218,9 @@ std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {
     if (failure_) reasons.push_back(fmt::format("spool failed: {}", failure_->context));
     if (!pipeline_->queue().spool_open()) reasons.emplace_back("spool_full");
     if (!pipeline_->queue().has_room()) reasons.emplace_back("memory_full");
+    if (const auto stalled = storage_watch_->stalled(); stalled.count() > 0) {
+        reasons.push_back(fmt::format("disk_stalled: no answer for {} ms", stalled.count()));
+    }
     if (!snapshot.trouble.empty()) {
         reasons.push_back(fmt::format("spool writes fail: {}", snapshot.trouble));
     }
@@ -218,7 +228,7 @@ std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {
 }
 
 asio::awaitable<control::StatusView> Relay::status() {
-    const auto snapshot = co_await pipeline_->snapshot();
+    const auto snapshot = co_await storage_watch_->snapshot();
     const auto now_ms = unix_ms(clock_.wall_now());
     const auto age_s = [now_ms](std::int64_t since_ms) {
         return since_ms == 0
@@ -341,17 +351,19 @@ asio::awaitable<void> Relay::shut_down() {
         const auto deadline = clock_.now() + config_.shutdown_deadline;
         const bool drained = co_await pipeline_->drain_until(deadline);
         if (!drained) {
-            const auto snapshot = co_await pipeline_->snapshot();
+            const auto snapshot = co_await storage_watch_->snapshot();
             log::error("relay", "not everything could be delivered before the spool ends",
                        {{"events", snapshot.ledger.spooled + snapshot.ledger.pending},
                         {"deadline_ms", config_.shutdown_deadline.count()}});
         }
     }
     const auto deadline = clock_.now() + kFinishInFlight;
+    main_tasks_.spawn("end", end_without_disk(deadline + kCommitAtStop + kCloseAtStop));
     co_await asio::co_spawn(ingest_.executor(), listeners_->stop(deadline), asio::use_awaitable);
     co_await pipeline_->stop(deadline, kCommitAtStop);
     key_tasks_.cancel(asio::cancellation_type::terminal);
     co_await key_tasks_.join();
+    co_await storage_watch_->stop();
     const auto snapshot = co_await pipeline_->snapshot();
     auto close = [this] { store_->close(); };
     co_await run_on(storage_.executor(), std::move(close));
@@ -362,14 +374,30 @@ asio::awaitable<void> Relay::shut_down() {
         exit_code_ = exit_code(Errc::spool_io);  // the disk did not take what was handed over
     }
     log_ledger(snapshot.ledger);
+    stopped_ = true;
+    wake_.notify_all();
     // A name server that does not answer cannot be cancelled, and the resolver's thread would be
     // waited for. Everything is durable and closed.
-    if (upstream_->resolving()) {
-        listeners_.reset();
-        admin_path_.reset();
-        ::_exit(exit_code_);
-    }
+    if (upstream_->resolving()) leave();
     signals_->cancel();
+}
+
+// A thread that hangs in a disk cannot be joined. What it had not made durable was not confirmed.
+asio::awaitable<void> Relay::end_without_disk(TimePoint due) {
+    while (!stopped_ && clock_.now() < due) co_await wake_.wait_until(due);
+    if (stopped_) co_return;
+    exit_code_ = exit_code(Errc::spool_io);
+    log::error("relay", "ending without the disk, which does not answer",
+               {{"stalled_ms", storage_watch_->stalled().count()},
+                {"next", "what was acknowledged is on it; check the volume"}});
+    leave();
+}
+
+// Without joining any thread.
+void Relay::leave() {
+    listeners_.reset();
+    admin_path_.reset();
+    ::_exit(exit_code_);
 }
 
 void Relay::log_ledger(const observe::Ledger& ledger) {
@@ -394,6 +422,7 @@ int Relay::run() {
     asio::post(ingest_.executor(), [this] { listeners_->start(); });
     asio::post(forward_.executor(), [this] {
         admin_->start();
+        storage_watch_->start();
         load_key();
         main_tasks_.spawn("signals", watch_signals());
         main_tasks_.spawn("main", run_until_stopped());
