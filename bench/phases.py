@@ -5,9 +5,10 @@ import os
 import time
 
 import harness
+from faults import Fault, Faults
 from harness import Relay, Upstream
 from observe import (Failure, Usage, disk_bytes, memory_mib, reset_peak, thread_seconds)
-from programs import STREAM_EVENTS_PER_WRITE, BareLoops, Load, built, ids_of, load
+from programs import STREAM_EVENTS_PER_WRITE, BareLoops, Load, ids_of, load
 
 STALLED = 120.0  # seconds without progress after which a run is given up
 MIB_PER_SECOND_EVENTS = 2**20 // 332  # events/s that make 1 MiB/s
@@ -291,22 +292,17 @@ def app_side(options, directory, progress):
     for name, up in (("healthy", True), ("dead", False)):
         with Scene(options, directory, progress, up=up) as scene:
             figures |= app_part(scene, name)
-    stall = os.path.join(directory, "stalled")
-    environment = {"LD_PRELOAD": built("libstall_sync.so"), "STALL_SYNC_FILE": stall}
-    try:
-        with Scene(options, directory, progress, up=False, environment=environment) as scene:
-            with open(stall, "wb"):
-                pass
-            try:
-                figures |= app_part(scene, "stalled")
-            finally:
-                os.unlink(stall)
-            ledger = scene.wait_ledger("stalled", lambda now: now["pending"] == 0)
-            figures["app_stalled_shed"] = sum(
-                value for key, value in ledger.items() if key == "shed")
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(stall)
+    faults = Faults(directory)
+    with Scene(options, directory, progress, up=False,
+               environment=faults.environment) as scene:
+        faults.begin(Fault("fsync fdatasync", "*", "stall"))
+        try:
+            figures |= app_part(scene, "stalled")
+        finally:
+            faults.end()
+        ledger = scene.wait_ledger("stalled", lambda now: now["pending"] == 0)
+        figures["app_stalled_shed"] = sum(
+            value for key, value in ledger.items() if key == "shed")
     return figures
 
 

@@ -30,6 +30,7 @@ import harness  # noqa: E402
 import peers  # noqa: E402
 import phases  # noqa: E402
 import report  # noqa: E402
+from faults import SHIM  # noqa: E402
 from observe import Failure, Progress, file_system, machine  # noqa: E402
 from programs import built  # noqa: E402
 
@@ -138,7 +139,7 @@ def parse_options(arguments):
         if name not in PHASES and not (name == "large" and options.ids):
             parser.error(f"no phase \"{name}\"; there are {', '.join(PHASES)}")
     for program in (harness.RELAY, harness.UPSTREAM, built("load"), built("bare_loop"),
-                    built("drain_bench"), built("libstall_sync.so"), *options.needs):
+                    built("drain_bench"), SHIM, *options.needs):
         if not os.access(program, os.X_OK):
             parser.error(f"{program} is not there; build it and set RELAYTEST_BUILD")
     return options

@@ -5,58 +5,16 @@ was lost."""
 
 import os
 import random
-import socket
 import threading
 import time
 import unittest
-import uuid
 
-from harness import RelayTest, StreamClient, event, in_threads, line, wait_for
+from acked_sender import AckedSender
+from harness import RelayTest, event
 
 CYCLES = int(os.environ.get("RELAYTEST_KILLS", "30"))
 SENDERS = 3
 IN_FLIGHT_MAX = 4096  # records read and not settled: the bound on repeats of one crash
-
-
-class AckedSender:
-    """Keeps every line until it is settled; reconnects and re-sends, as the protocol asks."""
-
-    def __init__(self, path, seed):
-        self.path = path
-        self.rng = random.Random(seed)
-        self.acknowledged = set()
-        self.sent = set()
-        self.unsettled = []  # ids in the order of their lines
-        self.stop = threading.Event()
-
-    def run(self):
-        while not self.stop.is_set():
-            try:
-                with StreamClient(self.path) as client:
-                    self.talk(client)
-            except (OSError, ConnectionError):
-                time.sleep(0.005)  # the daemon is being restarted
-
-    def talk(self, client):
-        resend, self.unsettled = self.unsettled, []
-        settled = 0
-        self.write(client, resend)
-        while not self.stop.is_set() or self.unsettled:
-            if not self.stop.is_set() and len(self.unsettled) < 500:
-                self.write(client, [str(uuid.UUID(int=self.rng.getrandbits(128)))
-                                    for _ in range(self.rng.randint(1, 40))])
-            if not client.read_ack():
-                return
-            assert client.rejected == 0
-            done = client.durable - settled
-            self.acknowledged.update(self.unsettled[:done])
-            del self.unsettled[:done]
-            settled = client.durable
-
-    def write(self, client, ids):
-        self.unsettled.extend(ids)
-        self.sent.update(ids)
-        client.send(b"".join(line(event(one)) for one in ids))
 
 
 class KillTest(RelayTest):
