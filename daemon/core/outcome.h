@@ -68,9 +68,10 @@ constexpr std::string_view to_string(DuplicateKind k) {
 }
 
 /// Why an accepted record was given up. A retry, a duplicate, a rejection is not a drop.
-enum class DropReason : std::uint8_t { corrupt };
-inline constexpr std::array<EnumName<DropReason>, 1> kDropReasons{{
+enum class DropReason : std::uint8_t { corrupt, purged };
+inline constexpr std::array<EnumName<DropReason>, 2> kDropReasons{{
     {DropReason::corrupt, "corrupt"},  // the record could not be read back from the spool
+    {DropReason::purged, "purged"},    // an operator gave up its lane's records
 }};
 static_assert(dense(kDropReasons));
 constexpr std::string_view to_string(DropReason r) { return kDropReasons.at(index_of(r)).name; }

@@ -88,13 +88,13 @@ Result<DeadLetter> decode_dead_letter(std::string_view value) {
     return letter;
 }
 
-void AdmissionLetters::adopt(std::vector<Entry> stored) {
+void AdmissionLetters::adopt(std::vector<Entry> stored, std::uint64_t next) {
     std::sort(stored.begin(), stored.end(),
               [](const Entry& a, const Entry& b) { return a.number < b.number; });
     kept_.assign(stored.begin(), stored.end());
     bytes_ = {};
     for (const auto& entry : kept_) bytes_ += Bytes{entry.bytes};
-    next_number_ = kept_.empty() ? 1 : kept_.back().number + 1;
+    next_number_ = kept_.empty() ? next : std::max(next, kept_.back().number + 1);
 }
 
 std::size_t AdmissionLetters::evictions(std::span<const Entry> fresh) const noexcept {
@@ -122,6 +122,15 @@ void AdmissionLetters::replace(std::span<const Entry> fresh, std::size_t evicted
         bytes_ = bytes_ - Bytes{kept_.front().bytes};
         kept_.pop_front();
     }
+}
+
+void AdmissionLetters::forget(const std::set<std::uint64_t>& numbers) {
+    if (numbers.empty()) return;
+    std::erase_if(kept_, [&](const Entry& entry) {
+        if (!numbers.contains(entry.number)) return false;
+        bytes_ = bytes_ - Bytes{entry.bytes};
+        return true;
+    });
 }
 
 }  // namespace opsrelay::spool

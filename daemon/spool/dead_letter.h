@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,10 +20,13 @@ inline constexpr std::uint8_t kDeadLetterVersion = 1;
 inline constexpr std::size_t kDeadTextBytesMax = 4096;
 
 /// At most this many admission dead letters, of this many bytes, are kept; the oldest go first.
-/// Dead letters of accepted records are never evicted.
+/// Dead letters of accepted records are never evicted: at these limits DeadUsage::full() says so,
+/// and lanes that would make more of them stop.
 struct DeadLimits {
     std::size_t admission_letters = 10'000;
     Bytes admission_bytes{16U << 20U};
+    std::uint64_t upstream_letters = 100'000;
+    Bytes upstream_bytes{64U << 20U};
 };
 
 /// The value stored for a dead letter.
@@ -43,8 +47,8 @@ public:
     AdmissionLetters() : AdmissionLetters(DeadLimits{}) {}
     explicit AdmissionLetters(DeadLimits limits) : limits_(limits) {}
 
-    /// Takes over what is stored already, in any order.
-    void adopt(std::vector<Entry> stored);
+    /// Takes over what is stored already, in any order. Numbers below `next` were given out.
+    void adopt(std::vector<Entry> stored, std::uint64_t next);
     /// The number the next letter gets.
     [[nodiscard]] std::uint64_t next_number() const noexcept { return next_number_; }
     [[nodiscard]] std::size_t size() const noexcept { return kept_.size(); }
@@ -56,6 +60,8 @@ public:
     [[nodiscard]] const Entry& oldest(std::size_t i) const { return kept_.at(i); }
     /// `fresh` was written and `evicted` of the oldest (as evictions() counted them) were deleted.
     void replace(std::span<const Entry> fresh, std::size_t evicted);
+    /// These were deleted. Unknown numbers are skipped.
+    void forget(const std::set<std::uint64_t>& numbers);
 
 private:
     DeadLimits limits_;

@@ -29,6 +29,8 @@ inline constexpr std::string_view kSaltKey = "salt";      // u64
 inline constexpr std::string_view kSealedKey = "sealed";  // u64: first id log entry needed
 inline constexpr std::string_view kIdEndKey = "id_end";   // u64: the next id log entry's number
 inline constexpr std::string_view kDeadUpstreamKey = "dead_upstream";  // u64: how many there are
+inline constexpr std::string_view kDeadBytesKey = "dead_bytes";        // u64: and their bytes
+inline constexpr std::string_view kDeadNextKey = "dead_next";  // u64: the next admission letter's
 
 using SeqKey = std::array<char, 8>;
 using DeadKeyBytes = std::array<char, 11>;
@@ -38,12 +40,6 @@ using DeadKeyBytes = std::array<char, 11>;
 /// nullopt: not such a key.
 [[nodiscard]] std::optional<std::uint64_t> parse_seq_key(std::string_view key) noexcept;
 
-/// Which dead letter: `number` is the record's for upstream, the store's own count for admission.
-struct DeadKey {
-    DeadKind kind = DeadKind::admission;
-    LaneId lane = kDefaultLane;
-    std::uint64_t number = 0;
-};
 [[nodiscard]] DeadKeyBytes dead_key(const DeadKey& key) noexcept;
 [[nodiscard]] std::optional<DeadKey> parse_dead_key(std::string_view key) noexcept;
 

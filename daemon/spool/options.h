@@ -25,10 +25,11 @@ struct IdOptions {
 };
 
 struct Options {
-    std::string dir;                // RocksDB lives in a subdirectory of mode 0700
-    Bytes bytes_max{512U << 20U};   // the whole directory; intake stops a headroom earlier
-    milliseconds commit_gap{2};     // between the starts of two syncs; 0: none
-    Bytes stall_buffer{8U << 20U};  // events in memory that wait for the disk
+    std::string dir;                   // RocksDB lives in a subdirectory of mode 0700
+    Bytes bytes_max{512U << 20U};      // the whole directory; intake stops a headroom earlier
+    milliseconds commit_gap{2};        // between the starts of two syncs; 0: none
+    Bytes stall_buffer{8U << 20U};     // events in memory that wait for the disk
+    Bytes dead_bytes_max{64U << 20U};  // dead letters of accepted records (dead_bytes_limit)
     IdOptions ids;
 };
 
@@ -40,6 +41,12 @@ inline constexpr std::uint64_t kDiskBytesPerId = 24;
 [[nodiscard]] constexpr std::uint64_t ids_limit(const Options& options) noexcept {
     const auto fit = options.bytes_max.count / 2 / kDiskBytesPerId;
     return std::max<std::uint64_t>(1, std::min(options.ids.ids_max, fit));
+}
+
+/// The bytes of dead letters of accepted records at which lanes stop making more of them:
+/// dead_bytes_max, or a quarter of a small spool.
+[[nodiscard]] constexpr Bytes dead_bytes_limit(const Options& options) noexcept {
+    return std::min(options.dead_bytes_max, Bytes{options.bytes_max.count / 4});
 }
 
 }  // namespace opsrelay::spool

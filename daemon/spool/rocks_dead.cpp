@@ -4,9 +4,13 @@
 #include <rocksdb/db.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
+#include "core/assert.h"
 #include "spool/keys.h"
 #include "spool/options.h"
 #include "spool/rocks_open.h"
@@ -18,27 +22,58 @@ namespace {
 
 rocksdb::Slice slice(const DeadKeyBytes& key) { return {key.data(), key.size()}; }
 
-DeadKeyBytes upstream_key(LaneId lane, Seq seq) {
-    return dead_key({DeadKind::upstream, lane, seq});
+constexpr std::uint64_t kKeyBytes = sizeof(DeadKeyBytes);
+
+Error letter_error(const DeadKey& key, Error error) {
+    return with_prefix(std::move(error), fmt::format("dead letter {} of lane {}", key.number,
+                                                     static_cast<std::uint16_t>(key.lane)));
 }
 
-/// Without an event when there is no such dead letter.
-Result<DeadLetter> get_dead(const RocksHandle& handle, LaneId lane, Seq seq) {
+/// The value stored for a dead letter; nullopt: there is none, or one that cannot be read.
+Result<std::optional<std::string>> get_value(const RocksHandle& handle, const DeadKey& key) {
     std::string value;
     const auto status = handle.db().Get(make_read_options(), handle.family(kDeadFamily),
-                                        slice(upstream_key(lane, seq)), &value);
-    if (status.IsNotFound()) return DeadLetter{};
-    if (!status.ok()) return rocks_error(status, fmt::format("read dead letter {}", seq));
-    auto letter = decode_dead_letter(value);
-    if (!letter) return with_prefix(letter.error(), fmt::format("read dead letter {}", seq));
-    return letter;
+                                        slice(dead_key(key)), &value);
+    if (status.IsNotFound() || status.IsCorruption()) return std::optional<std::string>{};
+    if (!status.ok()) return letter_error(key, rocks_error(status, "read"));
+    return std::optional<std::string>{std::move(value)};
 }
 
-bool has_room(const Segment& segment, const DeadLetter& letter) noexcept {
-    const auto later = letter.unix_ms - segment.received_unix_ms;
+void put_usage(rocksdb::WriteBatch& batch, const DeadUsage& before, const DeadUsage& after) {
+    if (before.letters == after.letters && before.bytes == after.bytes) return;
+    batch.Put(rocksdb::Slice(kDeadUpstreamKey), encode_u64(after.letters));
+    batch.Put(rocksdb::Slice(kDeadBytesKey), encode_u64(after.bytes.count));
+}
+
+/// What a damaged spool has counted wrong must not wrap around.
+void take_off(DeadUsage& usage, std::uint64_t value_bytes) noexcept {
+    usage.letters -= std::min<std::uint64_t>(usage.letters, 1);
+    usage.bytes = usage.bytes - std::min(usage.bytes, Bytes{kKeyBytes + value_bytes});
+}
+
+void delete_letter(const RocksHandle& handle, rocksdb::WriteBatch& batch, const DeadKey& key,
+                   std::size_t value_bytes, TakenDead& taken) {
+    batch.Delete(handle.family(kDeadFamily), slice(dead_key(key)));
+    if (key.kind == DeadKind::upstream) take_off(taken.usage, value_bytes);
+}
+
+bool has_room(const Segment& segment, std::int64_t unix_ms, std::size_t bytes) noexcept {
+    const auto later = unix_ms - segment.received_unix_ms;
     return segment.count < kSegmentEventsMax &&
-           segment.payload.size() + letter.payload.size() < kSegmentRawBytesMax.count &&
-           later >= 0 && later <= kSegmentSpanMax.count();
+           segment.payload.size() + bytes < kSegmentRawBytesMax.count && later >= 0 &&
+           later <= kSegmentSpanMax.count();
+}
+
+void add_record(TakenDead& taken, LaneId lane, std::int64_t unix_ms, std::string_view payload) {
+    auto& segments = taken.segments;
+    if (segments.empty() || !has_room(segments.back(), unix_ms, payload.size())) {
+        segments.emplace_back().lane = lane;
+        segments.back().received_unix_ms = unix_ms;
+    }
+    auto& segment = segments.back();
+    segment.payload += payload;
+    segment.payload += '\n';
+    ++segment.count;
 }
 
 }  // namespace
@@ -56,6 +91,9 @@ AdmissionChange put_rejected(const RocksHandle& handle, rocksdb::WriteBatch& bat
         const auto bytes = sizeof(DeadKeyBytes) + values.back().size();
         change.fresh.push_back({numbered.seq, static_cast<std::uint32_t>(bytes), letter.lane});
     }
+    if (!change.fresh.empty()) {
+        batch.Put(rocksdb::Slice(kDeadNextKey), encode_u64(change.fresh.back().number + 1));
+    }
     change.evicted = letters.evictions(change.fresh);
     auto* const family = handle.family(kDeadFamily);
     const auto old = std::min(change.evicted, letters.size());
@@ -71,46 +109,140 @@ AdmissionChange put_rejected(const RocksHandle& handle, rocksdb::WriteBatch& bat
     return change;
 }
 
-Result<std::uint64_t> put_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
-                               const Ack& ack) {
-    auto* const family = handle.family(kDeadFamily);
-    std::set<Seq> fresh;
-    for (const auto& letter : ack.dead) {
-        auto own = letter;
-        own.kind = DeadKind::upstream;
-        own.lane = ack.lane;
-        const auto key = upstream_key(own.lane, own.seq);
-        std::string value;
-        const auto status = handle.db().Get(make_read_options(), family, slice(key), &value);
-        if (status.IsNotFound()) fresh.insert(own.seq);
-        if (!status.ok() && !status.IsNotFound() && !status.IsCorruption()) {
-            return rocks_error(status, fmt::format("look for dead letter {}", own.seq));
+Result<DeadUsage> put_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                           const DeadUsage& usage, std::span<const DeadLetter> letters) {
+    auto after = usage;
+    std::map<DeadKey, std::size_t> sizes;  // of letters that are there, or added by now
+    for (const auto& letter : letters) {
+        const auto key = key_of(letter);
+        const auto value = encode_dead_letter(letter);
+        batch.Put(handle.family(kDeadFamily), slice(dead_key(key)), value);
+        if (key.kind == DeadKind::admission) continue;
+        const auto [known, first_time] = sizes.try_emplace(key, value.size());
+        if (first_time) {
+            const auto stored = get_value(handle, key);
+            if (!stored) return stored.error();
+            if (*stored) take_off(after, (*stored)->size());
+        } else {
+            take_off(after, std::exchange(known->second, value.size()));
         }
-        batch.Put(family, slice(key), encode_dead_letter(own));
+        ++after.letters;
+        after.bytes += Bytes{kKeyBytes + value.size()};
     }
-    return fresh.size();
+    put_usage(batch, usage, after);
+    return after;
 }
 
-Result<TakenDead> take_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch, LaneId lane,
-                            std::span<const Seq> seqs) {
-    TakenDead taken;
-    auto& segments = taken.segments;
-    for (const auto seq : std::set<Seq>(seqs.begin(), seqs.end())) {
-        auto letter = get_dead(handle, lane, seq);
-        if (!letter) return letter.error();
-        if (letter->payload.empty()) continue;
-        if (segments.empty() || !has_room(segments.back(), *letter)) {
-            segments.emplace_back().lane = lane;
-            segments.back().received_unix_ms = letter->unix_ms;
+std::vector<DeadLetter> letters_of(const Ack& ack) {
+    std::vector<DeadLetter> letters(ack.dead.begin(), ack.dead.end());
+    for (auto& letter : letters) {
+        letter.kind = DeadKind::upstream;
+        letter.lane = ack.lane;
+    }
+    return letters;
+}
+
+// A failed replay may be on disk all the same: its records in numbers that are given out again, its
+// dead letters gone.
+Result<DeadUsage> undo_replays_in(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                                  const SpoolBook& book) {
+    auto usage = book.dead;
+    for (const auto& [id, lane] : book.lanes) {
+        if (lane.replay_keys.empty()) continue;
+        for (const auto number : lane.replay_keys) {
+            const auto key = seq_key(number);
+            batch.Delete(lane.family, rocksdb::Slice(key.data(), key.size()));
         }
-        auto& segment = segments.back();
-        segment.payload += letter->payload;
-        segment.payload += '\n';
-        ++segment.count;
-        batch.Delete(handle.family(kDeadFamily), slice(upstream_key(lane, seq)));
+        batch.Put(end_key(id), encode_u64(lane.next_write));
+        const auto put = put_dead(handle, batch, usage, lane.replay_letters);
+        if (!put) return put.error();
+        usage = *put;
+    }
+    return usage;
+}
+
+Result<TakenDead> drop_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                            const DeadUsage& usage, std::span<const DeadKey> keys) {
+    TakenDead taken;
+    taken.usage = usage;
+    for (const auto& key : std::set<DeadKey>(keys.begin(), keys.end())) {
+        if (key.kind == DeadKind::admission) taken.admission.insert(key.number);
+        const auto value = get_value(handle, key);
+        if (!value) return value.error();
+        if (!*value) continue;
+        delete_letter(handle, batch, key, (*value)->size(), taken);
+        auto& gone = taken.letters.emplace_back();
+        gone.kind = key.kind;
+        gone.lane = key.lane;
+        gone.seq = key.number;
+    }
+    put_usage(batch, usage, taken.usage);
+    return taken;
+}
+
+Result<TakenDead> take_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                            const DeadUsage& usage, LaneId lane, std::span<const Revival> letters) {
+    TakenDead taken;
+    taken.usage = usage;
+    std::map<DeadKey, std::string_view> wanted;  // in order, each once
+    for (const auto& revival : letters) {
+        OPSRELAY_ASSERT(revival.key.lane == lane);
+        wanted.emplace(revival.key, revival.payload);
+    }
+    for (const auto& [key, payload] : wanted) {
+        const auto value = get_value(handle, key);
+        if (!value) return value.error();
+        if (!*value) continue;
+        auto letter = decode_dead_letter(**value);
+        if (!letter) return letter_error(key, letter.error());
+        if (letter->payload.empty() && payload.empty()) continue;
+        add_record(taken, lane, letter->unix_ms,
+                   payload.empty() ? std::string_view(letter->payload) : payload);
+        delete_letter(handle, batch, key, (*value)->size(), taken);
+        if (key.kind == DeadKind::admission) taken.admission.insert(key.number);
         taken.letters.push_back(std::move(*letter));
     }
+    put_usage(batch, usage, taken.usage);
     return taken;
+}
+
+void forget_dead(SpoolBook& book, const TakenDead& taken) {
+    book.dead = taken.usage;
+    book.admission.forget(taken.admission);
+}
+
+Result<DeadPage> read_dead_page(const RocksHandle& handle, const DeadQuery& query) {
+    DeadPage page;
+    Bytes bytes;
+    std::size_t looked_at = 0;
+    const std::unique_ptr<rocksdb::Iterator> it(
+        handle.db().NewIterator(make_read_options(), handle.family(kDeadFamily)));
+    for (it->Seek(slice(dead_key(query.from))); it->Valid(); it->Next()) {
+        const auto key = parse_dead_key(it->key().ToStringView());
+        if (!key) continue;
+        const Bytes size{it->value().size()};
+        const bool is_full = page.letters.size() >= query.letters_max ||
+                             looked_at >= query.looked_at_max ||
+                             (!page.letters.empty() && bytes + size > query.bytes_max);
+        if (is_full) {
+            page.next = *key;
+            return page;
+        }
+        ++looked_at;
+        auto letter = decode_dead_letter(it->value().ToStringView());
+        if (!letter) {
+            ++page.damaged;
+        } else if (matches(query.filter, *letter)) {
+            bytes += size;
+            page.letters.push_back(std::move(*letter));
+        }
+    }
+    if (it->status().ok()) return page;
+    if (page.letters.empty()) return rocks_error(it->status(), "read dead letters");
+    // What lies before the damage is told first.
+    page.next = key_of(page.letters.back());
+    ++page.next->number;
+    return page;
 }
 
 }  // namespace opsrelay::spool

@@ -3,12 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <set>
 #include <span>
 #include <vector>
 
 #include "core/error.h"
 #include "spool/dead_letter.h"
+#include "spool/rocks_state.h"
 #include "spool/store.h"
 
 namespace rocksdb {
@@ -30,19 +31,40 @@ struct AdmissionChange {
                                            const AdmissionLetters& letters,
                                            std::span<const DeadLetter> rejected);
 
-/// Adds the ack's dead letters to the batch. Returns how many of them are new: one that is there
-/// already (its ack was forgotten in a crash and came again) is overwritten.
-[[nodiscard]] Result<std::uint64_t> put_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
-                                             const Ack& ack);
-/// What take_dead() took: the records in segments, and the letters to put back if the batch fails.
+/// Adds the letters to the batch, each with its own key. Returns what `usage` becomes, which is
+/// added to the batch when it changes: a letter that is there already (its ack was forgotten in a
+/// crash and came again) is overwritten. Errors: as classify().
+[[nodiscard]] Result<DeadUsage> put_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                                         const DeadUsage& usage,
+                                         std::span<const DeadLetter> letters);
+
+/// The ack's dead letters, with their kind and lane.
+[[nodiscard]] std::vector<DeadLetter> letters_of(const Ack& ack);
+/// Adds what makes failed replays undone, if there are any, before anything else is written.
+/// Returns what the usage becomes. Errors: as classify().
+[[nodiscard]] Result<DeadUsage> undo_replays_in(const RocksHandle& handle,
+                                                rocksdb::WriteBatch& batch, const SpoolBook& book);
+
+/// What a batch takes away, for forget_dead() once it is written.
 struct TakenDead {
-    std::vector<Segment> segments;
     std::vector<DeadLetter> letters;
+    std::vector<Segment> segments;      // take_dead(): their records, in the order of the keys
+    DeadUsage usage;                    // what it becomes
+    std::set<std::uint64_t> admission;  // numbers of letters asked for, found or not
 };
-/// Takes these upstream dead letters away in the batch and returns their records in segments, in
-/// the order of their old numbers. Unknown ones, and those without their event, are left out.
+/// Adds the deletes of these letters and the new usage to the batch. Unknown ones are left out.
+/// Errors: as classify().
+[[nodiscard]] Result<TakenDead> drop_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
+                                          const DeadUsage& usage, std::span<const DeadKey> keys);
+/// The same, and their records in segments. Letters without an event are left out.
 /// Errors: spool_corrupt; as classify().
 [[nodiscard]] Result<TakenDead> take_dead(const RocksHandle& handle, rocksdb::WriteBatch& batch,
-                                          LaneId lane, std::span<const Seq> seqs);
+                                          const DeadUsage& usage, LaneId lane,
+                                          std::span<const Revival> letters);
+/// The batch is written.
+void forget_dead(SpoolBook& book, const TakenDead& taken);
+
+/// Store::read_dead().
+[[nodiscard]] Result<DeadPage> read_dead_page(const RocksHandle& handle, const DeadQuery& query);
 
 }  // namespace opsrelay::spool

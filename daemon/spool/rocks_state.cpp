@@ -121,6 +121,10 @@ Result<LaneBook> load_lane(const Meta& meta, const RocksHandle& handle, LaneId l
                            rocksdb::ColumnFamilyHandle* family) {
     LaneBook book;
     book.family = family;
+    const auto name = meta.text(lane_name_key(lane));
+    if (!name) return name.error();
+    // The name is written with the lane; a lane without one keeps its records all the same.
+    book.name = name->value_or(fmt::format("lane-{}", static_cast<std::uint16_t>(lane)));
     const auto cursor = meta.text(ack_key(lane));
     if (!cursor) return cursor.error();
     if (*cursor) {
@@ -146,11 +150,16 @@ Result<void> load_id_log(const Meta& meta, SpoolBook& book) {
     return {};
 }
 
-Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const RocksSetup& setup,
-                       SpoolBook& book) {
+Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const Options& options,
+                       const RocksSetup& setup, SpoolBook& book) {
     const auto upstream = meta.number(kDeadUpstreamKey);
     if (!upstream) return upstream.error();
-    book.dead_upstream = upstream->value_or(0);
+    const auto next = meta.number(kDeadNextKey);
+    if (!next) return next.error();
+    const auto bytes = meta.number(kDeadBytesKey);
+    if (!bytes) return bytes.error();
+    book.dead = {upstream->value_or(0), Bytes{bytes->value_or(0)}, setup.dead.upstream_letters,
+                 std::min(setup.dead.upstream_bytes, dead_bytes_limit(options))};
     book.admission = AdmissionLetters(setup.dead);
     const auto end = dead_key({DeadKind::upstream, LaneId{0}, 0});
     const rocksdb::Slice end_slice(end.data(), end.size());
@@ -162,14 +171,14 @@ Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const RocksS
     for (it->SeekToFirst(); it->Valid(); it->Next()) {
         const auto key = parse_dead_key(it->key().ToStringView());
         if (!key) continue;
-        const auto bytes = it->key().size() + it->value().size();
-        stored.push_back({key->number, static_cast<std::uint32_t>(bytes), key->lane});
+        const auto size = it->key().size() + it->value().size();
+        stored.push_back({key->number, static_cast<std::uint32_t>(size), key->lane});
     }
     if (!it->status().ok()) {
         log::error("spool", "some admission dead letters cannot be read",
                    {{"cause", it->status().ToString()}});
     }
-    book.admission.adopt(std::move(stored));
+    book.admission.adopt(std::move(stored), next->value_or(1));
     return {};
 }
 
@@ -192,7 +201,7 @@ Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
         book.lanes.emplace(*lane, std::move(*loaded));
     }
     if (auto loaded = load_id_log(meta, book); !loaded) return loaded.error();
-    if (auto loaded = load_dead(meta, handle, setup, book); !loaded) return loaded.error();
+    if (auto loaded = load_dead(meta, handle, options, setup, book); !loaded) return loaded.error();
     return book;
 }
 

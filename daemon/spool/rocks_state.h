@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace opsrelay::spool {
 
 struct LaneBook {
     rocksdb::ColumnFamilyHandle* family = nullptr;
+    std::string name;
     Cursor cursor;
     Seq next_write = 1;
     /// A commit failed, so its segment may be on disk at next_write. Its retry writes the same key.
@@ -52,7 +54,7 @@ struct SpoolBook {
     std::uint64_t next_entry = 1;  // of the id log
     std::uint64_t sealed = 1;      // the first entry still needed
     AdmissionLetters admission;
-    std::uint64_t dead_upstream = 0;
+    DeadUsage dead;  // of accepted records
 };
 
 /// Checks the format, makes what is missing (format, salt, lanes) and reads the rest. Bounded work,

@@ -75,7 +75,14 @@ public:
                                       std::span<const DeadLetter> rejected) override;
     [[nodiscard]] Result<RecordBatch> read(LaneId lane, Seq from) override;
     [[nodiscard]] Result<void> ack(const Ack& ack) override;
-    [[nodiscard]] Result<std::uint64_t> replay(LaneId lane, std::span<const Seq> dead) override;
+    [[nodiscard]] Result<std::uint64_t> replay(LaneId lane,
+                                               std::span<const Revival> letters) override;
+    [[nodiscard]] Result<DeadPage> read_dead(const DeadQuery& query) override {
+        if (!handle_) return closed();
+        return read_dead_page(*handle_, query);
+    }
+    [[nodiscard]] Result<std::uint64_t> purge_dead(std::span<const DeadKey> letters) override;
+    [[nodiscard]] DeadUsage dead_usage() const override { return book_.dead; }
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;
     [[nodiscard]] StoreStats stats() override;
@@ -139,7 +146,7 @@ Error RocksStore::closed() const {
 std::vector<LaneState> RocksStore::lanes() const {
     std::vector<LaneState> states;
     for (const auto& [id, book] : book_.lanes) {
-        states.push_back({id, book.cursor.next, book.next_write, book.cursor.ahead});
+        states.push_back({id, book.name, book.cursor.next, book.next_write, book.cursor.ahead});
     }
     return states;
 }
@@ -178,23 +185,13 @@ void RocksStore::settle_doubts(Batch& batch, const std::set<LaneId>& rewritten) 
     }
 }
 
-// A failed replay may be on disk all the same: its records in numbers that are given out again, its
-// dead letters gone. Nothing else is written before that is undone.
 Result<void> RocksStore::undo_replays() {
     Batch batch;
-    auto dead_upstream = book_.dead_upstream;
-    for (const auto& [id, book] : book_.lanes) {
-        if (book.replay_keys.empty()) continue;
-        for (const auto key : book.replay_keys) batch.Delete(book.family, slice(seq_key(key)));
-        batch.Put(end_key(id), encode_u64(book.next_write));
-        const auto gone = put_dead(*handle_, batch, {.lane = id, .dead = book.replay_letters});
-        if (!gone) return gone.error();
-        dead_upstream += *gone;
-    }
+    const auto usage = undo_replays_in(*handle_, batch, book_);
+    if (!usage) return usage.error();
     if (batch.Count() == 0) return {};
-    batch.Put(slice(kDeadUpstreamKey), encode_u64(dead_upstream));
     if (auto done = write(batch, true, "undo a failed replay"); !done) return done;
-    book_.dead_upstream = dead_upstream;
+    book_.dead = *usage;
     for (auto& [id, book] : book_.lanes) {
         book.replay_keys.clear();
         book.replay_letters.clear();
@@ -313,10 +310,8 @@ Result<void> RocksStore::ack(const Ack& ack) {
     if (!moves && ack.dead.empty() && ahead == book.cursor.ahead) return {};
 
     Batch batch;
-    const auto fresh_dead = put_dead(*handle_, batch, ack);
-    if (!fresh_dead) return fresh_dead.error();
-    const auto dead_upstream = book_.dead_upstream + *fresh_dead;
-    if (*fresh_dead > 0) batch.Put(slice(kDeadUpstreamKey), encode_u64(dead_upstream));
+    const auto usage = put_dead(*handle_, batch, book_.dead, letters_of(ack));
+    if (!usage) return usage.error();
     Cursor cursor{book.cursor.segment, next, std::move(ahead)};
     forget_sealed(book);
     std::size_t deleted = 0;
@@ -332,7 +327,7 @@ Result<void> RocksStore::ack(const Ack& ack) {
     if (auto done = write(batch, false, fmt::format("ack up to {}", next)); !done) {
         return done.error();
     }
-    book_.dead_upstream = dead_upstream;
+    book_.dead = *usage;
     book.settled_records += cursor.next - book.cursor.next;
     if (cursor.segment != book.cursor.segment) settled_since_relief_ = true;
     book.cursor = std::move(cursor);
@@ -347,7 +342,7 @@ Result<void> RocksStore::ack(const Ack& ack) {
     return {};
 }
 
-Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
+Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Revival> letters) {
     if (!handle_) return closed();
     auto& book = lane(id);
     if (book.commit_in_doubt) {
@@ -355,7 +350,7 @@ Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
     }
     if (auto undone = undo_replays(); !undone) return undone.error();
     Batch batch;
-    auto taken = take_dead(*handle_, batch, id, dead);
+    auto taken = take_dead(*handle_, batch, book_.dead, id, letters);
     if (!taken) return taken.error();
     auto first = book.next_write;
     std::vector<Seq> keys;
@@ -366,8 +361,6 @@ Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
     }
     const auto count = first - book.next_write;
     if (count == 0) return count;
-    const auto left = book_.dead_upstream - std::min(count, book_.dead_upstream);
-    batch.Put(slice(kDeadUpstreamKey), encode_u64(left));
     if (auto done = write(batch, true, fmt::format("replay {} dead letters", count)); !done) {
         book.replay_keys = std::move(keys);
         book.replay_letters = std::move(taken->letters);
@@ -375,8 +368,22 @@ Result<std::uint64_t> RocksStore::replay(LaneId id, std::span<const Seq> dead) {
     }
     book.next_write = first;
     forget_sealed(book);
-    book_.dead_upstream = left;
+    forget_dead(book_, *taken);
     return count;
+}
+
+Result<std::uint64_t> RocksStore::purge_dead(std::span<const DeadKey> letters) {
+    if (!handle_) return closed();
+    if (auto undone = undo_replays(); !undone) return undone.error();
+    Batch batch;
+    const auto taken = drop_dead(*handle_, batch, book_.dead, letters);
+    if (!taken) return taken.error();
+    if (batch.Count() > 0) {
+        const auto what = fmt::format("purge {} dead letters", taken->letters.size());
+        if (auto done = write(batch, true, what); !done) return done.error();
+    }
+    forget_dead(book_, *taken);
+    return taken->letters.size();
 }
 
 Result<void> RocksStore::sync() {
@@ -457,7 +464,7 @@ StoreStats RocksStore::stats() {
     stats.disk = directory_bytes(options_.dir);
     stats.volume_free = volume.free;
     stats.volume_size = volume.size;
-    stats.dead_letters = book_.dead_upstream + book_.admission.size();
+    stats.dead_letters = book_.dead.letters + book_.admission.size();
     return stats;
 }
 

@@ -41,23 +41,53 @@ asio::awaitable<bool> Settler::settle(LaneId lane, std::vector<Settlement> ends)
 
 asio::awaitable<Result<std::uint64_t>> Settler::replay(LaneId lane, std::vector<Seq> dead) {
     auto job = [this, lane, dead = std::move(dead)] {
-        auto& state = lanes_[lane];
-        std::optional<Result<std::uint64_t>> replayed;
-        // The dead letters to be replayed may not be written yet.
-        if (auto written = write_ack(lane, state); !written) {
-            replayed = written.error();
-            return replayed;
-        }
-        replayed = store_.replay(lane, dead);
-        if (*replayed) {
-            note_synced();
-            totals_.replayed += **replayed;
-            state.next_write += **replayed;
-        }
+        std::vector<Revival> letters;
+        for (const auto seq : dead) letters.push_back({.key = {DeadKind::upstream, lane, seq}});
+        std::optional<Result<std::uint64_t>> replayed = replay_here(lane, letters);
         return replayed;
     };
     auto replayed = co_await run_on(storage_, std::move(job));
     co_return std::move(*replayed);
+}
+
+Result<std::uint64_t> Settler::replay_here(LaneId id, std::span<const Revival> letters) {
+    auto& lane = lanes_[id];
+    // The dead letters to be replayed may not be written yet.
+    if (auto written = write_ack(id, lane); !written) return written.error();
+    auto replayed = store_.replay(id, letters);
+    if (!replayed) return replayed;
+    note_synced();
+    totals_.replayed += *replayed;
+    lane.next_write += *replayed;
+    note_dead_usage();
+    return replayed;
+}
+
+Result<std::uint64_t> Settler::purge_dead(std::span<const DeadKey> letters) {
+    auto purged = store_.purge_dead(letters);
+    if (!purged) return purged;
+    if (*purged > 0) note_synced();
+    note_dead_usage();
+    return purged;
+}
+
+Result<std::uint64_t> Settler::purge_lane(LaneId id) {
+    const auto found = lanes_.find(id);
+    if (found == lanes_.end()) return std::uint64_t{0};
+    auto& lane = found->second;
+    const auto ended = lane.spooled();
+    totals_.dropped[index_of(DropReason::purged)] += ended;
+    lane.next = lane.next_write;
+    lane.ahead.clear();
+    if (auto written = write_ack(id, lane); !written) return written.error();
+    if (auto synced = store_.sync(); !synced) return synced.error();
+    note_synced();
+    return ended;
+}
+
+void Settler::note_dead_usage() {
+    const bool full = store_.dead_usage().full();
+    if (std::exchange(dead_full_, full) != full && on_dead_full_) on_dead_full_(full);
 }
 
 void Settler::adopt(bool at_start) {
@@ -68,7 +98,7 @@ void Settler::adopt(bool at_start) {
             lane.at_start = lane.next = stored.next_settle;
             lane.next_write = stored.next_write;
             lane.ahead = {stored.ahead.begin(), stored.ahead.end()};
-            totals_.recovered += stored.next_write - stored.next_settle - stored.ahead.size();
+            totals_.recovered += stored.spooled();
         } else {
             // What memory knows is newer than what the reopened store has.
             lane.dirty = true;
@@ -77,6 +107,7 @@ void Settler::adopt(bool at_start) {
             lane.dead_unsynced.clear();
         }
     }
+    note_dead_usage();
 }
 
 void Settler::note_committed(LaneId lane, std::uint64_t count) {
@@ -192,9 +223,11 @@ Result<void> Settler::write_ack(LaneId id, Lane& lane) {
     auto written = store_.ack({.lane = id, .next = lane.next, .dead = lane.dead, .ahead = ahead});
     lane.dirty = !written;
     if (!written) return written;
+    lane.unsynced = true;
+    if (lane.dead.empty()) return {};
     std::move(lane.dead.begin(), lane.dead.end(), std::back_inserter(lane.dead_unsynced));
     lane.dead.clear();
-    lane.unsynced = true;
+    note_dead_usage();
     return {};
 }
 

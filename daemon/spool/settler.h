@@ -5,8 +5,11 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "core/clock.h"
@@ -49,8 +52,14 @@ public:
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
+    /// Whether the room for dead letters is used up: nothing should be sent that may become one.
+    /// Before the threads run; later `on_dead_full` tells.
+    [[nodiscard]] bool dead_full() const noexcept { return dead_full_; }
+
     // --- Storage thread ---
 
+    /// `tell` is called whenever dead_full() changed. Before the threads run.
+    void on_dead_full(std::function<void(bool full)> tell) { on_dead_full_ = std::move(tell); }
     /// Adopts the cursors of the store: at start and after a reopen. Counts recovered records at
     /// start.
     void adopt(bool at_start);
@@ -61,6 +70,15 @@ public:
     /// Retries acks that the store refused, and syncs acks that have waited. Call about once a
     /// second. The first error of an ack or of the sync; the other lanes are served all the same.
     [[nodiscard]] Result<void> flush_idle();
+    /// Store::replay(); what was put back is counted as replayed. Errors: as Store::ack(),
+    /// replay().
+    [[nodiscard]] Result<std::uint64_t> replay_here(LaneId lane, std::span<const Revival> letters);
+    [[nodiscard]] DeadUsage dead_usage() const { return store_.dead_usage(); }
+    /// Store::purge_dead().
+    [[nodiscard]] Result<std::uint64_t> purge_dead(std::span<const DeadKey> letters);
+    /// Gives up every record of a lane that nothing reads from, durably; counted as dropped. After
+    /// an error they are given up all the same, in memory, and the ack is tried again.
+    [[nodiscard]] Result<std::uint64_t> purge_lane(LaneId lane);
     /// Durable records without an outcome, of all lanes.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
     [[nodiscard]] std::uint64_t spooled(LaneId lane) const;
@@ -84,11 +102,14 @@ private:
     void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
     Result<void> write_ack(LaneId id, Lane& lane);
+    void note_dead_usage();
 
     asio::any_io_executor storage_;
     Store& store_;
     observe::StorageTotals& totals_;
     std::map<LaneId, Lane> lanes_;
+    std::function<void(bool)> on_dead_full_;
+    bool dead_full_ = false;
 };
 
 }  // namespace opsrelay::spool

@@ -2,9 +2,11 @@
 // that can forget what was not synced.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,7 +48,7 @@ enum class DeadKind : std::uint8_t {
 struct DeadLetter {
     DeadKind kind = DeadKind::admission;
     LaneId lane = kDefaultLane;
-    Seq seq = 0;  // upstream: the record's number. admission: ignored, the store numbers them
+    Seq seq = 0;  // upstream: the record's number. admission: the store's, which gives it at commit
     std::int64_t unix_ms = 0;
     std::string reason;  // an enum name: a RejectReason, or "upstream_400" and the like
     std::string detail;  // for a human: field and rule, or the reply's first 1 KiB
@@ -57,6 +59,60 @@ struct DeadLetter {
     std::uint64_t bytes = 0;  // length of the event as it came in
     std::uint64_t hash = 0;   // XXH3-64 of the event as it came in
     std::string payload;      // the event; empty when it did not parse
+};
+
+/// Which dead letter: `number` is DeadLetter::seq. In the order in which they are read.
+struct DeadKey {
+    DeadKind kind = DeadKind::admission;
+    LaneId lane = kDefaultLane;
+    std::uint64_t number = 0;
+    auto operator<=>(const DeadKey&) const = default;
+};
+[[nodiscard]] inline DeadKey key_of(const DeadLetter& letter) noexcept {
+    return {letter.kind, letter.lane, letter.seq};
+}
+
+/// Which dead letters; what is not set matches all.
+struct DeadFilter {
+    std::optional<DeadKind> kind{};
+    std::optional<LaneId> lane{};
+    std::string reason{};
+};
+[[nodiscard]] inline bool matches(const DeadFilter& filter, const DeadLetter& letter) {
+    return (!filter.kind || *filter.kind == letter.kind) &&
+           (!filter.lane || *filter.lane == letter.lane) &&
+           (filter.reason.empty() || filter.reason == letter.reason);
+}
+
+/// One page of dead letters. Bounded by what is looked at, not only by what matches.
+struct DeadQuery {
+    DeadKey from{};  // this one or the first after it
+    DeadFilter filter{};
+    std::size_t letters_max = 100;
+    Bytes bytes_max{1U << 20U};  // of the letters; one is returned even if it is larger
+    std::size_t looked_at_max = 2000;
+};
+struct DeadPage {
+    std::vector<DeadLetter> letters;  // by key
+    std::optional<DeadKey> next;      // from where to go on; nullopt: that was all
+    std::uint64_t damaged = 0;        // letters that could not be read
+};
+
+/// A dead letter to be put back as a record.
+struct Revival {
+    DeadKey key;
+    std::string payload{};  // another event instead of the one kept; empty: as it was kept
+};
+
+/// The dead letters of accepted records, which are never evicted.
+struct DeadUsage {
+    std::uint64_t letters = 0;
+    Bytes bytes;  // keys and values
+    std::uint64_t letters_max = 0;
+    Bytes bytes_max;
+    [[nodiscard]] bool full() const noexcept {
+        return letters >= letters_max || bytes >= bytes_max;
+    }
 };
 
 /// The records of one segment, from the one asked for on.
@@ -90,9 +146,14 @@ struct Ack {
 
 struct LaneState {
     LaneId lane = kDefaultLane;
+    std::string name;
     Seq next_settle = 1;     // the persisted cursor: the first record without an outcome
     Seq next_write = 1;      // the number the next accepted record gets
     std::vector<Seq> ahead;  // settled records at or above next_settle, ascending
+
+    [[nodiscard]] std::uint64_t spooled() const noexcept {
+        return next_write - next_settle - ahead.size();
+    }
 };
 
 /// A run to be made of ids that are in the log.
@@ -128,8 +189,8 @@ public:
 
     /// The random salt of this spool, made with it (hash_id).
     [[nodiscard]] virtual std::uint64_t salt() const = 0;
-    /// Every lane's cursors. Numbers between them are in the spool, or in a hole that read()
-    /// reports.
+    /// Every lane's cursors, also of lanes that are not configured any more. Numbers between them
+    /// are in the spool, or in a hole that read() reports.
     [[nodiscard]] virtual std::vector<LaneState> lanes() const = 0;
     /// Calls `sink` with every logged id that is in no run yet, oldest first, with its time of the
     /// id clock. Some may be in a run all the same.
@@ -178,9 +239,20 @@ public:
     /// it, then the records are sent again. It becomes durable with the next commit() or sync().
     [[nodiscard]] virtual Result<void> ack(const Ack& ack) = 0;
 
-    /// Puts the records of upstream dead letters back at the end of their lane and deletes the dead
-    /// letters, in one synced batch. Unknown ones are skipped. Returns how many were put back.
-    [[nodiscard]] virtual Result<std::uint64_t> replay(LaneId lane, std::span<const Seq> dead) = 0;
+    /// Puts dead letters of this lane (asserted) back at its end as records and deletes the
+    /// letters, in one synced batch. Unknown ones, and those without an event, are skipped. Returns
+    /// how many were put back. Errors: as commit(); after a failed sync it is undone before
+    /// anything else is written.
+    [[nodiscard]] virtual Result<std::uint64_t> replay(LaneId lane,
+                                                       std::span<const Revival> letters) = 0;
+    /// The dead letters that can be read, a page at a time. Errors: as classify().
+    [[nodiscard]] virtual Result<DeadPage> read_dead(const DeadQuery& query) = 0;
+    /// Deletes dead letters, synced. Unknown ones are skipped. Returns how many there were. After
+    /// a failed sync they may be gone: the retry is safe. Errors: as commit().
+    [[nodiscard]] virtual Result<std::uint64_t> purge_dead(std::span<const DeadKey> letters) = 0;
+    /// How much room the dead letters of accepted records take. ack() is never refused for it: who
+    /// sends must stop before it makes more of them.
+    [[nodiscard]] virtual DeadUsage dead_usage() const = 0;
 
     /// Makes earlier acks durable.
     [[nodiscard]] virtual Result<void> sync() = 0;

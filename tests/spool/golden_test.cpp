@@ -155,7 +155,7 @@ TEST_CASE("spool/golden: a spool of format 1 goes on: it takes records, outcomes
         const auto store = golden.open();
         commit(*store, {golden_segment("n0", kDefaultLane, 139), golden_segment("n1", kIdle, 142)});
         const std::vector<Seq> dead{2, 6};
-        CHECK(store->replay(kDefaultLane, dead).value() == 2);
+        CHECK(store->replay(kDefaultLane, test::revivals(kDefaultLane, dead)).value() == 2);
         REQUIRE(store->ack({kEurope, 13, {}}).has_value());
     }
     const auto store = golden.open();

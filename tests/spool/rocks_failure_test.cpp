@@ -137,7 +137,7 @@ TEST_CASE("spool/rocks_store: a replay whose sync failed is undone, and takes no
     REQUIRE(spool.store->sync().has_value());
     const std::vector<Seq> seqs{1};
     spool.disk->fault = Fault::sync_fails;
-    CHECK(spool.store->replay(kDefaultLane, seqs).has_error());
+    CHECK(spool.store->replay(kDefaultLane, test::revivals(kDefaultLane, seqs)).has_error());
     CHECK(spool.commit(make_segment("b", 1)).has_error());
     spool.disk->fault = Fault::none;
     REQUIRE(spool.store->reopen().has_value());
@@ -145,12 +145,48 @@ TEST_CASE("spool/rocks_store: a replay whose sync failed is undone, and takes no
     CHECK(read_all(*spool.store).empty());
     REQUIRE(spool.commit(make_segment("b", 1)).has_value());
     CHECK(spool.next_write() == 4);
-    CHECK(spool.store->replay(kDefaultLane, seqs).value() == 1);
+    CHECK(spool.store->replay(kDefaultLane, test::revivals(kDefaultLane, seqs)).value() == 1);
     const std::vector<std::string> expected{"b.0", "a.0"};
     CHECK(read_all(*spool.store) == expected);
     spool.store.reset();
     spool.store = open_rocks_store(spool.options, spool.setup).value();
     CHECK(read_all(*spool.store) == expected);
+    CHECK(spool.store->stats().dead_letters == 0);
+}
+
+TEST_CASE("spool/rocks_store: a rejected event whose replay failed is a dead letter again") {
+    FailingSpool spool;
+    const std::vector<DeadLetter> rejected{test::make_dead(0, "bad", DeadKind::admission)};
+    REQUIRE(spool.store->commit({}, rejected).has_value());
+    const std::vector<Revival> revivals{
+        {.key = {DeadKind::admission, kDefaultLane, 1}, .payload = "mended"}};
+    spool.disk->fault = Fault::sync_fails;
+    CHECK(spool.store->replay(kDefaultLane, revivals).has_error());
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    CHECK(read_all(*spool.store).empty());
+    REQUIRE(test::all_dead(*spool.store).size() == 1);
+    CHECK(test::all_dead(*spool.store)[0].payload == "bad");
+    CHECK(spool.store->stats().dead_letters == 1);
+    CHECK(spool.store->replay(kDefaultLane, revivals).value() == 1);
+    CHECK(read_all(*spool.store) == std::vector<std::string>{"mended"});
+}
+
+TEST_CASE("spool/rocks_store: a purge whose sync failed may be tried again") {
+    FailingSpool spool;
+    REQUIRE(spool.commit(make_segment("a", 2)).has_value());
+    const std::vector<DeadLetter> dead{test::make_dead(1, "a.0")};
+    REQUIRE(spool.store->ack({kDefaultLane, 3, dead}).has_value());
+    const std::vector<DeadLetter> rejected{test::make_dead(0, "bad", DeadKind::admission)};
+    REQUIRE(spool.store->commit({}, rejected).has_value());
+    const std::vector<DeadKey> keys{{DeadKind::upstream, kDefaultLane, 1},
+                                    {DeadKind::admission, kDefaultLane, 1}};
+    spool.disk->fault = Fault::sync_fails;
+    CHECK(spool.store->purge_dead(keys).has_error());
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    REQUIRE(spool.store->purge_dead(keys).has_value());
+    CHECK(test::all_dead(*spool.store).empty());
     CHECK(spool.store->stats().dead_letters == 0);
 }
 

@@ -237,10 +237,10 @@ TEST_CASE("spool/rocks_store: dead letters are put back at the end of their lane
     ack(*store, 2, {make_dead(3, "a.2")});  // comes again after a forgotten ack
     CHECK(store->stats().dead_letters == 2);
     const std::vector<Seq> dead{1, 3, 3, 99};
-    CHECK(store->replay(kDefaultLane, dead).value() == 2);
+    CHECK(store->replay(kDefaultLane, test::revivals(kDefaultLane, dead)).value() == 2);
     CHECK(store->stats().dead_letters == 0);
     CHECK(read_all(*store) == std::vector<std::string>{"a.1", "a.2", "a.0", "a.2"});
-    CHECK(store->replay(kDefaultLane, dead).value() == 0);
+    CHECK(store->replay(kDefaultLane, test::revivals(kDefaultLane, dead)).value() == 0);
     CHECK(ids_of(*store).size() == 3);  // the index is not asked
 }
 
@@ -255,7 +255,7 @@ TEST_CASE("spool/rocks_store: a replay larger than a segment becomes several") {
         seqs.push_back(seq);
     }
     ack(*store, 41, dead);
-    CHECK(store->replay(kDefaultLane, seqs).value() == 40);
+    CHECK(store->replay(kDefaultLane, test::revivals(kDefaultLane, seqs)).value() == 40);
     CHECK(read_all(*store).size() == 40);
     CHECK(state_of(*store).next_write == 81);
 }

@@ -49,6 +49,25 @@ inline spool::DeadLetter make_dead(Seq seq, std::string payload,
     return letter;
 }
 
+/// Dead letters of accepted records, to be put back as they were kept.
+inline std::vector<spool::Revival> revivals(LaneId lane, const std::vector<Seq>& seqs) {
+    std::vector<spool::Revival> all;
+    for (const auto seq : seqs) all.push_back({.key = {spool::DeadKind::upstream, lane, seq}});
+    return all;
+}
+
+/// Every dead letter, read in pages of `page` letters.
+inline std::vector<spool::DeadLetter> all_dead(spool::Store& store, std::size_t page = 1000) {
+    std::vector<spool::DeadLetter> all;
+    std::optional<spool::DeadKey> from = spool::DeadKey{};
+    while (from) {
+        auto read = store.read_dead({.from = *from, .letters_max = page}).value();
+        all.insert(all.end(), read.letters.begin(), read.letters.end());
+        from = read.next;
+    }
+    return all;
+}
+
 inline std::vector<std::string> records_of(const spool::RecordBatch& batch) {
     std::vector<std::string> records;
     for (std::size_t i = 0; i < batch.size(); ++i) records.emplace_back(batch.record(i));

@@ -275,16 +275,17 @@ struct World {
             if (rng.chance(500)) seqs.push_back(seq);
         }
         auto probe = worlds.front();
-        const auto expected = probe.replay(lane, seqs);
+        const auto expected = probe.replay(lane, test::revivals(lane, seqs));
         if (!expected) {  // a commit was given up, and nothing has taken its numbers yet
             CHECK(expected.error().code == Errc::spool_busy);
-            CHECK(rocks->replay(lane, seqs).error().code == Errc::spool_busy);
+            CHECK(rocks->replay(lane, test::revivals(lane, seqs)).error().code == Errc::spool_busy);
             return;
         }
         if (*expected > 0 && rng.chance(150)) return failed_replay(lane, seqs);
         const auto from = ends().at(lane);
-        const auto count = rocks->replay(lane, seqs).value();
-        for (auto& world : worlds) CHECK(world.replay(lane, seqs).value() == count);
+        const auto count = rocks->replay(lane, test::revivals(lane, seqs)).value();
+        for (auto& world : worlds)
+            CHECK(world.replay(lane, test::revivals(lane, seqs)).value() == count);
         if (count == 0) return;
         auto seq = from;
         for (const auto& record : test::read_all(worlds.front(), from, lane)) {
@@ -295,10 +296,10 @@ struct World {
     }
     void failed_replay(LaneId lane, const std::vector<Seq>& seqs) {
         disk->fail_next_log_sync(rng.chance(500));
-        CHECK(rocks->replay(lane, seqs).error().code == Errc::spool_reopen);
+        CHECK(rocks->replay(lane, test::revivals(lane, seqs)).error().code == Errc::spool_reopen);
         split([&](MemStore& world, Landed either) {
             world.fail_next(StoreCall::replay, Errc::spool_reopen, 1, either);
-            CHECK(world.replay(lane, seqs).has_error());
+            CHECK(world.replay(lane, test::revivals(lane, seqs)).has_error());
         });
         ++met["failed_replay"];
         if (rng.chance(500)) return reopen();

@@ -24,7 +24,6 @@ constexpr LaneId kLanes[] = {kDefaultLane, LaneId{1}};
 struct ModelLane {
     std::vector<std::string> records;  // number i+1
     Seq next_settle = 1;
-    std::map<Seq, std::string> dead;
 };
 
 struct World {
@@ -35,14 +34,29 @@ struct World {
     std::unique_ptr<Store> rocks;
     test::MemStore mem{1, {kLanes[0], kLanes[1]}};
     std::map<LaneId, ModelLane> model;
+    std::map<DeadKey, std::string> dead;  // every dead letter and its event
     std::vector<IdHash> offered;
     std::uint32_t run = 0;
     int serial = 0;
+    std::uint64_t next_rejected = 1;
 
     explicit World(std::uint64_t seed) : rng(seed) {
         options.dir = dir / "spool";
         setup.lanes = {{kLanes[0], "default"}, {kLanes[1], "second"}};
         rocks = open_rocks_store(options, setup).value();
+    }
+
+    // Some without their event, which cannot be put back.
+    std::vector<DeadLetter> reject() {
+        std::vector<DeadLetter> rejected;
+        while (rng.chance(300)) {
+            const auto lane = kLanes[rng.between(0, 1)];
+            const auto event = rng.chance(300) ? std::string{} : fmt::format("bad-{}", serial++);
+            rejected.push_back(make_dead(0, event, DeadKind::admission));
+            rejected.back().lane = lane;
+            dead[{DeadKind::admission, lane, next_rejected++}] = event;
+        }
+        return rejected;
     }
 
     void commit() {
@@ -53,8 +67,9 @@ struct World {
             const auto bytes = rng.chance(100) ? 20'000U : 20U;
             segments.push_back(make_segment(fmt::format("c{}", serial++), count, lane, bytes));
         }
-        REQUIRE(rocks->commit(segments, {}).has_value());
-        REQUIRE(mem.commit(segments, {}).has_value());
+        const auto rejected = reject();
+        REQUIRE(rocks->commit(segments, rejected).has_value());
+        REQUIRE(mem.commit(segments, rejected).has_value());
         for (const auto& segment : segments) {
             auto& records = model[segment.lane].records;
             offered.insert(offered.end(), segment.ids.begin(), segment.ids.end());
@@ -70,29 +85,67 @@ struct World {
         auto& known = model[lane];
         const auto end = known.records.size() + 1;
         const auto next = known.next_settle + rng.between(0, end - known.next_settle);
-        std::vector<DeadLetter> dead;
+        std::vector<DeadLetter> refused;
         for (auto seq = known.next_settle; seq < next; ++seq) {
             if (!rng.chance(100)) continue;
-            dead.push_back(make_dead(seq, known.records[seq - 1]));
-            known.dead[seq] = known.records[seq - 1];
+            refused.push_back(make_dead(seq, known.records[seq - 1]));
+            dead[{DeadKind::upstream, lane, seq}] = known.records[seq - 1];
         }
-        REQUIRE(rocks->ack({lane, next, dead}).has_value());
-        REQUIRE(mem.ack({lane, next, dead}).has_value());
+        REQUIRE(rocks->ack({lane, next, refused}).has_value());
+        REQUIRE(mem.ack({lane, next, refused}).has_value());
         known.next_settle = next;
     }
 
+    std::vector<DeadKey> some_keys(std::optional<LaneId> lane) {
+        std::vector<DeadKey> keys;
+        for (const auto& [key, event] : dead) {
+            if ((!lane || key.lane == *lane) && rng.chance(500)) keys.push_back(key);
+        }
+        return keys;
+    }
+
     void replay(LaneId lane) {
-        auto& known = model[lane];
-        std::vector<Seq> seqs;
-        for (const auto& [seq, payload] : known.dead) {
-            if (rng.chance(500)) seqs.push_back(seq);
+        std::vector<Revival> letters;
+        std::size_t expected = 0;
+        for (const auto& key : some_keys(lane)) {
+            const auto other = rng.chance(300) ? fmt::format("mended-{}", serial++) : std::string{};
+            letters.push_back({key, other});
+            const auto event = other.empty() ? dead.at(key) : other;
+            if (event.empty()) continue;
+            ++expected;
+            model[lane].records.push_back(event);
+            dead.erase(key);
         }
-        CHECK(rocks->replay(lane, seqs).value() == seqs.size());
-        CHECK(mem.replay(lane, seqs).value() == seqs.size());
-        for (const auto seq : seqs) {
-            known.records.push_back(known.dead.at(seq));
-            known.dead.erase(seq);
+        CHECK(rocks->replay(lane, letters).value() == expected);
+        CHECK(mem.replay(lane, letters).value() == expected);
+    }
+
+    void purge() {
+        auto keys = some_keys(std::nullopt);
+        const auto known = keys.size();
+        for (const auto& key : keys) dead.erase(key);
+        keys.push_back({DeadKind::upstream, kDefaultLane, 1'000'000});
+        CHECK(rocks->purge_dead(keys).value() == known);
+        CHECK(mem.purge_dead(keys).value() == known);
+    }
+
+    void check_letters() {
+        const auto rocks_letters = test::all_dead(*rocks, rng.between(1, 20));
+        const auto mem_letters = test::all_dead(mem, rng.between(1, 20));
+        REQUIRE(rocks_letters.size() == dead.size());
+        REQUIRE(mem_letters.size() == dead.size());
+        std::size_t i = 0;
+        std::uint64_t refused = 0;
+        for (const auto& [key, event] : dead) {
+            CHECK(key_of(rocks_letters[i]) == key);
+            CHECK(key_of(mem_letters[i]) == key);
+            CHECK(rocks_letters[i].payload == event);
+            CHECK(mem_letters[i].payload == event);
+            if (key.kind == DeadKind::upstream) ++refused;
+            ++i;
         }
+        CHECK(rocks->dead_usage().letters == refused);
+        CHECK(rocks->dead_usage().bytes == mem.dead_usage().bytes);
     }
 
     // What is in the log becomes a run, in both.
@@ -168,15 +221,13 @@ struct World {
     }
 
     void check() {
-        std::size_t dead = 0;
         for (const auto lane : kLanes) {
             const auto from = rng.between(1, model[lane].records.size() + 1);
             check_read(*rocks, lane, from);
             check_read(mem, lane, from);
-            dead += model[lane].dead.size();
         }
-        CHECK(rocks->stats().dead_letters == dead);
-        CHECK(mem.stats().dead_letters == dead);
+        CHECK(rocks->stats().dead_letters == dead.size());
+        CHECK(mem.stats().dead_letters == dead.size());
         const auto rocks_lanes = rocks->lanes();
         const auto mem_lanes = mem.lanes();
         REQUIRE(rocks_lanes.size() == mem_lanes.size());
@@ -196,8 +247,9 @@ struct World {
         if (dice < 42) return commit();
         if (dice < 47) return seal();
         if (dice < 50) return merge_or_drop();
-        if (dice < 85) return ack(lane);
-        if (dice < 92) return replay(lane);
+        if (dice < 82) return ack(lane);
+        if (dice < 89) return replay(lane);
+        if (dice < 92) return purge();
         if (dice < 95) {
             CHECK(rocks->sync().has_value());
             CHECK(mem.sync().has_value());
@@ -221,8 +273,10 @@ TEST_CASE("spool/store: RocksStore, MemStore and the model agree on random actio
             world.step();
             world.check();
             if (action % 10 == 0) world.check_ids();
+            if (action % 10 == 5) world.check_letters();
         }
         world.check_ids();
+        world.check_letters();
         CHECK(test::ids_of(*world.rocks) == test::ids_of(world.mem));
     }
 }

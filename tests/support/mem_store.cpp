@@ -52,7 +52,9 @@ std::optional<Error> MemStore::refused_write() const {
 std::vector<spool::LaneState> MemStore::lanes() const {
     std::vector<spool::LaneState> states;
     for (const auto& [id, lane] : live_.lanes) {
-        states.push_back({id, lane.next_settle, lane.next_write, lane.ahead});
+        const auto number = static_cast<std::uint16_t>(id);
+        const auto name = id == kDefaultLane ? LaneName{}.name : fmt::format("lane-{}", number);
+        states.push_back({id, name, lane.next_settle, lane.next_write, lane.ahead});
     }
     return states;
 }
@@ -65,16 +67,29 @@ Result<void> MemStore::replay_ids(const std::function<void(const IdHash&, std::i
     return {};
 }
 
+namespace {
+
+std::uint64_t size_of(const DeadLetter& letter) {
+    return sizeof(std::uint64_t) + 3 + spool::encode_dead_letter(letter).size();
+}
+
+}  // namespace
+
+// The oldest first, whatever their lanes: by number.
 void MemStore::evict_admission(State& state) const {
-    const auto size_of = [](const DeadLetter& letter) {
-        return sizeof(std::uint64_t) + 3 + spool::encode_dead_letter(letter).size();
-    };
+    std::map<std::uint64_t, spool::DeadKey> kept;
     std::uint64_t bytes = 0;
-    for (const auto& [number, letter] : state.admission) bytes += size_of(letter);
-    while (state.admission.size() > dead_limits_.admission_letters ||
+    for (const auto& [key, letter] : state.letters) {
+        if (key.kind != DeadKind::admission) continue;
+        kept[key.number] = key;
+        bytes += size_of(letter);
+    }
+    while (kept.size() > dead_limits_.admission_letters ||
            bytes > dead_limits_.admission_bytes.count) {
-        bytes -= size_of(state.admission.begin()->second);
-        state.admission.erase(state.admission.begin());
+        const auto oldest = state.letters.find(kept.begin()->second);
+        bytes -= size_of(oldest->second);
+        state.letters.erase(oldest);
+        kept.erase(kept.begin());
     }
 }
 
@@ -221,7 +236,7 @@ MemStore::Change MemStore::commit_change(std::span<const Segment> segments,
         for (auto letter : letters) {
             letter.kind = DeadKind::admission;
             letter.seq = state.next_admission++;
-            state.admission[letter.seq] = letter;
+            state.letters[key_of(letter)] = letter;
         }
         evict_admission(state);
     };
@@ -244,7 +259,7 @@ void MemStore::undo_replays() {
         for (const auto& [id, doubt] : doubts) {
             for (const auto key : doubt.keys) state.lanes.at(id).segments.erase(key);
             state.lanes.at(id).next_write = live_.lanes.at(id).next_write;
-            for (const auto& letter : doubt.letters) state.upstream[{id, letter.seq}] = letter;
+            for (const auto& letter : doubt.letters) state.letters[key_of(letter)] = letter;
         }
     });
     replays_in_doubt_.clear();
@@ -272,6 +287,7 @@ Result<void> MemStore::commit(std::span<const Segment> segments,
 
 Result<RecordBatch> MemStore::read(LaneId id, Seq from) {
     OPSRELAY_ASSERT(!closed_);
+    ++reads_[id];
     if (const auto failure = take_failure(StoreCall::read)) return injected(*failure);
     const auto& lane = this->lane(id);
     from = std::max(from, lane.next_settle);
@@ -326,7 +342,7 @@ Result<void> MemStore::ack(const spool::Ack& ack) {
         for (auto letter : dead) {
             letter.kind = DeadKind::upstream;
             letter.lane = id;
-            state.upstream[{id, letter.seq}] = letter;
+            state.letters[key_of(letter)] = letter;
         }
     };
     change(live_);
@@ -334,22 +350,29 @@ Result<void> MemStore::ack(const spool::Ack& ack) {
     return {};
 }
 
-Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
+Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const spool::Revival> revivals) {
     if (auto refused = refused_write()) return *refused;
     if (commits_in_doubt_.contains(id)) {
         return Error{Errc::spool_busy, "replay: a failed commit must be retried first"};
     }
     undo_replays();
+    std::map<spool::DeadKey, std::string> wanted;
+    for (const auto& revival : revivals) {
+        OPSRELAY_ASSERT(revival.key.lane == id);
+        wanted.emplace(revival.key, revival.payload);
+    }
     std::vector<Segment>
         segments;  // one a letter: how they are grouped is not part of the contract
-    std::vector<Seq> taken;
-    for (const auto seq : std::set<Seq>(dead.begin(), dead.end())) {
-        const auto found = live_.upstream.find({id, seq});
-        if (found == live_.upstream.end() || found->second.payload.empty()) continue;
-        taken.push_back(seq);
+    std::vector<DeadLetter> taken;
+    for (const auto& [key, payload] : wanted) {
+        const auto found = live_.letters.find(key);
+        if (found == live_.letters.end()) continue;
+        const auto& event = payload.empty() ? found->second.payload : payload;
+        if (event.empty()) continue;
+        taken.push_back(found->second);
         Segment segment;
         segment.lane = id;
-        segment.payload = found->second.payload + '\n';
+        segment.payload = event + '\n';
         segment.count = 1;
         segment.received_unix_ms = found->second.unix_ms;
         segments.push_back(std::move(segment));
@@ -362,14 +385,14 @@ Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
             changed.segments[changed.next_write++] = {std::make_shared<const Segment>(segment),
                                                       false};
         }
-        for (const auto seq : taken) state.upstream.erase({id, seq});
+        for (const auto& letter : taken) state.letters.erase(key_of(letter));
     };
     if (const auto failure = take_failure(StoreCall::replay)) {
         auto& doubt = replays_in_doubt_[id];
         doubt = {};
+        doubt.letters = taken;
         for (std::size_t i = 0; i < segments.size(); ++i) {
             doubt.keys.push_back(lane(id).next_write + i);
-            doubt.letters.push_back(live_.upstream.at({id, taken[i]}));
         }
         if (failure->landed == Landed::yes) {
             make_durable();
@@ -379,6 +402,58 @@ Result<std::uint64_t> MemStore::replay(LaneId id, std::span<const Seq> dead) {
     }
     apply_durably(change);
     return static_cast<std::uint64_t>(taken.size());
+}
+
+Result<spool::DeadPage> MemStore::read_dead(const spool::DeadQuery& query) {
+    OPSRELAY_ASSERT(!closed_);
+    spool::DeadPage page;
+    std::size_t looked_at = 0;
+    Bytes bytes;
+    for (auto it = live_.letters.lower_bound(query.from); it != live_.letters.end(); ++it) {
+        const Bytes size{spool::encode_dead_letter(it->second).size()};
+        if (page.letters.size() >= query.letters_max || looked_at >= query.looked_at_max ||
+            (!page.letters.empty() && bytes + size > query.bytes_max)) {
+            page.next = it->first;
+            break;
+        }
+        ++looked_at;
+        if (!matches(query.filter, it->second)) continue;
+        bytes += size;
+        page.letters.push_back(it->second);
+    }
+    return page;
+}
+
+Result<std::uint64_t> MemStore::purge_dead(std::span<const spool::DeadKey> letters) {
+    if (auto refused = refused_write()) return *refused;
+    undo_replays();
+    const std::set<spool::DeadKey> keys(letters.begin(), letters.end());
+    const auto known = std::count_if(
+        keys.begin(), keys.end(), [this](const auto& key) { return live_.letters.contains(key); });
+    const Change change = [keys](State& state) {
+        for (const auto& key : keys) state.letters.erase(key);
+    };
+    if (const auto failure = take_failure(StoreCall::purge_dead)) {
+        if (failure->landed == Landed::yes) {
+            make_durable();
+            change(durable_);
+        }
+        return injected(*failure);
+    }
+    if (known > 0) apply_durably(change);
+    return static_cast<std::uint64_t>(known);
+}
+
+spool::DeadUsage MemStore::dead_usage() const {
+    spool::DeadUsage usage;
+    usage.letters_max = dead_limits_.upstream_letters;
+    usage.bytes_max = dead_limits_.upstream_bytes;
+    for (const auto& [key, letter] : live_.letters) {
+        if (key.kind != DeadKind::upstream) continue;
+        ++usage.letters;
+        usage.bytes += Bytes{size_of(letter)};
+    }
+    return usage;
 }
 
 Result<void> MemStore::sync() {
@@ -418,7 +493,7 @@ spool::StoreStats MemStore::stats() {
     }
     stats.volume_free = volume_free_;
     stats.volume_size = volume_size_;
-    stats.dead_letters = live_.upstream.size() + live_.admission.size();
+    stats.dead_letters = live_.letters.size();
     return stats;
 }
 
@@ -489,8 +564,10 @@ std::vector<std::string> MemStore::records(LaneId id, bool unsettled_only) const
 
 std::vector<DeadLetter> MemStore::dead_letters() const {
     std::vector<DeadLetter> all;
-    for (const auto& [key, letter] : live_.upstream) all.push_back(letter);
-    for (const auto& [number, letter] : live_.admission) all.push_back(letter);
+    for (const auto& [key, letter] : live_.letters) all.push_back(letter);
+    std::stable_partition(all.begin(), all.end(), [](const DeadLetter& letter) {
+        return letter.kind == DeadKind::upstream;
+    });
     return all;
 }
 

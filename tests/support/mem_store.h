@@ -31,6 +31,7 @@ enum class StoreCall : std::uint8_t {
     read,
     ack,
     replay,
+    purge_dead,
     sync,
     reopen,
     make_run,   // a seal or merge job
@@ -64,7 +65,12 @@ public:
                                       std::span<const spool::DeadLetter> rejected) override;
     [[nodiscard]] Result<spool::RecordBatch> read(LaneId lane, Seq from) override;
     [[nodiscard]] Result<void> ack(const spool::Ack& ack) override;
-    [[nodiscard]] Result<std::uint64_t> replay(LaneId lane, std::span<const Seq> dead) override;
+    [[nodiscard]] Result<std::uint64_t> replay(LaneId lane,
+                                               std::span<const spool::Revival> letters) override;
+    [[nodiscard]] Result<spool::DeadPage> read_dead(const spool::DeadQuery& query) override;
+    [[nodiscard]] Result<std::uint64_t> purge_dead(
+        std::span<const spool::DeadKey> letters) override;
+    [[nodiscard]] spool::DeadUsage dead_usage() const override;
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;
     [[nodiscard]] spool::StoreStats stats() override;
@@ -79,7 +85,8 @@ public:
     void restart();
 
     /// The next `times` calls of this kind fail with `code`. spool_reopen stays until reopen():
-    /// every write fails with it. `landed` applies to commit, replay and adopt_run.
+    /// every write fails with it. `landed` applies to commit, replay, purge_dead and
+    /// adopt_run.
     void fail_next(StoreCall call, Errc code, std::uint32_t times = 1, Landed landed = Landed::no);
     /// Whether failures set by fail_next() are still to come.
     [[nodiscard]] bool failures_pending() const noexcept { return !failures_.empty(); }
@@ -103,9 +110,14 @@ public:
     }
     /// Those with an outcome too: a power loss may bring them back.
     [[nodiscard]] std::vector<std::string> records(LaneId lane, bool unsettled_only = false) const;
-    /// Dead letters of accepted records, by lane and number; then those of admission, oldest first.
+    /// Dead letters of accepted records, by lane and number; then those of admission.
     [[nodiscard]] std::vector<spool::DeadLetter> dead_letters() const;
     [[nodiscard]] std::uint64_t commits() const noexcept { return commits_; }
+    /// Calls of read() for this lane.
+    [[nodiscard]] std::uint64_t reads(LaneId lane) const {
+        const auto found = reads_.find(lane);
+        return found == reads_.end() ? 0 : found->second;
+    }
     /// Calls of ack(), refused ones too.
     [[nodiscard]] std::uint64_t acks() const noexcept { return acks_; }
     [[nodiscard]] bool closed() const noexcept { return closed_; }
@@ -131,15 +143,13 @@ private:
         spool::IdRun run;
         RunIds ids;
     };
-    using LetterKey = std::pair<LaneId, Seq>;
     struct State {
         std::map<LaneId, Lane> lanes;
         std::map<std::uint64_t, IdEntry> id_log;
         std::uint64_t next_entry = 1;
         std::uint64_t sealed = 1;
         std::map<spool::RunName, Run> runs;
-        std::map<LetterKey, spool::DeadLetter> upstream;
-        std::map<std::uint64_t, spool::DeadLetter> admission;
+        std::map<spool::DeadKey, spool::DeadLetter> letters;
         std::uint64_t next_admission = 1;
     };
     /// Makes a change to a state; applied to the live one at once, to the durable one with the next
@@ -188,6 +198,7 @@ private:
     Bytes volume_free_{100ULL << 30U};
     Bytes volume_size_{200ULL << 30U};
     std::uint64_t commits_ = 0;
+    std::map<LaneId, std::uint64_t> reads_;
     std::uint64_t acks_ = 0;
 };
 
