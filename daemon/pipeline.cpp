@@ -1,5 +1,7 @@
 #include "pipeline.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
@@ -26,6 +28,7 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
                    std::function<void(const Error&)> on_failed)
     : executors_(executors),
       clock_(clock),
+      store_(store),
       queue_(options.spool.stall_buffer),
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
               [this] { asio::post(executors_.storage, [this] { committer_.wake(); }); }),
@@ -43,11 +46,21 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
     }
 }
 
-forward::Pump& Pipeline::pump(LaneId lane) {
+forward::Pump* Pipeline::find_pump(LaneId lane) noexcept {
     const auto found = std::find_if(pumps_.begin(), pumps_.end(),
                                     [lane](const auto& pump) { return pump.lane().lane == lane; });
-    OPSRELAY_ASSERT(found != pumps_.end());
+    return found == pumps_.end() ? nullptr : &*found;
+}
+
+forward::Pump& Pipeline::pump(LaneId lane) {
+    auto* const found = find_pump(lane);
+    OPSRELAY_ASSERT(found != nullptr);
     return *found;
+}
+
+void Pipeline::note_replayed(LaneId lane) {
+    if (!configured(lane)) return;
+    asio::post(executors_.forward, [this, lane] { pump(lane).notify_records(); });
 }
 
 std::vector<forward::LaneStatus> Pipeline::lanes() const {
@@ -92,8 +105,30 @@ spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) 
     };
 }
 
+void Pipeline::report_unconfigured() const {
+    for (const auto& name : unconfigured_) {
+        const auto spooled = settler_.spooled(name.lane);
+        if (spooled == 0) continue;
+        log::warn("relay", "a lane with records is not configured; it keeps them, nothing is sent",
+                  {{"lane", name.name},
+                   {"records", spooled},
+                   {"next", fmt::format("configure it again, or end its records with `opsrelay "
+                                        "spool purge --lane {}`",
+                                        name.name)}});
+    }
+}
+
 Result<void> Pipeline::recover() {
     settler_.adopt(true);
+    settler_.on_dead_full([this](bool full) {
+        asio::post(executors_.forward, [this, full] {
+            for (auto& pump : pumps_) pump.note_dead_full(full);
+        });
+    });
+    for (const auto& lane : store_.lanes()) {
+        if (!configured(lane.lane)) unconfigured_.push_back({lane.lane, lane.name});
+    }
+    report_unconfigured();
     return ids_.recover([this](const IdHash& id) { intake_.recover_id(id); });
 }
 
@@ -116,7 +151,12 @@ Snapshot Pipeline::snapshot_here() const {
     for (const auto& pump : pumps_) {
         view.spooled_by_lane.push_back(settler_.spooled(pump.lane().lane));
     }
+    for (const auto& name : unconfigured_) {
+        const auto spooled = settler_.spooled(name.lane);
+        if (spooled > 0) view.unconfigured.push_back({name, spooled});
+    }
     view.store = committer_.last_stats();
+    view.dead = settler_.dead_usage();
     view.ids = {ids_.ids(), ids_.ids_max(), ids_.window()};
     view.trouble = committer_.trouble();
     return view;

@@ -36,11 +36,20 @@ struct IdStatus {
     milliseconds window{0};  // the age of the oldest one; 0 when there is none
 };
 
+/// A lane that the spool has and the configuration lacks: nothing is sent from it, it keeps its
+/// records and dead letters, and goes on when it is configured again.
+struct UnconfiguredLane {
+    LaneName name;
+    std::uint64_t spooled = 0;
+};
+
 /// What `status` and the metrics are made from, read in one moment of the storage thread.
 struct Snapshot {
     observe::Ledger ledger;
     std::vector<std::uint64_t> spooled_by_lane;  // in the order of Options::lanes
+    std::vector<UnconfiguredLane> unconfigured;  // those with records
     spool::StoreStats store;
+    spool::DeadUsage dead;  // of accepted records
     IdStatus ids;
     std::string trouble;  // why commits do not work at present; empty: they do
 };
@@ -73,6 +82,11 @@ public:
     void start();
 
     [[nodiscard]] Intake& intake() noexcept { return intake_; }
+    /// For changes that an operator asks for; on the storage thread.
+    [[nodiscard]] spool::Settler& settler() noexcept { return settler_; }
+    /// An operator put records into this lane. From any thread.
+    void note_replayed(LaneId lane);
+    [[nodiscard]] bool configured(LaneId lane) noexcept { return find_pump(lane) != nullptr; }
     /// The lane must be one of Options::lanes (asserted).
     [[nodiscard]] forward::Pump& pump(LaneId lane = kDefaultLane);
     /// In the order of Options::lanes.
@@ -90,15 +104,20 @@ public:
     [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline, milliseconds commit_limit);
 
 private:
+    /// nullptr: the lane is not configured.
+    [[nodiscard]] forward::Pump* find_pump(LaneId lane) noexcept;
+    void report_unconfigured() const;
     [[nodiscard]] Snapshot snapshot_here() const;
     [[nodiscard]] spool::IdKeeper::Hooks id_hooks();
     [[nodiscard]] spool::CommitHooks hooks(std::function<void(const Error&)> on_failed);
 
     Executors executors_;
     Clock& clock_;
+    spool::Store& store_;            // storage thread
     observe::StorageTotals totals_;  // storage thread
     spool::SegmentQueue queue_;
     Intake intake_;
+    std::vector<LaneName> unconfigured_;  // constant after recover()
     spool::Settler settler_;
     std::deque<forward::Pump> pumps_;  // a deque: they do not move
     spool::IdKeeper ids_;

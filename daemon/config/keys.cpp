@@ -116,6 +116,11 @@ const std::array kKeys{
             return assign(c.spool.bytes_max, bytes_field(key, text, {64_MiB, 16'384_GiB}));
         },
         [](const Config& c) { return format_bytes(c.spool.bytes_max); }},
+    Key{"spool.dead_max_bytes", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.dead_bytes_max, bytes_field(key, text, {64_KiB, 16'384_GiB}));
+        },
+        [](const Config& c) { return format_bytes(c.spool.dead_bytes_max); }},
     Key{"spool.ephemeral", false, false,
         [](Config& c, View key, View text) { return assign(c.ephemeral, bool_field(key, text)); },
         [](const Config& c) { return yes_no(c.ephemeral); }},

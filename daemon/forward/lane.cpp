@@ -1,5 +1,7 @@
 #include "forward/lane.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/assert.h"
@@ -58,6 +60,9 @@ std::string_view what_next(LaneState state) {
         case LaneState::no_key:
             return "events are spooled; put the workspace's API key into a file and name it with "
                    "upstream.api_key_file or OPSRELAY_API_KEY_FILE";
+        case LaneState::dead_full:
+            return "events are spooled; look with opsrelay dead list, then make room with opsrelay "
+                   "dead replay or opsrelay dead purge: sending goes on at once";
     }
     return "";
 }
@@ -148,6 +153,11 @@ Effect Lane::on_rejected(bool current, const Attempt& attempt, std::string_view 
         if (current) arm({}, at);
         return {.failed = true};  // the next probe takes another record
     }
+    if (dead_full_) {
+        // Dead letters of accepted records are not pushed out by new ones.
+        if (current) enter(LaneState::dead_full, cause, at);
+        return {};
+    }
     if (current && state_ != LaneState::active) activate(at);  // it answers
     // An event that was refused before, put back, and is refused again is itself the reason: it
     // does not count, or ten bad events would stop the lane again and again.
@@ -162,7 +172,8 @@ Effect Lane::on_rejected(bool current, const Attempt& attempt, std::string_view 
         if (put_back_before_.size() > kPutBackRemembered) put_back_before_.pop_front();
     }
     rejected_in_row_.clear();
-    enter(LaneState::misconfigured, cause, at);
+    const auto all = fmt::format("{} for {} events in a row", cause, kRejectionsInRowMax);
+    enter(LaneState::misconfigured, all, at);
     arm({}, at);
     return effect;
 }
@@ -230,8 +241,14 @@ void Lane::on_key(bool has_key, Moment at) {
         case LaneState::budget_stopped: return try_now(at);
         case LaneState::active:
         case LaneState::backing_off:
-        case LaneState::throttled: return;
+        case LaneState::throttled:
+        case LaneState::dead_full: return;
     }
+}
+
+void Lane::on_dead_full(bool full, Moment at) {
+    dead_full_ = full;
+    if (!full && state_ == LaneState::dead_full) activate(at);
 }
 
 void Lane::try_now(Moment at) {
@@ -277,7 +294,8 @@ milliseconds Lane::slow_probe_delay() {
 void Lane::arm(const Decision& decision, Moment at) {
     switch (state_) {
         case LaneState::active:
-        case LaneState::no_key: return;
+        case LaneState::no_key:
+        case LaneState::dead_full: return;
         case LaneState::backing_off:
         case LaneState::throttled: {
             auto delay = backoff_.next();
@@ -307,6 +325,7 @@ void Lane::limit_wait(std::optional<WallTime> period_end, Moment at) {
 
 std::optional<TimePoint> Lane::retry_at() const noexcept {
     if (state_ == LaneState::active || state_ == LaneState::no_key) return std::nullopt;
+    if (state_ == LaneState::dead_full) return std::nullopt;
     if (probe_ != 0 && !learn_period_) return std::nullopt;
     return retry_at_;
 }
@@ -320,7 +339,8 @@ bool Lane::parked() const noexcept {
         case LaneState::budget_stopped:
         case LaneState::unauthorized:
         case LaneState::misconfigured:
-        case LaneState::no_key: return true;
+        case LaneState::no_key:
+        case LaneState::dead_full: return true;
     }
     return false;
 }

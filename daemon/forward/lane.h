@@ -6,7 +6,8 @@
 //     |    --- 401, 403 ----------> unauthorized
 //     |    --- 402 ---------------> plan_limited, budget_stopped
 //     |    --- not the API -------> misconfigured (also: ten rejections in a row)
-//     +------- delivered ---------- one probe from any of these
+//     |    --- rejected ----------> dead_full, when there is no room for the dead letter
+//     +------- delivered ---------- one probe from any of these but dead_full, which waits for room
 //
 // The breaker opens at the second failure in a row, at the first one before any delivery, and at
 // any reply with Retry-After; a lone failure among deliveries is the record's own matter, and so is
@@ -42,8 +43,9 @@ enum class LaneState : std::uint8_t {
     unauthorized,    // 401, 403: the key is not accepted
     misconfigured,   // what answers is not the API, or refuses everything
     no_key,          // nothing is sent: no API key yet
+    dead_full,       // upstream refused an event for good and dead letters are full
 };
-inline constexpr std::array<EnumName<LaneState>, 8> kLaneStates{{
+inline constexpr std::array<EnumName<LaneState>, 9> kLaneStates{{
     {LaneState::active, "active"},
     {LaneState::backing_off, "backing_off"},
     {LaneState::throttled, "throttled"},
@@ -52,6 +54,7 @@ inline constexpr std::array<EnumName<LaneState>, 8> kLaneStates{{
     {LaneState::unauthorized, "unauthorized"},
     {LaneState::misconfigured, "misconfigured"},
     {LaneState::no_key, "no_key"},
+    {LaneState::dead_full, "dead_full"},
 }};
 static_assert(dense(kLaneStates));
 constexpr std::string_view to_string(LaneState s) { return kLaneStates.at(index_of(s)).name; }
@@ -127,13 +130,16 @@ public:
     /// The key changed; false: there is none. Wakes unauthorized, misconfigured, plan_limited and
     /// budget_stopped lanes at once (another key may be another workspace).
     void on_key(bool has_key, Moment at);
+    /// Whether there is room for a dead letter. Wakes a lane that waits for it at once.
+    void on_dead_full(bool full, Moment at);
     /// One last try before shutdown: whatever the lane waits for, it probes now.
     void try_now(Moment at);
 
     [[nodiscard]] LaneId id() const noexcept { return id_; }
     [[nodiscard]] LaneState state() const noexcept { return state_; }
     [[nodiscard]] WallTime since() const noexcept { return since_; }
-    /// When the next attempt is due; nullopt while active, without a key, or while it is under way.
+    /// When the next attempt is due; nullopt while active, without a key, without room for dead
+    /// letters, or while it is under way.
     [[nodiscard]] std::optional<TimePoint> retry_at() const noexcept;
     /// Waits for a human or a calendar rather than for a server to come back.
     [[nodiscard]] bool parked() const noexcept;
@@ -188,6 +194,7 @@ private:
         Seq seq;
         std::uint64_t content_hash;
     };
+    bool dead_full_ = false;
     std::vector<Rejected> rejected_in_row_;
     std::deque<std::uint64_t> put_back_before_;  // their content; bounded
 };

@@ -80,6 +80,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
 }
 
 void Pump::start() {
+    lane_.on_dead_full(settler_.dead_full(), moment());
     batcher_ = Batcher(settler_.first_unsettled_at_start(name_.lane), options_.in_flight_max);
     loops_.spawn("forward dispatch", dispatch_loop());
     loops_.spawn("forward read", read_loop());
@@ -108,6 +109,12 @@ void Pump::set_key(std::string key) {
     } else if (!std::exchange(no_key_known_, true)) {
         log_no_key();
     }
+    note_lane();
+    changed_.notify_all();
+}
+
+void Pump::note_dead_full(bool full) {
+    lane_.on_dead_full(full, moment());
     note_lane();
     changed_.notify_all();
 }
@@ -400,7 +407,6 @@ void Pump::on_reply(Work work, const Reply& reply) {
     if (decision.verdict != Verdict::delivered) {
         cause = describe(reply, decision.verdict);
         last_error_ = cause;
-        if (rejected) cause += fmt::format(" for {} events in a row", kRejectionsInRowMax);
     }
     const Attempt attempt{item.seq, rejected ? content_hash(item.payload) : 0, item.failures};
     const auto effect = lane_.on_reply(work.ticket, attempt, decision, cause, at);

@@ -14,7 +14,8 @@ log::Level level_of(LaneState state) {
         case LaneState::budget_stopped: return log::Level::warn;
         case LaneState::unauthorized:
         case LaneState::misconfigured:
-        case LaneState::no_key: return log::Level::error;
+        case LaneState::no_key:
+        case LaneState::dead_full: return log::Level::error;
     }
     return log::Level::warn;
 }

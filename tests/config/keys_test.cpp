@@ -34,6 +34,7 @@ const Case kCases[] = {
     {"run_dir", "/tmp/run", "run", "\"run\" is not an absolute path"},
     {"spool.dir", "/tmp/spool", "spool", "\"spool\" is not an absolute path"},
     {"spool.max_bytes", "1GiB", "63MiB", "63MiB is outside [64MiB, 16TiB]"},
+    {"spool.dead_max_bytes", "1MiB", "63KiB", "63KiB is outside [64KiB, 16TiB]"},
     {"spool.ephemeral", "true", "yes", "\"yes\" is neither true nor false"},
     {"spool.commit_gap", "5ms", "2s", "2000ms is outside [0ms, 1000ms]"},
     {"dedupe.window", "1h", "0s", "0ms is outside [60000ms, 2592000000ms]"},

@@ -70,6 +70,10 @@ struct World {
             case LaneState::unauthorized: request(Verdict::unauthorized); break;
             case LaneState::misconfigured: request(Verdict::misconfigured); break;
             case LaneState::no_key: lane.on_key(false, at()); break;
+            case LaneState::dead_full:
+                lane.on_dead_full(true, at());
+                request(Verdict::rejected);
+                break;
             case LaneState::plan_limited:
                 request(Verdict::plan_limited);
                 status(false, false);
@@ -112,7 +116,8 @@ TEST_CASE("forward/lane: each verdict of a probe leads to its state from every s
         {Verdict::backoff, LaneState::backing_off, Fate::again},
     };
     for (const auto& from : kLaneStates) {
-        if (from.value == LaneState::no_key) continue;
+        // Those two do not probe.
+        if (from.value == LaneState::no_key || from.value == LaneState::dead_full) continue;
         for (const auto& test : cases) {
             CAPTURE(from.name);
             CAPTURE(to_string(test.verdict));
@@ -422,6 +427,54 @@ TEST_CASE(
         }
         for (const auto& out : in_flight) world.lane.on_abandoned(out.ticket);
         CHECK(world.lane.in_flight() == 0);
+    }
+}
+
+TEST_CASE("forward/lane: a refused event that finds no room for its dead letter is kept") {
+    World world;
+    world.request(Verdict::delivered);
+    const auto other = world.begin();
+    world.lane.on_dead_full(true, world.at());
+    CHECK(world.lane.state() == LaneState::active);  // others may never be refused
+    const auto effect = world.request(Verdict::rejected);
+    CHECK(effect.fate == Fate::again);
+    CHECK_FALSE(effect.failed);
+    CHECK(world.lane.state() == LaneState::dead_full);
+    CHECK(world.lane.parked());
+    CHECK_FALSE(world.lane.retry_at().has_value());
+    CHECK(world.reply(other, Verdict::delivered).fate == Fate::delivered);
+    world.now += hours{24};
+    CHECK(world.lane.next(world.now).action == Action::wait);
+    CHECK(world.lane.next(world.now).until == TimePoint::max());
+    world.lane.on_key(true, world.at());
+    CHECK(world.lane.state() == LaneState::dead_full);
+    world.lane.on_dead_full(false, world.at());
+    CHECK(world.lane.state() == LaneState::active);
+    CHECK(world.request(Verdict::rejected).fate == Fate::dead_letter);
+}
+
+TEST_CASE("forward/lane: events refused for want of room do not count as refused in a row") {
+    World world;
+    for (int i = 0; i < 9; ++i) {
+        CHECK(world.request(Verdict::rejected).fate == Fate::dead_letter);
+    }
+    world.lane.on_dead_full(true, world.at());
+    world.request(Verdict::rejected);
+    world.lane.on_dead_full(false, world.at());
+    const auto tenth = world.request(Verdict::rejected);
+    CHECK(tenth.put_back.size() == 10);
+    CHECK(world.lane.state() == LaneState::misconfigured);
+    CHECK(world.lane.cause() == "test for 10 events in a row");
+}
+
+TEST_CASE("forward/lane: room changes nothing for lanes that wait for something else") {
+    for (const auto state : {LaneState::backing_off, LaneState::unauthorized, LaneState::no_key}) {
+        CAPTURE(to_string(state));
+        World world;
+        world.enter(state);
+        world.lane.on_dead_full(true, world.at());
+        world.lane.on_dead_full(false, world.at());
+        CHECK(world.lane.state() == state);
     }
 }
 

@@ -160,4 +160,62 @@ TEST_CASE("forward/pump: dead letters that cannot be put back are tried once a s
     CHECK(world.balanced());
 }
 
+TEST_CASE("forward/pump: without room for dead letters the lane parks, and goes on with room") {
+    World world({}, {.upstream_letters = 3});
+    world.upstream.choose = [](std::string_view body) -> std::optional<test::Step> {
+        for (std::uint64_t n = 100; n <= 1000; n += 100) {
+            if (body == event(n)) return answer(422);
+        }
+        auto step = accept();
+        step.latency = milliseconds{5};
+        return step;
+    };
+    world.commit(1000);
+    world.start();
+    world.run_for(minutes{30});
+    CHECK(world.pump.status().state == LaneState::dead_full);
+    CHECK_FALSE(world.pump.status().retry_at.has_value());
+    CHECK(world.pump.status().last_error == "HTTP 422");
+    CHECK(world.log.count("opsrelay dead purge") == 1);
+    CHECK(world.store.dead_letters().size() == 3);
+    CHECK(world.settler.spooled() > 500);
+    CHECK(world.balanced());
+    const auto requests = world.upstream.requests().size();
+    world.run_for(hours{2});
+    CHECK(world.upstream.requests().size() == requests);  // it does not probe
+
+    std::vector<spool::DeadKey> keys;
+    for (const auto& letter : world.store.dead_letters()) keys.push_back(key_of(letter));
+    CHECK(world.settler.purge_dead({keys.data(), 1}).value() == 1);
+    CHECK(world.pump.status().state == LaneState::active);
+    world.run_for(minutes{30});  // to the next one that finds no room
+    CHECK(world.pump.status().state == LaneState::dead_full);
+    CHECK(world.store.dead_letters().size() == 3);
+    keys.clear();
+    for (int i = 0; i < 10 && world.settler.spooled() > 0; ++i) {
+        for (const auto& letter : world.store.dead_letters()) keys.push_back(key_of(letter));
+        CHECK(world.settler.purge_dead(keys).has_value());
+        world.run_for(minutes{1});
+    }
+    CHECK(world.settler.spooled() == 0);
+    CHECK(world.upstream.rows().size() == 990);
+    CHECK(world.totals.dead == 10);
+    CHECK(world.balanced());
+}
+
+TEST_CASE("forward/pump: room that is used up at the start parks the lane at the first refusal") {
+    World world({}, {.upstream_letters = 0});
+    world.upstream.script({answer(400)});
+    world.commit(1);
+    world.start();
+    world.run_for(minutes{1});
+    CHECK(world.pump.status().state == LaneState::dead_full);
+    CHECK(world.store.dead_letters().empty());
+    CHECK(world.settler.spooled() == 1);
+    // A last try before the end sends it once more.
+    CHECK(world.await(world.pump.drain_until(world.clock.now() + seconds{5})));
+    CHECK(world.upstream.rows().size() == 1);
+    CHECK(world.pump.status().state == LaneState::active);
+}
+
 }  // namespace opsrelay::forward

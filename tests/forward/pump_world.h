@@ -24,11 +24,13 @@ inline std::string event(std::uint64_t n) {
 
 /// The real pump between a store in memory and a scripted upstream, in virtual time, on one thread.
 struct PumpWorld {
-    explicit PumpWorld(forward::Options options = {})
-        : upstream(clock),
+    explicit PumpWorld(forward::Options options = {}, spool::DeadLimits limits = {})
+        : store(1, {kDefaultLane}, limits),
+          upstream(clock),
           settler(io.get_executor(), store, totals),
           pump(io.get_executor(), clock, rng, settler, upstream, options, LaneName{}, registry,
                plan) {
+        settler.on_dead_full([this](bool full) { pump.note_dead_full(full); });
         settler.adopt(true);
     }
     ~PumpWorld() {

@@ -4,9 +4,11 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
@@ -67,17 +69,18 @@ asio::awaitable<void> fetch(Pipeline& pipeline, std::optional<Snapshot>& into) {
     into = co_await pipeline.snapshot();
 }
 
-struct TwoLanes {
-    TwoLanes() {
+/// A pipeline of one lane or two over a store of both.
+struct Harness {
+    Harness(test::MemStore& spool, bool both) : store(spool), two(both) {
         REQUIRE(pipeline.recover().has_value());
         pipeline.start();
         pipeline.pump().set_key("key");
-        pipeline.pump(kSecondLane).set_key("other key");
+        if (two) pipeline.pump(kSecondLane).set_key("other key");
         run(milliseconds{1});
     }
-    TwoLanes(const TwoLanes&) = delete;
-    TwoLanes& operator=(const TwoLanes&) = delete;
-    ~TwoLanes() {
+    Harness(const Harness&) = delete;
+    Harness& operator=(const Harness&) = delete;
+    ~Harness() {
         if (!stopped) stop(milliseconds{0});
     }
 
@@ -108,11 +111,18 @@ struct TwoLanes {
         return *view;
     }
 
+    [[nodiscard]] std::vector<Pipeline::Lane> lanes() {
+        std::vector<Pipeline::Lane> all{{{}, {}, upstream, plan}};
+        if (two) all.push_back({{kSecondLane, "second"}, {}, second_upstream, second_plan});
+        return all;
+    }
+
     test::LogCapture log;
     asio::io_context io;
     test::SimClock clock;
     Xoshiro rng{1};
-    test::MemStore store{1, {kDefaultLane, kSecondLane}};
+    test::MemStore& store;
+    bool two;
     observe::Registry registry;
     PlanState plan;
     PlanState second_plan;
@@ -123,13 +133,18 @@ struct TwoLanes {
                       rng,
                       rng,
                       store,
-                      {.intake = {},
-                       .spool = {},
-                       .lanes = {{{}, {}, upstream, plan},
-                                 {{kSecondLane, "second"}, {}, second_upstream, second_plan}}},
+                      {.intake = {}, .spool = {}, .lanes = lanes()},
                       registry,
                       [](const Error&) {}};
     bool stopped = false;
+};
+
+/// Owns the store too.
+struct TwoLanesStore {
+    test::MemStore memory{1, {kDefaultLane, kSecondLane}};
+};
+struct TwoLanes : TwoLanesStore, Harness {
+    TwoLanes() : Harness(memory, true) {}
 };
 
 }  // namespace
@@ -201,6 +216,123 @@ TEST_CASE("pipeline: draining delivers the well lane's events although another o
     CHECK(drained == false);
     CHECK(world.second_upstream.received.size() == 300);
     CHECK(world.snapshot().spooled_by_lane == std::vector<std::uint64_t>{5, 0});
+}
+
+TEST_CASE(
+    "pipeline: a parked lane with a large backlog costs the other one no read and no commit") {
+    constexpr std::size_t kBacklog = 60'000;
+    TwoLanes world;
+    world.pipeline.pump().set_key("");  // parks it: nothing is sent
+    for (std::size_t i = 0; i < kBacklog; i += 500) world.offer(kDefaultLane, 500, i);
+    world.run(seconds{1});
+    const auto parked_reads = world.store.reads(kDefaultLane);
+    const auto commits = world.store.commits();
+    for (std::size_t i = 0; i < 100; ++i) {
+        world.offer(kSecondLane, 10, i * 10);
+        world.run(milliseconds{100});
+    }
+    CHECK(world.second_upstream.received.size() == 1000);
+    // Each group that is committed is read once, and once more to see that it was the last.
+    CHECK(world.store.commits() - commits == 100);
+    CHECK(world.store.reads(kSecondLane) <= 202);
+    // The parked one holds its first records in memory and reads no further.
+    CHECK(parked_reads <= 10);
+    CHECK(world.store.reads(kDefaultLane) == parked_reads);
+    CHECK(world.snapshot().spooled_by_lane == std::vector<std::uint64_t>{kBacklog, 0});
+
+    world.pipeline.pump().set_key("key");
+    world.run(minutes{2});
+    CHECK(world.upstream.received.size() == kBacklog);
+}
+
+TEST_CASE("pipeline: two lanes with a backlog are read in turn") {
+    TwoLanes world;
+    world.pipeline.pump().set_key("");
+    world.pipeline.pump(kSecondLane).set_key("");
+    for (std::size_t i = 0; i < 20'000; i += 500) {
+        world.offer(kDefaultLane, 500, i);
+        world.offer(kSecondLane, 500, i);
+    }
+    world.run(seconds{1});
+    world.pipeline.pump().set_key("key");
+    world.pipeline.pump(kSecondLane).set_key("key");
+    for (int i = 0; i < 10; ++i) {
+        world.run(milliseconds{500});
+        CAPTURE(i);
+        const auto one = world.upstream.received.size();
+        const auto other = world.second_upstream.received.size();
+        CHECK(std::max(one, other) - std::min(one, other) <= 16);
+        const auto reads = static_cast<std::int64_t>(world.store.reads(kDefaultLane)) -
+                           static_cast<std::int64_t>(world.store.reads(kSecondLane));
+        CHECK(std::abs(reads) <= 1);
+    }
+}
+
+TEST_CASE("pipeline: a lane that is not configured keeps its records, is reported, and goes on") {
+    test::MemStore store{1, {kDefaultLane, kSecondLane}};
+    {
+        Harness both(store, true);
+        both.second_upstream.answers = false;
+        both.offer(kSecondLane, 40);
+        both.offer(kDefaultLane, 3);
+        both.run(seconds{1});
+        both.stop(milliseconds{0});
+    }
+    store.restart();
+    {
+        Harness one(store, false);
+        CHECK(one.log.count("a lane with records is not configured") == 1);
+        CHECK(one.log.count("opsrelay spool purge --lane lane-1") == 1);
+        one.offer(kDefaultLane, 5, 100);
+        one.run(seconds{1});
+        const auto view = one.snapshot();
+        REQUIRE(view.unconfigured.size() == 1);
+        CHECK(view.unconfigured[0].name.name == "lane-1");
+        CHECK(view.unconfigured[0].spooled == 40);
+        CHECK(view.spooled_by_lane == std::vector<std::uint64_t>{0});
+        CHECK(view.ledger.storage.recovered == 40);
+        CHECK(view.ledger.spooled == 40);
+        CHECK(view.ledger.imbalance() == 0);
+        CHECK(one.upstream.received.size() == 5);
+        one.stop(seconds{1});
+    }
+    store.restart();
+    {
+        Harness both(store, true);
+        both.run(seconds{1});
+        CHECK(both.second_upstream.received.size() == 40);
+        CHECK(both.snapshot().unconfigured.empty());
+        CHECK(both.snapshot().ledger.imbalance() == 0);
+    }
+}
+
+TEST_CASE("pipeline: the records of a lane that is not configured end when they are purged") {
+    test::MemStore store{1, {kDefaultLane, kSecondLane}};
+    {
+        Harness both(store, true);
+        both.second_upstream.answers = false;
+        both.offer(kSecondLane, 40);
+        both.run(seconds{1});
+        both.stop(milliseconds{0});
+    }
+    store.restart();
+    {
+        Harness one(store, false);
+        CHECK(one.pipeline.settler().purge_lane(kSecondLane).value() == 40);
+        CHECK(one.pipeline.settler().purge_lane(kSecondLane).value() == 0);
+        const auto view = one.snapshot();
+        CHECK(view.unconfigured.empty());
+        CHECK(view.ledger.spooled == 0);
+        CHECK(view.ledger.storage.dropped[index_of(DropReason::purged)] == 40);
+        CHECK(view.ledger.imbalance() == 0);
+        one.stop(seconds{1});
+    }
+    store.crash();  // it was durable when it returned
+    Harness both(store, true);
+    both.offer(kSecondLane, 2, 100);
+    both.run(seconds{1});
+    CHECK(both.second_upstream.received.size() == 2);
+    CHECK(both.snapshot().ledger.storage.recovered == 0);
 }
 
 }  // namespace opsrelay

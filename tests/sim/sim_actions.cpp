@@ -5,6 +5,7 @@
 #include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 
 #include "sim/sim_world.h"
 
@@ -174,7 +175,7 @@ void SimWorld::resend() {
 void SimWorld::harm_store() {
     const auto times = static_cast<std::uint32_t>(rng_.between(1, 20));
     const auto landed = rng_.chance(500) ? test::Landed::yes : test::Landed::no;
-    switch (rng_.between(0, 14)) {
+    switch (rng_.between(0, 15)) {
         case 0:
             store_->fail_next(test::StoreCall::commit, Errc::spool_full, times);
             mark(Mark::commit_refused);
@@ -205,6 +206,10 @@ void SimWorld::harm_store() {
             store_->fail_next(test::StoreCall::adopt_run, Errc::spool_reopen, 1, landed);
             break;
         case 13: store_->fail_next(test::StoreCall::drop_runs, Errc::spool_io, times); break;
+        case 14:
+            store_->fail_next(test::StoreCall::purge_dead,
+                              rng_.chance(500) ? Errc::spool_io : Errc::spool_reopen, 1, landed);
+            break;
         default:  // the disk is gone: reopening fails too
             store_->fail_next(test::StoreCall::commit, Errc::spool_reopen, 1, landed);
             store_->fail_next(test::StoreCall::reopen, Errc::spool_io, 1);
@@ -261,6 +266,37 @@ void SimWorld::change_key() {
     advance(rng_.between(milliseconds{0}, milliseconds{minutes{5}}));
     check();
     asio::post(threads_[2], [this, lane] { pipeline_->pump(lane).set_key("key"); });
+    advance(milliseconds{1});
+}
+
+// Events that were never accepted are not put back: their clients may have sent better ones since.
+void SimWorld::clear_dead_letters(bool all_back) {
+    if (stalled()) return;
+    std::map<LaneId, std::vector<spool::Revival>> back;
+    std::vector<spool::DeadKey> purge;
+    for (const auto& letter : store_->dead_letters()) {
+        if (!all_back && rng_.chance(300)) continue;
+        const bool kept = letter.kind == spool::DeadKind::upstream;
+        if (kept && (all_back || rng_.chance(600))) {
+            back[letter.lane].push_back({key_of(letter), {}});
+            // Its reply may have been lost before it was refused.
+            sides_[static_cast<std::size_t>(letter.lane)].upstream.excuse(letter.id);
+        } else {
+            purge.push_back(key_of(letter));
+            if (!kept) continue;
+            sides_[static_cast<std::size_t>(letter.lane)].given_up.insert(letter.id);
+        }
+    }
+    asio::post(threads_[1], [this, back = std::move(back), purge = std::move(purge)] {
+        auto& settler = pipeline_->settler();
+        for (const auto& [lane, letters] : back) {
+            const auto replayed = settler.replay_here(lane, letters);
+            if (replayed && *replayed > 0) mark(Mark::dead_letter_put_back);
+            pipeline_->note_replayed(lane);
+        }
+        const auto purged = settler.purge_dead(purge);
+        if (purged && *purged > 0) mark(Mark::dead_letter_purged);
+    });
     advance(milliseconds{1});
 }
 
@@ -352,7 +388,7 @@ void SimWorld::end_with_pod() {
     known_.clear();  // the next pod knows none of them
     std::vector<LaneId> lanes;
     for (const auto& side : sides_) lanes.push_back(side.name.lane);
-    store_ = std::make_unique<test::MemStore>(rng_.next() | 1U, lanes);
+    store_ = std::make_unique<test::MemStore>(rng_.next() | 1U, lanes, dead_limits_);
     start();
 }
 
@@ -374,8 +410,10 @@ void SimWorld::act() {
         crash(true);
     } else if (roll < 82 && may(kills)) {
         crash(false);
-    } else if (roll < 84) {
+    } else if (roll < 83) {
         restart_cleanly();
+    } else if (roll < 84) {
+        clear_dead_letters(false);
     } else if (roll < 89 && may(disk)) {
         harm_store();
     } else if (roll < 91 && may(damaged)) {

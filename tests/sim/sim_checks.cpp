@@ -28,6 +28,7 @@ std::optional<Mark> mark_of(forward::LaneState state) {
         case forward::LaneState::unauthorized: return Mark::lane_unauthorized;
         case forward::LaneState::misconfigured: return Mark::lane_misconfigured;
         case forward::LaneState::no_key: return Mark::lane_no_key;
+        case forward::LaneState::dead_full: return Mark::lane_dead_full;
     }
     return std::nullopt;
 }

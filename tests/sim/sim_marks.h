@@ -138,6 +138,9 @@ enum class Mark : std::uint8_t {
     lane_unauthorized,
     lane_misconfigured,
     lane_no_key,
+    lane_dead_full,
+    dead_letter_put_back,
+    dead_letter_purged,
     ids_sealed,
     ids_merged,
     ids_expired,
@@ -148,7 +151,7 @@ enum class Mark : std::uint8_t {
     breaker_held,   // 20 failures in a row over a minute, one request at a time
     wait_observed,  // a Retry-After was obeyed to the end
 };
-inline constexpr std::array<EnumName<Mark>, 48> kMarks{{
+inline constexpr std::array<EnumName<Mark>, 51> kMarks{{
     {Mark::power_loss, "power_loss"},
     {Mark::kill, "kill"},
     {Mark::clean_restart, "clean_restart"},
@@ -188,6 +191,9 @@ inline constexpr std::array<EnumName<Mark>, 48> kMarks{{
     {Mark::lane_unauthorized, "lane_unauthorized"},
     {Mark::lane_misconfigured, "lane_misconfigured"},
     {Mark::lane_no_key, "lane_no_key"},
+    {Mark::lane_dead_full, "lane_dead_full"},
+    {Mark::dead_letter_put_back, "dead_letter_put_back"},
+    {Mark::dead_letter_purged, "dead_letter_purged"},
     {Mark::ids_sealed, "ids_sealed"},
     {Mark::ids_merged, "ids_merged"},
     {Mark::ids_expired, "ids_expired"},

@@ -41,6 +41,7 @@ SimWorld::SimWorld(std::uint64_t seed)
     id_options_.ids_max = rng_.between(200, 3000);
     id_options_.seal_ids = rng_.between(16, 64);
     id_options_.filter_bits = rng_.chance(200) ? 1 : 0;  // 1: every id has to be looked up
+    if (rng_.chance(500)) dead_limits_.upstream_letters = rng_.between(1, 12);
     const auto lanes = 1 + seed % 4;
     if (lanes == 2) mark(Mark::two_lanes);
     if (lanes == 4) mark(Mark::four_lanes);
@@ -51,7 +52,7 @@ SimWorld::SimWorld(std::uint64_t seed)
         sides_.emplace_back(LaneName{ids.back(), name}, seed ^ (0x3333 + i), clock_,
                             rng_.next() & rng_.next(), long_run_);
     }
-    store_ = std::make_unique<test::MemStore>(seed | 1U, ids);
+    store_ = std::make_unique<test::MemStore>(seed | 1U, ids, dead_limits_);
 }
 
 SimWorld::~SimWorld() {
@@ -69,7 +70,7 @@ void SimWorld::start() {
     }
     std::uint64_t expected = 0;
     for (const auto& lane : store_->lanes()) {
-        expected += lane.next_write - lane.next_settle - lane.ahead.size();
+        expected += lane.spooled();
     }
     registry_ = std::make_unique<observe::Registry>();
     store_failed_ = killed_ = false;
@@ -185,6 +186,7 @@ void SimWorld::recover_health() {
     };
     for (int i = 0; i < kProcessesMax && outcome_.violation.empty(); ++i) {
         if (store_failed_) crash(false);
+        clear_dead_letters(true);
         advance(seconds{5});  // housekeeping opens intake again, clients hear what is durable
         resend();
         advance(seconds{5});

@@ -110,6 +110,8 @@ private:
     void damage();
     void jump_wall();
     void change_key();
+    /// An operator purges some dead letters, or puts some back.
+    void clear_dead_letters(bool all_back);
     void crash(bool power_loss);
     void restart_cleanly();
     void end_with_pod();
@@ -148,6 +150,7 @@ private:
     TimePoint began_;
 
     spool::IdOptions id_options_;
+    spool::DeadLimits dead_limits_;
     std::uint64_t accepts_ = 0;
     std::uint64_t process_ = 0;
     std::uint64_t next_id_ = 0;
