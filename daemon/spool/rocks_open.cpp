@@ -11,19 +11,23 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <set>
 
-#include "core/clock.h"
 #include "core/log.h"
+#include "spool/disk_budget.h"
 #include "spool/keys.h"
+#include "spool/manifest.h"
+#include "spool/quarantine.h"
+#include "spool/rocks_lock.h"
 #include "spool/rocks_options.h"
+#include "spool/rocks_tables.h"
 
 namespace opsrelay::spool {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kQuarantinesMax = 4;
 constexpr std::string_view kNextStep = "make it writable for this user or set another spool.dir";
 
 Error unusable(const std::string& dir, std::string_view why, std::string_view next) {
@@ -53,79 +57,80 @@ Result<void> make_dir(const std::string& dir) {
     return {};
 }
 
-// A directory with tables but without CURRENT would be opened as an empty database, and its tables
-// deleted as leftovers.
-Result<void> check_not_gutted(const Options& options) {
-    const auto dir = database_dir(options);
+bool exists(const std::string& path) {
     std::error_code ec;
-    if (fs::exists(dir + "/CURRENT", ec)) return {};
-    for (fs::directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
-        if (it->path().extension() != ".sst") continue;
-        return unusable(dir, "has data files but no file CURRENT",
-                        fmt::format("move {} aside to start with an empty spool", dir));
+    return fs::exists(path, ec);
+}
+
+// A directory with records but without CURRENT would be opened as an empty database, and its tables
+// deleted as leftovers. One without a log has lost it, since there always is one.
+Result<void> check_not_gutted(const std::string& dir) {
+    const auto logs = log_files(dir);
+    if (restore_current(dir)) {
+        log::warn("spool", "the file CURRENT was damaged; it names the newest manifest again",
+                  {{"dir", dir}});
     }
-    if (ec)
+    if (exists(dir + "/CURRENT")) {
+        const auto numbers = manifest_numbers(dir);
+        if (numbers && (logs.empty() || file_number(logs.back()) < numbers->log)) {
+            log::error("spool", "the write log is missing; what was only in it is lost",
+                       {{"dir", dir}, {"lost_bytes_at_most", kLogBytesMax.count}});
+        }
+        return {};
+    }
+    std::error_code ec;
+    bool gutted = std::any_of(logs.begin(), logs.end(), [](const std::string& log) {
+        std::error_code size_ec;
+        return fs::file_size(log, size_ec) > 0 && !size_ec;
+    });
+    for (fs::directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
+        gutted = gutted || it->path().extension() == ".sst";
+    }
+    if (ec) {
         return errno_error(Errc::spool_unusable, fmt::format("spool {}", dir), ec.value(),
                            kNextStep);
-    return {};
+    }
+    if (!gutted) return {};
+    return Error{Errc::spool_corrupt, fmt::format("{} has data files but no file CURRENT", dir)};
+}
+
+// Whatever it was, it is in the files. A disk that cannot be read or written is something else.
+bool is_damage(const rocksdb::Status& status) {
+    return !status.ok() && (!status.IsIOError() || status.IsPathNotFound()) &&
+           !status.IsNotSupported() && !status.IsNoSpace();
 }
 
 Error open_error(const Options& options, const rocksdb::Status& status) {
+    if (is_locked(status)) return locked_error(options, status);
     const auto text = status.ToString();
-    if (text.find("While lock file") != std::string::npos ||
-        text.find("lock hold by current process") != std::string::npos) {
-        return {Errc::spool_locked,
-                fmt::format("spool {}: another process has it open; stop that one or set another "
-                            "spool.dir ({})",
-                            options.dir, text)};
-    }
+    if (is_damage(status)) return {Errc::spool_corrupt, text};
     if (status.IsNoSpace()) return unusable(options.dir, text, "free space on its volume");
-    if (status.IsCorruption()) {
-        return unusable(options.dir, text,
-                        fmt::format("move {} aside to start with an empty spool and keep it: its "
-                                    "records can be recovered",
-                                    database_dir(options)));
+    if (status.IsNotSupported()) {
+        return unusable(options.dir, text, "run the version that wrote it");
     }
     return unusable(options.dir, text, kNextStep);
 }
 
-void drop_old_quarantines(const std::string& dir) {
-    std::error_code ec;
-    std::vector<fs::path> kept;
-    for (fs::directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
-        kept.push_back(it->path());
-    }
-    std::sort(kept.begin(), kept.end());  // names are times of equal length
-    for (std::size_t i = 0; i + kQuarantinesMax <= kept.size(); ++i) fs::remove_all(kept[i], ec);
-}
-
-// Keeps the damaged logs: recovery deletes them when it has taken from them what it can.
-void quarantine_logs(const Options& options, const rocksdb::Status& cause) {
-    const auto all = quarantine_dir(options);
-    std::error_code ec;
-    fs::create_directories(all, ec);
-    drop_old_quarantines(all);
-    const auto dir = fmt::format("{}/{:013}", all, unix_ms(SystemClock{}.wall_now()));
-    fs::create_directories(dir, ec);
-    std::uint64_t bytes = 0;
-    for (fs::directory_iterator it(database_dir(options), ec), end; !ec && it != end;
-         it.increment(ec)) {
-        if (it->path().extension() != ".log") continue;
-        const auto copy = fs::path(dir) / it->path().filename();
-        std::error_code file_ec;
-        bytes += it->file_size(file_ec);
-        fs::create_hard_link(it->path(), copy, file_ec);
-        if (file_ec) fs::copy_file(it->path(), copy, file_ec);
-        if (file_ec && !ec) ec = file_ec;
-    }
-    log::error("spool",
-               ec ? "the write log is damaged and could not be copied; records after the damage "
-                    "are lost"
-                  : "the write log is damaged; records after the damage are lost, the log is kept",
-               {{"kept_in", dir},
-                {"lost_bytes_at_most", bytes},
-                {"cause", cause.ToString()},
-                {"copy_error", ec ? ec.message() : std::string("none")}});
+// To open another program's database would change it.
+Result<void> check_ours(const Options& options, const rocksdb::DBOptions& db,
+                        const std::vector<std::string>& families) {
+    const auto has = [&families](std::string_view name) {
+        return std::find(families.begin(), families.end(), name) != families.end();
+    };
+    if (has(kIdLogFamily)) return {};  // the last step of making a spool is not the first family
+    rocksdb::DB* opened = nullptr;
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    const std::vector<rocksdb::ColumnFamilyDescriptor> only{
+        {rocksdb::kDefaultColumnFamilyName, {}}};
+    const auto status =
+        rocksdb::DB::OpenForReadOnly(db, database_dir(options), only, &handles, &opened);
+    if (!status.ok()) return {};  // opening it says why
+    const RocksHandle handle(std::unique_ptr<rocksdb::DB>(opened), std::move(handles));
+    std::string value;
+    const auto format = opened->Get({}, rocksdb::Slice(kFormatKey), &value);
+    if (opened->GetLatestSequenceNumber() == 0 || format.ok()) return {};
+    return unusable(options.dir, "db/ is a database of another program",
+                    "set another spool.dir, or move it away");
 }
 
 Result<std::vector<rocksdb::ColumnFamilyDescriptor>> describe_families(
@@ -134,17 +139,143 @@ Result<std::vector<rocksdb::ColumnFamilyDescriptor>> describe_families(
                                 std::string(kIdsFamily), std::string(kDeadFamily)};
     for (const auto& lane : setup.lanes) names.insert(segment_family(lane.lane));
     const auto dir = database_dir(options);
-    std::error_code ec;
-    if (fs::exists(dir + "/CURRENT", ec)) {
+    if (exists(dir + "/CURRENT")) {
         std::vector<std::string> stored;
         const auto status = rocksdb::DB::ListColumnFamilies(db, dir, &stored);
         if (!status.ok()) return open_error(options, status);
+        if (auto ours = check_ours(options, db, stored); !ours) return ours.error();
         names.insert(stored.begin(), stored.end());
     }
     const auto cache = make_block_cache();
     std::vector<rocksdb::ColumnFamilyDescriptor> families;
     for (const auto& name : names) families.emplace_back(name, make_family_options(name, cache));
     return families;
+}
+
+/// The steps of opening one database.
+class Opening {
+public:
+    Opening(const Options& options, rocksdb::DBOptions db,
+            std::vector<rocksdb::ColumnFamilyDescriptor> families)
+        : options_(options),
+          dir_(database_dir(options)),
+          db_options_(std::move(db)),
+          families_(std::move(families)) {}
+
+    [[nodiscard]] rocksdb::Status run();
+    [[nodiscard]] std::unique_ptr<RocksHandle> take() { return std::move(handle_); }
+
+private:
+    [[nodiscard]] rocksdb::Status open(rocksdb::WALRecoveryMode mode);
+    [[nodiscard]] rocksdb::Status open_by_steps();
+    [[nodiscard]] rocksdb::Status read_default_family() const;
+    [[nodiscard]] bool replace_tables();
+    void keep_logs(const rocksdb::Status& cause);
+    [[nodiscard]] bool remove_logs();
+    [[nodiscard]] bool has_quarantine();
+
+    const Options& options_;
+    const std::string dir_;
+    rocksdb::DBOptions db_options_;
+    const std::vector<rocksdb::ColumnFamilyDescriptor> families_;
+    std::optional<Quarantine> quarantine_;
+    bool logs_kept_ = false;
+    std::unique_ptr<RocksHandle> handle_;
+};
+
+rocksdb::Status Opening::open(rocksdb::WALRecoveryMode mode) {
+    db_options_.wal_recovery_mode = mode;
+    rocksdb::DB* db = nullptr;
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    const auto status = rocksdb::DB::Open(db_options_, dir_, families_, &handles, &db);
+    if (!status.ok()) return status;
+    handle_ = std::make_unique<RocksHandle>(std::unique_ptr<rocksdb::DB>(db), std::move(handles));
+    return status;
+}
+
+rocksdb::Status Opening::open_by_steps() {
+    using Mode = rocksdb::WALRecoveryMode;
+    // A crash cuts the log's tail, which is normal. Damage before the end is not, and the second
+    // mode alone would hide it: it drops everything behind the damage and reports success.
+    auto status = open(Mode::kTolerateCorruptedTailRecords);
+    if (is_damage(status) && replace_tables()) status = open(Mode::kTolerateCorruptedTailRecords);
+    if (!is_damage(status)) return status;
+    keep_logs(status);
+    status = open(Mode::kPointInTimeRecovery);
+    // Tables may hold more than what lies before the damage, which RocksDB refuses to bring
+    // together.
+    if (is_damage(status) && remove_logs()) status = open(Mode::kPointInTimeRecovery);
+    return status;
+}
+
+// What the default family holds cannot be done without, so it is read at once; it is small. Of a
+// table of it that is damaged older ones hold most.
+rocksdb::Status Opening::read_default_family() const {
+    const std::unique_ptr<rocksdb::Iterator> it(handle_->db().NewIterator(make_read_options()));
+    it->SeekToFirst();
+    while (it->Valid()) it->Next();
+    return it->status();
+}
+
+rocksdb::Status Opening::run() {
+    auto status = open_by_steps();
+    if (!status.ok()) return status;
+    status = read_default_family();
+    if (!is_damage(status)) return status;
+    handle_.reset();
+    return replace_tables() ? open_by_steps() : status;
+}
+
+bool Opening::has_quarantine() {
+    if (quarantine_) return true;
+    auto made = Quarantine::make(options_);
+    if (made) quarantine_ = std::move(*made);
+    return made.has_value();
+}
+
+bool Opening::replace_tables() {
+    if (!has_quarantine()) return false;
+    const auto lost = replace_damaged_tables(options_, db_options_, families_, *quarantine_);
+    if (!lost) {
+        log::warn("spool", "damaged tables cannot be told apart",
+                  {{"cause", lost.error().context}});
+        return false;
+    }
+    for (const auto& table : *lost) {
+        log::error("spool", "a table cannot be read; what it held is lost, the rest is used",
+                   {{"file", table.file},
+                    {"family", table.family},
+                    {"lost_bytes_at_most", table.bytes},
+                    {"cause", table.why},
+                    {"kept_in", quarantine_->dir()}});
+    }
+    return !lost->empty();
+}
+
+// Recovery deletes the logs when it has taken from them what it can.
+void Opening::keep_logs(const rocksdb::Status& cause) {
+    const auto ec =
+        has_quarantine() ? quarantine_->keep_logs(dir_) : std::make_error_code(std::errc::io_error);
+    logs_kept_ = !ec;
+    log::error("spool",
+               ec ? "the write log is damaged and could not be copied; records after the damage "
+                    "are lost"
+                  : "the write log is damaged; what lies behind the damage is looked for",
+               {{"kept_in", quarantine_ ? quarantine_->dir() : std::string("nowhere")},
+                {"lost_bytes_at_most", quarantine_ ? quarantine_->bytes() : 0},
+                {"cause", cause.ToString()},
+                {"copy_error", ec ? ec.message() : std::string("none")}});
+}
+
+bool Opening::remove_logs() {
+    if (!logs_kept_) return false;
+    std::error_code ec;
+    for (const auto& log : log_files(dir_)) {
+        std::error_code file_ec;
+        fs::remove(log, file_ec);
+        if (file_ec) ec = file_ec;
+    }
+    return !ec;
 }
 
 }  // namespace
@@ -171,36 +302,27 @@ rocksdb::ColumnFamilyHandle* RocksHandle::family(std::string_view name) const no
     return found == families_.end() ? nullptr : found->second;
 }
 
-std::string database_dir(const Options& options) { return options.dir + "/db"; }
-std::string quarantine_dir(const Options& options) { return options.dir + "/quarantine"; }
-
 Result<std::unique_ptr<RocksHandle>> open_rocks(
     const Options& options, const RocksSetup& setup,
     const std::shared_ptr<rocksdb::EventListener>& listener) {
     if (auto made = make_dir(options.dir); !made) return made.error();
     const auto dir = database_dir(options);
     if (auto made = make_dir(dir); !made) return made.error();
-    if (auto whole = check_not_gutted(options); !whole) return whole.error();
-
+    {
+        const auto lock = SpoolLock::take(options);  // RocksDB takes it again
+        if (!lock) return lock.error();
+        if (auto whole = check_not_gutted(dir); !whole) return whole.error();
+        set_forgotten_tables_aside(options);
+    }
     auto db_options = make_db_options();
     if (setup.env != nullptr) db_options.env = setup.env;
     if (listener) db_options.listeners.push_back(listener);
-    const auto families = describe_families(options, setup, db_options);
+    auto families = describe_families(options, setup, db_options);
     if (!families) return families.error();
-
-    rocksdb::DB* db = nullptr;
-    std::vector<rocksdb::ColumnFamilyHandle*> handles;
-    // A crash cuts the log's tail, which is normal. Damage before the end is not, and the second
-    // mode alone would hide it: it drops everything behind the damage and reports success.
-    db_options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
-    auto status = rocksdb::DB::Open(db_options, dir, *families, &handles, &db);
-    if (status.IsCorruption()) {
-        quarantine_logs(options, status);
-        db_options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-        status = rocksdb::DB::Open(db_options, dir, *families, &handles, &db);
-    }
+    Opening opening(options, db_options, std::move(*families));
+    const auto status = opening.run();
     if (!status.ok()) return open_error(options, status);
-    return std::make_unique<RocksHandle>(std::unique_ptr<rocksdb::DB>(db), std::move(handles));
+    return opening.take();
 }
 
 }  // namespace opsrelay::spool

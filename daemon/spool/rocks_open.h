@@ -1,5 +1,5 @@
-// Opens the database: directory, lock, recovery in two steps, quarantine of a damaged log. Used by
-// RocksStore only.
+// Opens the database: directory, lock, recovery in steps, each of which gives up as little as it
+// can. Used by RocksStore only.
 #pragma once
 
 #include <map>
@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "spool/options.h"
+#include "spool/quarantine.h"
 #include "spool/rocks_setup.h"
 
 namespace rocksdb {
@@ -43,13 +44,11 @@ private:
     std::map<std::string, rocksdb::ColumnFamilyHandle*, std::less<>> families_;
 };
 
-/// Where the database and the copies of damaged logs lie within Options::dir.
-[[nodiscard]] std::string database_dir(const Options& options);
-[[nodiscard]] std::string quarantine_dir(const Options& options);
-
 /// Makes the directory if need be and opens it, with every family it has and those of `setup`.
-/// A log that is damaged before its end is linked into the quarantine, then what lies before the
-/// damage is used. Errors: spool_locked, spool_unusable.
+/// Tables that are missing or damaged are replaced by empty ones; of a log that is damaged before
+/// its end what lies before the damage is used. Both are kept in the quarantine, from which the
+/// rest can be taken back (rocks_salvage.h). Errors: spool_locked, spool_unusable; spool_corrupt:
+/// it cannot be opened, whatever is given up.
 [[nodiscard]] Result<std::unique_ptr<RocksHandle>> open_rocks(
     const Options& options, const RocksSetup& setup,
     const std::shared_ptr<rocksdb::EventListener>& listener);

@@ -60,6 +60,7 @@ rocksdb::DBOptions make_db_options() {
     db.max_bgerror_resume_count = std::numeric_limits<int>::max();
     db.bgerror_resume_retry_interval = 500'000;  // us
     db.paranoid_checks = true;
+    db.verify_sst_unique_id_in_manifest = false;  // a lost table is replaced by an empty one
     return db;
 }
 

@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "spool/keys.h"
 #include "spool/options.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_status.h"
+#include "spool/rocks_tables.h"
+#include "spool/segment_scan.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -38,7 +41,49 @@ Result<std::optional<StoredSegment>> SegmentReader::find(Seq from) {
     std::optional<Seq> stuck;
     auto found = walk(*it, from, stuck);
     if (stuck) found = grope(*it, from, *stuck);
+    if (!found || !stuck) return found;
+    // A table whose index is damaged looks as if all that it holds were lost.
+    const Seq behind = *found ? (*found)->first_seq : end_;
+    if (behind > from) {
+        if (auto hidden = search_tables(from, behind)) return hidden;
+    }
     return found;
+}
+
+// The first segment that lies in [from, end) or ends there, by its own checksum. It is looked for
+// in the youngest of the files that should hold it: an older one may have what was overwritten.
+std::optional<StoredSegment> SegmentReader::search_tables(Seq from, Seq end) {
+    rocksdb::ColumnFamilyMetaData all;
+    db_.GetColumnFamilyMetaData(&family_, &all);
+    std::vector<rocksdb::SstFileMetaData> files;
+    for (const auto& level : all.levels) {
+        files.insert(files.end(), level.files.begin(), level.files.end());
+    }
+    const auto covers = [](const rocksdb::SstFileMetaData& file, Seq low, Seq high) {
+        const auto low_key = seq_key(low);
+        const auto high_key = seq_key(high);
+        return file.smallestkey <= std::string_view(high_key.data(), high_key.size()) &&
+               file.largestkey >= std::string_view(low_key.data(), low_key.size());
+    };
+    std::optional<StoredSegment> first;
+    for (const auto& file : files) {
+        if (!covers(file, from - std::min<Seq>(from, kSegmentEventsMax), end)) continue;
+        const auto bytes = read_table(file.db_path + file.name);
+        if (!bytes) continue;  // what it holds is reported as lost
+        scan_segments(*bytes, [&](FoundSegment& found) {
+            auto& segment = found.segment;
+            const auto at = segment.first_seq;
+            if (segment.end_seq() <= from) return true;
+            if (segment.end_seq() > end) return false;
+            const bool overwritten =
+                std::any_of(files.begin(), files.end(), [&](const auto& other) {
+                    return other.largest_seqno > file.largest_seqno && covers(other, at, at);
+                });
+            if (!overwritten && (!first || at < first->first_seq)) first = std::move(segment);
+            return overwritten;
+        });
+    }
+    return first;
 }
 
 SegmentReader::Found SegmentReader::walk(rocksdb::Iterator& it, Seq from,

@@ -37,6 +37,7 @@ private:
     [[nodiscard]] Found forward(rocksdb::Iterator& it, Seq at, std::optional<Seq>& stuck);
     [[nodiscard]] Found grope(rocksdb::Iterator& it, Seq from, Seq stuck);
     [[nodiscard]] Found lookup(Seq key);
+    [[nodiscard]] std::optional<StoredSegment> search_tables(Seq from, Seq end);
     [[nodiscard]] std::optional<StoredSegment> decode(std::string_view value, Seq first_seq);
     void note(std::string text);
 

@@ -43,9 +43,8 @@ public:
         return damaged(key, fmt::format("{} bytes, must be 8", (*value)->size()));
     }
     [[nodiscard]] Error damaged(std::string_view key, std::string_view why) const {
-        return unusable(
-            options_, fmt::format("key {} cannot be read: {}", key, why),
-            fmt::format("move {} aside to start with an empty spool", database_dir(options_)));
+        return {Errc::spool_corrupt,
+                fmt::format("spool {}: key {} cannot be read: {}", options_.dir, key, why)};
     }
 
 private:

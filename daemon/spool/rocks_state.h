@@ -58,7 +58,8 @@ struct SpoolBook {
 };
 
 /// Checks the format, makes what is missing (format, salt, lanes) and reads the rest. Bounded work,
-/// whatever the backlog. Errors: spool_unusable; as classify().
+/// whatever the backlog. Errors: spool_unusable: newer format, another lane of this number, no
+/// write possible; spool_corrupt: what cannot be done without is damaged.
 [[nodiscard]] Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
                                           const RocksSetup& setup);
 

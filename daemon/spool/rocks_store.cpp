@@ -19,6 +19,7 @@
 #include "spool/rocks_ids.h"
 #include "spool/rocks_open.h"
 #include "spool/rocks_options.h"
+#include "spool/rocks_recovery.h"
 #include "spool/rocks_scan.h"
 #include "spool/rocks_segment_reader.h"
 #include "spool/rocks_state.h"
@@ -48,7 +49,7 @@ public:
     RocksStore& operator=(const RocksStore&) = delete;
     ~RocksStore() override { std::ignore = let_go(); }
 
-    [[nodiscard]] Result<void> open();
+    [[nodiscard]] Result<void> open() { return take(open_spool); }
     /// Once it is open, so that nobody else uses the directory.
     [[nodiscard]] Result<void> prepare() const { return ids_.prepare(); }
 
@@ -90,6 +91,8 @@ public:
 
 private:
     using Batch = rocksdb::WriteBatch;
+    using OpenFunction = decltype(&open_spool);
+    [[nodiscard]] Result<void> take(OpenFunction open_with);
     [[nodiscard]] rocksdb::DB& db() const { return handle_->db(); }
     [[nodiscard]] LaneBook& lane(LaneId id);
     [[nodiscard]] Error closed() const;
@@ -116,16 +119,14 @@ private:
     bool compactions_stopped_ = false;  // a table is damaged
 };
 
-Result<void> RocksStore::open() {
+Result<void> RocksStore::take(OpenFunction open_with) {
     watch_ = std::make_shared<Watch>();
     writer_.emplace(watch_);
     compactions_stopped_ = false;
-    auto handle = open_rocks(options_, setup_, make_listener(watch_));
-    if (!handle) return handle.error();
-    auto book = load_book(**handle, options_, setup_);
-    if (!book) return book.error();
-    handle_ = std::move(*handle);
-    book_ = std::move(*book);
+    auto spool = open_with(options_, setup_, make_listener(watch_));
+    if (!spool) return spool.error();
+    handle_ = std::move(spool->handle);
+    book_ = std::move(spool->book);
     ids_.load(*handle_);
     book_.sealed = std::max(book_.sealed, ids_.log_end());
     book_.next_entry = std::max(book_.next_entry, book_.sealed);
@@ -437,7 +438,7 @@ Result<void> RocksStore::reopen() {
                                  options_.dir)};
     }
     auto before = std::exchange(book_, SpoolBook{});
-    if (auto opened = open(); !opened) {
+    if (auto opened = take(reopen_spool); !opened) {
         book_ = std::move(before);  // reopen() may be tried again
         return Error{Errc::spool_reopen, std::move(opened.error().context)};
     }

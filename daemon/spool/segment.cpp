@@ -5,7 +5,6 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "core/assert.h"
 #include "spool/byte_order.h"
@@ -166,6 +165,14 @@ Result<StoredSegment> decode_segment(std::string_view value, Seq expected_first_
     segment.payload = std::move(*payload);
     segment.offsets = std::move(*offsets);
     return segment;
+}
+
+std::optional<SegmentOutline> read_segment_outline(std::string_view value) {
+    if (value.size() < kSegmentHeaderBytes) return std::nullopt;
+    const Seq first_seq = load_le<std::uint64_t>(value.data() + kFirstSeqAt);
+    const auto header = read_header(value, first_seq);
+    if (!header) return std::nullopt;
+    return SegmentOutline{first_seq, header->codec, header->count, header->raw_len};
 }
 
 RecordBatch to_batch(StoredSegment segment, LaneId lane, Seq from) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,16 @@ struct StoredSegment {
 /// Undoes encode_segment(). Errors: spool_corrupt, naming what does not fit. Nothing is allocated
 /// by a length that was not checked against the limits, whatever the bytes say.
 [[nodiscard]] Result<StoredSegment> decode_segment(std::string_view value, Seq expected_first_seq);
+
+/// What a header says of its segment, within the limits; the checksum was not looked at.
+struct SegmentOutline {
+    Seq first_seq = 0;
+    Codec codec = Codec::none;
+    std::uint32_t count = 0;
+    std::uint32_t raw_len = 0;
+};
+/// nullopt: `value` does not begin with such a header.
+[[nodiscard]] std::optional<SegmentOutline> read_segment_outline(std::string_view value);
 
 /// The records from `from` on, which lies in the segment (asserted).
 [[nodiscard]] RecordBatch to_batch(StoredSegment segment, LaneId lane, Seq from);

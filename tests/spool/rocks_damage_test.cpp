@@ -110,14 +110,15 @@ TEST_CASE("spool/rocks_store: a log cut short loses only what was not whole") {
     CHECK(spool.logs.count("damaged") == 0);
 }
 
-TEST_CASE("spool/rocks_store: damage inside the log is reported, the log kept, the rest used") {
+TEST_CASE("spool/rocks_store: damage inside the log costs one segment; the log is kept") {
     const Spool spool(false);
     overwrite(spool.log_file(), find_in(spool.log_file(), "s5.1"));
     const auto store = spool.open();
-    auto expected = all_but({});
-    expected.resize(15);
-    CHECK(tags(read_all(*store)) == expected);
+    CHECK(tags(read_all(*store)) == all_but({5}));
+    CHECK(store->lanes().front().next_write == 31);
+    CHECK(test::ids_of(*store).size() >= 27);
     CHECK(spool.logs.count("the write log is damaged") == 1);
+    CHECK(spool.logs.count("records were taken back") == 1);
     const auto dirs = files_of(quarantine_dir(spool.options), "");
     REQUIRE(dirs.size() == 1);
     const auto kept = files_of(dirs.front(), ".log");
@@ -128,6 +129,59 @@ TEST_CASE("spool/rocks_store: damage inside the log is reported, the log kept, t
     const std::vector<Segment> more{make_segment("new", 1)};
     CHECK(store->commit(more, {}).has_value());
     CHECK(read_all(*store).back() == "new.0");
+}
+
+TEST_CASE("spool/rocks_store: outcomes behind damage in the log are kept, ids too") {
+    test::TempDir dir;
+    test::LogCapture logs;
+    Options options;
+    options.dir = dir / "running";
+    std::vector<IdHash> ids;
+    {
+        const auto store = open_rocks_store(options).value();
+        for (int i = 0; i < 10; ++i) {
+            const std::vector<Segment> one{
+                make_segment(fmt::format("s{}", i), 3, kDefaultLane, 2000)};
+            REQUIRE(store->commit(one, {}).has_value());
+            if (i != 2) ids.insert(ids.end(), one[0].ids.begin(), one[0].ids.end());
+        }
+        const std::vector<DeadLetter> refused{test::make_dead(14, "s4.1")};
+        const std::vector<Seq> ahead{14};
+        REQUIRE(store->ack({kDefaultLane, 13, refused, ahead}).has_value());
+        REQUIRE(store->sync().has_value());
+        fs::copy(options.dir, dir / "copy", fs::copy_options::recursive);
+    }
+    options.dir = dir / "copy";
+    for (const auto& file : files_of(database_dir(options), ".log")) {
+        const auto at = find_in(file, "s2.1");
+        if (at != std::string::npos) overwrite(file, at);
+    }
+    for (int start = 1; start <= 2; ++start) {
+        CAPTURE(start);
+        const auto store = open_rocks_store(options).value();
+        const auto lane = store->lanes().front();
+        CHECK(lane.next_settle == 13);
+        CHECK(lane.ahead == std::vector<Seq>{14});
+        CHECK(lane.next_write == 31);
+        CHECK(read_all(*store, 13).size() == 18);
+        CHECK(store->stats().dead_letters == 1);
+        const auto found = test::ids_of(*store);
+        CHECK(std::all_of(ids.begin(), ids.end(), [&found](const IdHash& id) {
+            return std::count(found.begin(), found.end(), id) == 1;
+        }));
+    }
+    CHECK(logs.count("records were taken back") == 1);  // once, not with each start
+}
+
+TEST_CASE("spool/rocks_store: a start that died before it took records back does it again") {
+    const Spool spool(false);
+    overwrite(spool.log_file(), find_in(spool.log_file(), "s5.1"));
+    CHECK(tags(read_all(*spool.open())) == all_but({5}));
+    const auto dirs = files_of(quarantine_dir(spool.options), "");
+    REQUIRE(dirs.size() == 1);
+    REQUIRE(fs::remove(dirs.front() / "salvaged"));
+    CHECK(tags(read_all(*spool.open())) == all_but({5}));
+    CHECK(fs::exists(dirs.front() / "salvaged"));
 }
 
 TEST_CASE("spool/rocks_store: a damaged block costs the segments in it and no other") {
@@ -223,16 +277,49 @@ TEST_CASE("spool/rocks_store: a damaged id log costs its ids, not the start") {
     CHECK(spool.logs.count("part of the id log cannot be read") == 1);
 }
 
-TEST_CASE("spool/rocks_store: a missing table is refused with what to do, nothing is deleted") {
+TEST_CASE("spool/rocks_store: a missing table costs what it held, and is named") {
     const Spool spool(true);
-    const auto tables = files_of(spool.db(), ".sst");
-    REQUIRE_FALSE(tables.empty());
-    fs::remove(tables.back());
-    const auto store = open_rocks_store(spool.options);
-    REQUIRE(store.has_error());
-    CHECK(store.error().code == Errc::spool_unusable);
-    CHECK(store.error().context.find(spool.options.dir) != std::string::npos);
-    CHECK(files_of(spool.db(), ".sst").size() == tables.size() - 1);
+    for (const auto& file : files_of(spool.db(), ".sst")) {
+        if (find_in(file, "s4.1") != std::string::npos) fs::remove(file);
+    }
+    const auto store = spool.open();
+    CHECK(tags(read_all(*store)) == all_but({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+    CHECK(spool.logs.count("a table cannot be read") == 1);
+    const std::vector<Segment> more{make_segment("new", 1)};
+    CHECK(store->commit(more, {}).has_value());
+    CHECK(read_all(*store, 31) == std::vector<std::string>{"new.0"});
+}
+
+TEST_CASE("spool/rocks_store: an index that cannot be read hides no segment") {
+    const Spool spool(true);
+    for (const auto& file : files_of(spool.db(), ".sst")) {
+        if (find_in(file, "s4.1") == std::string::npos) continue;
+        const auto size = fs::file_size(file);
+        for (auto at = size - 1000; at + 60 < size; at += 40) overwrite(file, at);
+    }
+    const auto store = spool.open();
+    CHECK(tags(read_all(*store)) == all_but({}));
+}
+
+TEST_CASE(
+    "spool/rocks_store: a damaged manifest: the database is moved aside, an empty one opens") {
+    const Spool spool(true);
+    for (const auto& entry : fs::directory_iterator(spool.db())) {
+        if (entry.path().filename().string().starts_with("MANIFEST")) overwrite(entry.path(), 20);
+    }
+    const auto tables = files_of(spool.db(), ".sst").size();
+    {
+        const auto store = spool.open();
+        CHECK(read_all(*store).empty());
+        const std::vector<Segment> more{make_segment("new", 1)};
+        CHECK(store->commit(more, {}).has_value());
+    }
+    const auto moved = find_damage(spool.options).databases;
+    REQUIRE(moved.size() == 1);
+    CHECK(files_of(moved.front(), ".sst").size() == tables);
+    CHECK(spool.logs.count("it was moved aside") == 1);
+    CHECK(read_all(*spool.open()) == std::vector<std::string>{"new.0"});
+    CHECK(find_damage(spool.options).databases == moved);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -12,6 +13,7 @@
 #include "spool/keys.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_store.h"
+#include "support/log_capture.h"
 #include "support/temp_dir.h"
 
 namespace opsrelay::spool {
@@ -105,20 +107,113 @@ TEST_CASE("spool/rocks_open: a newer format is refused, naming both versions") {
     CHECK(contains(store.error().context, "format 1"));
 }
 
-TEST_CASE("spool/rocks_open: tables without a CURRENT file are never taken for an empty spool") {
-    const TempDir dir;
+/// A closed spool with the records a.0 to a.2.
+Options small_spool(const TempDir& dir) {
     const auto options = options_in(dir / "spool");
-    {
-        const auto store = open_rocks_store(options).value();
-        const std::vector<Segment> segments{test::make_segment("a", 3)};
-        REQUIRE(store->commit(segments, {}).has_value());
-        store->close();
+    const auto store = open_rocks_store(options).value();
+    const std::vector<Segment> segments{test::make_segment("a", 3)};
+    REQUIRE(store->commit(segments, {}).has_value());
+    store->close();
+    return options;
+}
+
+TEST_CASE("spool/rocks_open: without CURRENT the newest manifest is taken") {
+    const TempDir dir;
+    const test::LogCapture logs;
+    const auto options = small_spool(dir);
+    for (const auto* const text : {"", "MANIFEST-000999\n", "MANIFEST-0"}) {
+        CAPTURE(text);
+        std::ofstream(database_dir(options) + "/CURRENT") << text;
+        CHECK(test::read_all(*open_rocks_store(options).value()) == test::names("a", 0, 3));
     }
     fs::remove(database_dir(options) + "/CURRENT");
+    CHECK(test::read_all(*open_rocks_store(options).value()) == test::names("a", 0, 3));
+    CHECK(logs.count("names the newest manifest again") == 4);
+    CHECK(find_damage(options).databases.empty());
+}
+
+TEST_CASE("spool/rocks_open: of several manifests the newest that is whole is taken") {
+    const TempDir dir;
+    const auto options = small_spool(dir);
+    const auto db = database_dir(options);
+    fs::remove(db + "/CURRENT");
+    std::ofstream(db + "/MANIFEST-999999") << "a start that did not end";
+    CHECK(test::read_all(*open_rocks_store(options).value()) == test::names("a", 0, 3));
+    CHECK(find_damage(options).databases.empty());
+}
+
+TEST_CASE("spool/rocks_open: tables that no manifest names are never taken for an empty spool") {
+    for (const bool damaged : {false, true}) {
+        CAPTURE(damaged);
+        const TempDir dir;
+        const test::LogCapture logs;
+        const auto options = small_spool(dir);
+        const auto db = database_dir(options);
+        fs::remove(db + "/CURRENT");
+        for (const auto& entry : fs::directory_iterator(db)) {
+            const auto name = entry.path().filename().string();
+            if (!name.starts_with("MANIFEST")) continue;
+            if (damaged) {
+                std::ofstream(entry.path()) << "this is not a manifest";
+            } else {
+                fs::remove(entry.path());
+            }
+        }
+        CHECK(test::read_all(*open_rocks_store(options).value()).empty());
+        REQUIRE(find_damage(options).databases.size() == 1);
+        CHECK(logs.count("no file CURRENT") == 1);
+        const auto moved = find_damage(options).databases.front();
+        CHECK(std::any_of(fs::directory_iterator(moved), fs::directory_iterator(),
+                          [](const auto& entry) { return entry.path().extension() == ".sst"; }));
+    }
+}
+
+TEST_CASE("spool/rocks_open: another program's database is refused and not touched") {
+    const TempDir dir;
+    const auto options = options_in(dir / "spool");
+    fs::create_directories(database_dir(options));
+    {
+        rocksdb::Options theirs;
+        theirs.create_if_missing = true;
+        rocksdb::DB* db = nullptr;
+        REQUIRE(rocksdb::DB::Open(theirs, database_dir(options), &db).ok());
+        const std::unique_ptr<rocksdb::DB> owner(db);
+        REQUIRE(db->Put({}, "their key", "their value").ok());
+    }
     const auto store = open_rocks_store(options);
     REQUIRE(store.has_error());
     CHECK(store.error().code == Errc::spool_unusable);
-    CHECK(contains(store.error().context, "CURRENT"));
+    CHECK(contains(store.error().context, "database of another program"));
+    std::vector<std::string> families;
+    REQUIRE(rocksdb::DB::ListColumnFamilies({}, database_dir(options), &families).ok());
+    CHECK(families == std::vector<std::string>{"default"});
+}
+
+TEST_CASE("spool/rocks_open: a lane of another name is refused, nothing is moved aside") {
+    const TempDir dir;
+    const auto options = small_spool(dir);
+    RocksSetup setup;
+    setup.lanes = {{kDefaultLane, "renamed"}};
+    const auto store = open_rocks_store(options, setup);
+    REQUIRE(store.has_error());
+    CHECK(store.error().code == Errc::spool_unusable);
+    CHECK(find_damage(options).databases.empty());
+}
+
+TEST_CASE("spool/rocks_open: of quarantines whose files were salvaged the newest four stay") {
+    const TempDir dir;
+    const auto options = options_in(dir / "spool");
+    fs::create_directories(options.dir);
+    std::vector<std::string> made;
+    for (int i = 0; i < 7; ++i) {
+        auto quarantine = Quarantine::make(options).value();
+        made.push_back(quarantine.dir());
+        if (i != 0) REQUIRE_FALSE(mark_salvaged(quarantine.dir()));
+    }
+    auto kept = find_damage(options).quarantines;
+    CHECK(kept.size() == 5);  // the first was not salvaged; the last was made beyond the four
+    CHECK(kept.front() == made.front());
+    CHECK(unsalvaged_quarantines(options) == std::vector<std::string>{made.front()});
 }
 
 }  // namespace

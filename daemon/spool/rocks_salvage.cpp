@@ -1,0 +1,222 @@
+#include "spool/rocks_salvage.h"
+
+#include <fmt/format.h>
+#include <rocksdb/db.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "spool/keys.h"
+#include "spool/rocks_log.h"
+#include "spool/rocks_open.h"
+#include "spool/rocks_options.h"
+#include "spool/rocks_status.h"
+#include "spool/rocks_tables.h"
+#include "spool/segment_scan.h"
+
+namespace opsrelay::spool {
+namespace {
+
+constexpr std::size_t kBatchBytes = 1U << 20U;
+
+rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+
+class Salvage {
+public:
+    Salvage(const RocksHandle& handle, bool with_ids);
+
+    [[nodiscard]] Result<void> take_log(const std::string& file);
+    [[nodiscard]] Result<void> take_table(const std::string& file);
+    [[nodiscard]] Result<SalvageReport> finish();
+
+private:
+    using Family = rocksdb::ColumnFamilyHandle*;
+
+    void put(FamilyNumber number, std::string_view key, std::string_view value);
+    void put_meta(std::string_view key, std::string_view value);
+    void put_cursor(LaneId lane, std::string_view key, std::string_view value);
+    void put_segment(Family family, LaneId lane, std::string_view key, std::string_view value);
+    void remove(FamilyNumber number, std::string_view key);
+    [[nodiscard]] bool fits_between(Family family, const StoredSegment& segment);
+    void note(LaneId lane, const StoredSegment& segment);
+    void write_if_full();
+    void write();
+    [[nodiscard]] std::optional<std::string> get(Family family, std::string_view key);
+
+    const RocksHandle& handle_;
+    const bool with_ids_;
+    std::map<FamilyNumber, Family> families_;
+    std::map<std::string, LaneId, std::less<>> lane_of_ack_;
+    std::map<LaneId, Seq> cursors_;
+    std::string last_end_key_;  // "end/<lane>", for a segment whose family cannot be read
+    rocksdb::WriteBatch batch_;
+    rocksdb::Status status_;
+    SalvageReport report_;
+};
+
+Salvage::Salvage(const RocksHandle& handle, bool with_ids) : handle_(handle), with_ids_(with_ids) {
+    for (const auto& [name, family] : handle.families()) {
+        families_.emplace(family->GetID(), family);
+        const auto lane = parse_segment_family(name);
+        if (!lane) continue;
+        lane_of_ack_.emplace(ack_key(*lane), *lane);
+        const auto stored = get(handle.db().DefaultColumnFamily(), ack_key(*lane));
+        const auto cursor = stored ? decode_cursor(*stored) : std::nullopt;
+        cursors_[*lane] = cursor ? cursor->next : 1;
+    }
+}
+
+std::optional<std::string> Salvage::get(Family family, std::string_view key) {
+    std::string value;
+    const auto status = handle_.db().Get(make_read_options(), family, slice(key), &value);
+    if (!status.ok()) return std::nullopt;  // damaged is as good as missing: it is written again
+    return value;
+}
+
+void Salvage::put(FamilyNumber number, std::string_view key, std::string_view value) {
+    if (number == kDefaultFamilyNumber) return put_meta(key, value);
+    auto known = families_.find(number);
+    if (number == kUnknownFamily) {
+        for (const auto& [name, family] : handle_.families()) {
+            const auto lane = parse_segment_family(name);
+            if (lane && end_key(*lane) == last_end_key_) known = families_.find(family->GetID());
+        }
+    }
+    if (known == families_.end()) return;
+    const auto name = known->second->GetName();
+    if (const auto lane = parse_segment_family(name)) {
+        put_segment(known->second, *lane, key, value);
+    } else if (name == kDeadFamily || (name == kIdLogFamily && with_ids_)) {
+        batch_.Put(known->second, slice(key), slice(value));
+    }
+    write_if_full();
+}
+
+void Salvage::put_meta(std::string_view key, std::string_view value) {
+    if (key == kFormatKey || key == kSaltKey)
+        return;  // made with the spool, or lost with its start
+    if (key.starts_with("end/")) last_end_key_ = key;
+    if (const auto lane = lane_of_ack_.find(key); lane != lane_of_ack_.end()) {
+        put_cursor(lane->second, key, value);
+        return;
+    }
+    batch_.Put(slice(key), slice(value));
+}
+
+void Salvage::put_cursor(LaneId lane, std::string_view key, std::string_view value) {
+    const auto cursor = decode_cursor(value);
+    auto& next = cursors_[lane];
+    // The same again may say more of what lies ahead.
+    if (!cursor || cursor->next < next) return;
+    next = cursor->next;
+    batch_.Put(slice(key), slice(value));
+}
+
+void Salvage::put_segment(Family family, LaneId lane, std::string_view key,
+                          std::string_view value) {
+    const auto first = parse_seq_key(key);
+    if (!first) return;
+    const auto segment = decode_segment(value, *first);
+    if (!segment || segment->end_seq() <= cursors_[lane]) return;
+    if (const auto there = get(family, key); there && *there == value) return;
+    batch_.Put(family, slice(key), slice(value));
+    note(lane, *segment);
+}
+
+void Salvage::remove(FamilyNumber number, std::string_view key) {
+    const auto known = families_.find(number);
+    if (known == families_.end() || number == kDefaultFamilyNumber) return;
+    const auto lane = parse_segment_family(known->second->GetName());
+    const auto first = parse_seq_key(key);
+    if (lane && first && *first < cursors_[*lane]) return;  // settled: nobody sees it
+    batch_.Delete(known->second, slice(key));
+}
+
+void Salvage::note(LaneId lane, const StoredSegment& segment) {
+    ++report_.segments;
+    report_.records += segment.end_seq() - std::max(segment.first_seq, cursors_[lane]);
+}
+
+void Salvage::write_if_full() {
+    if (batch_.GetDataSize() >= kBatchBytes) write();
+}
+
+void Salvage::write() {
+    if (status_.ok() && batch_.Count() > 0) {
+        status_ = handle_.db().Write(rocksdb::WriteOptions(), &batch_);
+    }
+    batch_.Clear();
+}
+
+Result<void> Salvage::take_log(const std::string& file) {
+    const LogVisitor visitor{
+        [this](FamilyNumber number, std::string_view key, std::string_view value) {
+            put(number, key, value);
+        },
+        [this](FamilyNumber number, std::string_view key) { remove(number, key); }};
+    const auto read = visit_log(file, visitor);
+    if (!read) return read.error();
+    write();
+    if (!status_.ok()) return rocks_error(status_, fmt::format("take back {}", file));
+    report_.damaged_bytes += read->damaged_bytes + read->torn_bytes;
+    return {};
+}
+
+// Nothing is there at its numbers.
+bool Salvage::fits_between(Family family, const StoredSegment& segment) {
+    const auto last = seq_key(segment.end_seq() - 1);
+    const std::unique_ptr<rocksdb::Iterator> it(
+        handle_.db().NewIterator(make_read_options(), family));
+    it->SeekForPrev({last.data(), last.size()});
+    if (!it->Valid()) return true;
+    const auto first = parse_seq_key(it->key().ToStringView());
+    if (!first) return true;
+    const auto outline = read_segment_outline(it->value().ToStringView());
+    const auto end = *first + (outline ? outline->count : 1);
+    return end <= segment.first_seq;
+}
+
+Result<void> Salvage::take_table(const std::string& file) {
+    const auto name = family_of_table(file);
+    const auto lane = parse_segment_family(name);
+    const auto family = handle_.family(name);
+    if (!lane || family == nullptr) return {};
+    const auto bytes = read_table(file);
+    if (!bytes) return bytes.error();
+    scan_segments(*bytes, [&](const FoundSegment& found) {
+        const auto& segment = found.segment;
+        if (segment.end_seq() <= cursors_[*lane] || !fits_between(family, segment)) return true;
+        const auto key = seq_key(segment.first_seq);
+        batch_.Put(family, {key.data(), key.size()}, slice(found.value));
+        note(*lane, segment);
+        write_if_full();
+        return true;
+    });
+    write();
+    if (!status_.ok()) return rocks_error(status_, fmt::format("take back {}", file));
+    return {};
+}
+
+Result<SalvageReport> Salvage::finish() {
+    const auto status = handle_.db().FlushWAL(true);
+    if (!status.ok()) return rocks_error(status, "sync what was taken back");
+    return report_;
+}
+
+}  // namespace
+
+Result<SalvageReport> salvage_files(const RocksHandle& handle, const std::vector<std::string>& logs,
+                                    const std::vector<std::string>& tables, bool with_ids) {
+    Salvage salvage(handle, with_ids);
+    for (const auto& log : logs) {
+        if (auto taken = salvage.take_log(log); !taken) return taken.error();
+    }
+    for (const auto& table : tables) {
+        if (auto taken = salvage.take_table(table); !taken) return taken.error();
+    }
+    return salvage.finish();
+}
+
+}  // namespace opsrelay::spool
