@@ -2,11 +2,13 @@
 #include <exception>
 
 #include "cli/cli.h"
+#include "offline.h"
 #include "relay.h"
 
 int main(int argc, char** argv) {
     try {
-        return opsrelay::cli::dispatch(argc, argv, opsrelay::run_relay);
+        return opsrelay::cli::dispatch(argc, argv, opsrelay::run_relay,
+                                       opsrelay::open_spool_offline);
     } catch (const std::exception& e) {
         std::fprintf(stderr, "opsrelay: %s\n", e.what());
         return 1;

@@ -152,8 +152,7 @@ Snapshot Pipeline::snapshot_here() const {
         view.spooled_by_lane.push_back(settler_.spooled(pump.lane().lane));
     }
     for (const auto& name : unconfigured_) {
-        const auto spooled = settler_.spooled(name.lane);
-        if (spooled > 0) view.unconfigured.push_back({name, spooled});
+        view.unconfigured.push_back({name, settler_.spooled(name.lane)});
     }
     view.store = committer_.last_stats();
     view.dead = settler_.dead_usage();

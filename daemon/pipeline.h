@@ -47,7 +47,7 @@ struct UnconfiguredLane {
 struct Snapshot {
     observe::Ledger ledger;
     std::vector<std::uint64_t> spooled_by_lane;  // in the order of Options::lanes
-    std::vector<UnconfiguredLane> unconfigured;  // those with records
+    std::vector<UnconfiguredLane> unconfigured;
     spool::StoreStats store;
     spool::DeadUsage dead;  // of accepted records
     IdStatus ids;

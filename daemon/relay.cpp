@@ -28,8 +28,10 @@
 #include "forward/key_file.h"
 #include "listen/listeners.h"
 #include "listen/unix_path.h"
+#include "operate/desk.h"
 #include "pipeline.h"
 #include "spool/rocks_store.h"
+#include "status_view.h"
 #include "storage_watch.h"
 
 namespace opsrelay {
@@ -107,7 +109,9 @@ private:
     asio::awaitable<void> end_without_disk(TimePoint due);
     [[noreturn]] void leave();
     static void log_ledger(const observe::Ledger& ledger);
-    asio::awaitable<control::AdminResponse> answer(std::string path);
+    asio::awaitable<control::AdminResponse> answer(control::AdminRequest request);
+    asio::awaitable<control::AdminResponse> change(control::AdminRequest request);
+    void make_desk();
     asio::awaitable<control::StatusView> status();
     asio::awaitable<std::string> metrics();
     [[nodiscard]] std::vector<std::string> not_ready(const Snapshot& snapshot) const;
@@ -116,6 +120,7 @@ private:
     SystemClock clock_;
     Xoshiro intake_rng_ = Xoshiro::from_system();
     Xoshiro forward_rng_ = Xoshiro::from_system();
+    Xoshiro operate_rng_ = Xoshiro::from_system();
     observe::Registry registry_;
     PlanState plan_;
     Loop ingest_;
@@ -126,6 +131,7 @@ private:
     std::unique_ptr<forward::HttpUpstream> upstream_;
     std::unique_ptr<Pipeline> pipeline_;
     std::optional<StorageWatch> storage_watch_;
+    std::optional<operate::Desk> desk_;  // storage thread
     std::optional<forward::KeyFile> key_file_;
     std::unique_ptr<listen::Listeners> listeners_;
     std::optional<listen::UnixPath> admin_path_;
@@ -162,7 +168,8 @@ Result<void> Relay::open_listeners() {
                                                      clock_, config_.listen, registry_, plan_);
     if (auto opened = listeners_->open(); !opened) return opened;
     admin_ = std::make_unique<control::AdminServer>(
-        forward_.executor(), clock_, [this](std::string path) { return answer(std::move(path)); });
+        forward_.executor(), clock_,
+        [this](control::AdminRequest request) { return answer(std::move(request)); });
     if (config_.admin.enabled) {
         auto bound = admin_->listen_tcp(config_.admin.address, config_.admin.port);
         if (!bound) return bound;
@@ -195,7 +202,17 @@ Result<void> Relay::open() {
                                    });
     storage_watch_.emplace(forward_.executor(), clock_, *pipeline_);
     if (auto recovered = pipeline_->recover(); !recovered) return recovered;
+    make_desk();
     return open_listeners();
+}
+
+void Relay::make_desk() {
+    desk_.emplace(*store_, pipeline_->settler(), clock_, operate_rng_, config_.events,
+                  operate::DeskHooks{
+                      .configured = [this](LaneId lane) { return pipeline_->configured(lane); },
+                      .sending = true,
+                      .replayed = [this](LaneId lane) { pipeline_->note_replayed(lane); },
+                  });
 }
 
 void Relay::log_start() const {
@@ -229,55 +246,24 @@ std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {
 
 asio::awaitable<control::StatusView> Relay::status() {
     const auto snapshot = co_await storage_watch_->snapshot();
-    const auto now_ms = unix_ms(clock_.wall_now());
-    const auto age_s = [now_ms](std::int64_t since_ms) {
-        return since_ms == 0
-                   ? 0.0
-                   : static_cast<double>(std::max(now_ms - since_ms, std::int64_t{0})) / 1e3;
-    };
-    control::StatusView view;
+    auto view = status_view(snapshot, pipeline_->lanes(), listeners_->status(), clock_.wall_now());
     view.version = OPSRELAY_VERSION;
     view.reasons = not_ready(snapshot);
     view.ready = view.reasons.empty();
-    view.ledger = snapshot.ledger;
-    for (const auto& lane : pipeline_->lanes()) {
-        auto& shown = view.lanes.emplace_back();
-        shown.name = lane.name;
-        shown.state = to_string(lane.state);
-        shown.since_unix_ms = unix_ms(lane.since);
-        if (lane.retry_at) shown.retry_at_unix_ms = unix_ms(*lane.retry_at);
-        shown.spooled = snapshot.spooled_by_lane.at(view.lanes.size() - 1);
-        shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
-        shown.last_error = lane.last_error;
-        view.spool_oldest_age_s = std::max(view.spool_oldest_age_s, shown.oldest_age_s);
-    }
-    view.spool_bytes = snapshot.store.disk.count;
     view.spool_limit = config_.spool.bytes_max.count;
-    view.dead_letters = snapshot.store.dead_letters;
-    view.dedupe_ids = snapshot.ids.held;
-    view.dedupe_ids_max = snapshot.ids.max;
-    view.dedupe_window_s = static_cast<double>(snapshot.ids.window.count()) / 1e3;
-    for (const auto& listener : listeners_->status()) {
-        view.listeners.push_back({std::string(to_string(listener.kind)), listener.address,
-                                  listener.received, listener.kernel_drops});
-    }
     co_return view;
 }
 
 asio::awaitable<std::string> Relay::metrics() {
     const auto view = co_await status();
-    view.ledger.publish(registry_);
-    registry_.gauge(observe::kSpoolBytes).set(static_cast<double>(view.spool_bytes));
-    registry_.gauge(observe::kSpoolLimitBytes).set(static_cast<double>(view.spool_limit));
-    registry_.gauge(observe::kSpoolOldestAge).set(view.spool_oldest_age_s);
-    registry_.gauge(observe::kDedupeIds).set(static_cast<double>(view.dedupe_ids));
-    registry_.gauge(observe::kDedupeWindow).set(view.dedupe_window_s);
-    registry_.gauge(observe::kBuildInfo, OPSRELAY_VERSION).set(1);
+    publish(view, registry_);
     co_return registry_.exposition();
 }
 
 // No co_await inside the expression that makes a response: g++ 12 destroys its temporaries twice.
-asio::awaitable<control::AdminResponse> Relay::answer(std::string path) {
+asio::awaitable<control::AdminResponse> Relay::answer(control::AdminRequest request) {
+    if (request.post) co_return co_await change(std::move(request));
+    const auto& path = request.path;
     control::AdminResponse response;
     if (path == "/livez") {
         response.body = R"({"live":true})";
@@ -297,6 +283,13 @@ asio::awaitable<control::AdminResponse> Relay::answer(std::string path) {
                         R"("paths":["/livez","/readyz","/metrics","/status"]})";
     }
     co_return response;
+}
+
+asio::awaitable<control::AdminResponse> Relay::change(control::AdminRequest request) {
+    auto job = [this, request = std::move(request)] {
+        return desk_->answer(request.path, request.body);
+    };
+    co_return co_await run_on(storage_.executor(), std::move(job));
 }
 
 void Relay::load_key() {

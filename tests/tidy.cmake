@@ -19,6 +19,7 @@ set(may_include_admit observe/ core/)
 set(may_include_spool admit/id_filter.h observe/ core/)
 set(may_include_forward spool/store.h spool/settler.h observe/ core/)
 set(may_include_control observe/ core/)
+set(may_include_operate parse/ spool/ control/ observe/ core/)
 set(may_include_config
   listen/options.h parse/options.h admit/options.h spool/options.h forward/options.h
   control/options.h core/)
@@ -34,6 +35,7 @@ set(may_link_admit observe core)
 set(may_link_spool admit observe core)
 set(may_link_forward spool observe core)
 set(may_link_control observe core)
+set(may_link_operate parse spool control observe core)
 set(may_link_config core)
 set(may_link_cli config core)
 

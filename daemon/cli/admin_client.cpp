@@ -128,15 +128,11 @@ Result<HttpReply> read_reply(int fd, const Clock& clock, TimePoint due) {
     }
 }
 
-Result<HttpReply> exchange(const AdminTarget& target, std::string_view path, const Clock& clock,
+Result<HttpReply> exchange(const AdminTarget& target, std::string_view request, const Clock& clock,
                            TimePoint due) {
     const auto socket = target.socket.empty() ? connect_tcp(target.address, target.port, clock, due)
                                               : connect_unix(target.socket, clock, due);
     if (!socket) return socket.error();
-    const auto request = fmt::format(
-        "GET {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n"
-        "\r\n",
-        path);
     const auto written = write_all(socket->get(), request, clock, due);
     if (!written) return with_prefix(written.error(), target.name());
     auto reply = read_reply(socket->get(), clock, due);
@@ -154,7 +150,20 @@ std::string AdminTarget::name() const {
 
 Result<HttpReply> http_get(const AdminTarget& target, std::string_view path, const Clock& clock,
                            TimePoint due) {
-    return exchange(target, path, clock, due);
+    const auto request = fmt::format(
+        "GET {} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n"
+        "\r\n",
+        path);
+    return exchange(target, request, clock, due);
+}
+
+Result<HttpReply> http_post(const AdminTarget& target, std::string_view path, std::string_view body,
+                            const Clock& clock, TimePoint due) {
+    const auto request = fmt::format(
+        "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Content-Length: {}\r\nConnection: close\r\n\r\n{}",
+        path, body.size(), body);
+    return exchange(target, request, clock, due);
 }
 
 }  // namespace opsrelay::cli

@@ -1,4 +1,4 @@
-// A GET over the admin socket or the admin port.
+// A GET over the admin socket or the admin port, or a POST over the socket.
 #pragma once
 
 #include <cstdint>
@@ -32,5 +32,8 @@ struct HttpReply {
 /// that is cut short or too large), each with the target's name.
 [[nodiscard]] Result<HttpReply> http_get(const AdminTarget& target, std::string_view path,
                                          const Clock& clock, TimePoint due);
+/// The same with a JSON body.
+[[nodiscard]] Result<HttpReply> http_post(const AdminTarget& target, std::string_view path,
+                                          std::string_view body, const Clock& clock, TimePoint due);
 
 }  // namespace opsrelay::cli

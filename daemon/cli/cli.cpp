@@ -25,6 +25,7 @@ Examples:
   opsrelay check --config opsrelay.yaml         validate a configuration
   opsrelay send '{"provider":"openai","model":"gpt-4o","externalRequestId":"r-1"}'
   opsrelay status                               what the daemon is doing
+  opsrelay dead list                            events that will not be sent
   opsrelay COMMAND --help                       options and examples of a command
 
 Exit codes: 0 ok; 1 failed or not ready; 2 usage or configuration; 3 spool locked by another
@@ -60,17 +61,26 @@ int usage_error(Program& program, std::string_view command, std::string_view com
 
 // CLI11's text, with the nearest flag for one that does not exist.
 int parse_error(Program& program, const CLI::App& app, const CLI::ParseError& error) {
-    const auto chosen = app.get_subcommands();
-    const CLI::App& command = chosen.empty() ? app : *chosen.front();
-    const auto name = chosen.empty() ? std::string{} : command.get_name();
+    const CLI::App* chosen = &app;
+    std::string name;
+    while (!chosen->get_subcommands().empty()) {  // of a group: the one in it
+        chosen = chosen->get_subcommands().front();
+        name += fmt::format("{}{}", name.empty() ? "" : " ", chosen->get_name());
+    }
+    const CLI::App& command = *chosen;
     const auto extras = app.remaining(true);
-    if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr || extras.empty()) {
+    const auto first = extras.empty() ? "" : extras.front().substr(0, extras.front().find('='));
+    const auto names = command_names(command);
+    if (!first.empty() && !first.starts_with('-') && !names.empty()) {
+        return usage_error(program, name,
+                           fmt::format("unknown command {}{}", first, suggestion(first, names)));
+    }
+    if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr || first.empty()) {
         return usage_error(program, name, error.what());
     }
-    const auto flag = extras.front().substr(0, extras.front().find('='));
     return usage_error(
         program, name,
-        fmt::format("unknown argument {}{}", flag, suggestion(flag, flag_names(command))));
+        fmt::format("unknown argument {}{}", first, suggestion(first, flag_names(command))));
 }
 
 }  // namespace
@@ -100,6 +110,8 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     add_check(app, program, action);
     add_send(app, program, action);
     add_status(app, program, action);
+    add_dead(app, program, action);
+    add_spool(app, program, action);
     add_version(app, program, action);
     if (arguments.empty()) return usage_error(program, "", "a command is missing");
     const auto& first = arguments.front();
@@ -121,7 +133,7 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     return action();
 }
 
-int dispatch(int argc, char** argv, const RunDaemon& run) {
+int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_spool) {
     Program program{stdout,
                     stderr,
                     STDIN_FILENO,
@@ -129,7 +141,8 @@ int dispatch(int argc, char** argv, const RunDaemon& run) {
                     ::isatty(STDERR_FILENO) != 0,
                     config::take_environment(),
                     config::kDefaultFile,
-                    run};
+                    run,
+                    open_spool};
     const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
     const int code = dispatch(arguments, program);
     if (std::fflush(stdout) == 0) return code;

@@ -5,14 +5,22 @@
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "cli/admin_client.h"
 #include "config/config.h"
 
 namespace opsrelay::cli {
 
 /// Runs the daemon until it ends; returns the exit code of the process.
 using RunDaemon = std::function<int(const config::Config&)>;
+
+/// Sends one request of an operator, a path and a JSON body, and returns the answer: to the daemon
+/// over admin.sock, or to a spool that no daemon has open.
+using Ask = std::function<Result<HttpReply>(std::string_view path, std::string_view body)>;
+/// Opens the spool itself. Errors: spool_locked, spool_unusable.
+using OpenSpool = std::function<Result<Ask>(const config::Config&)>;
 
 /// What a command may touch. Tests make their own; the program uses its own streams and
 /// environment.
@@ -25,11 +33,13 @@ struct Program {
     config::Environment environment;
     std::string default_file = config::kDefaultFile;
     RunDaemon run;
+    OpenSpool open_spool;
 };
 
 /// Parses the command line and runs the subcommand. Takes the environment first. Exit codes: 0 ok,
 /// 1 failed or not ready, 2 usage or configuration, 3 to 6 from `run`.
-[[nodiscard]] int dispatch(int argc, char** argv, const RunDaemon& run);
+[[nodiscard]] int dispatch(int argc, char** argv, const RunDaemon& run,
+                           const OpenSpool& open_spool);
 /// The same with everything injected; `arguments` without the name of the program.
 [[nodiscard]] int dispatch(const std::vector<std::string>& arguments, Program& program);
 

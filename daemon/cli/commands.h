@@ -27,7 +27,12 @@ void add_run(CLI::App& app, Program& program, Action& action);
 void add_check(CLI::App& app, Program& program, Action& action);
 void add_send(CLI::App& app, Program& program, Action& action);
 void add_status(CLI::App& app, Program& program, Action& action);
+void add_dead(CLI::App& app, Program& program, Action& action);
+void add_spool(CLI::App& app, Program& program, Action& action);
 void add_version(CLI::App& app, Program& program, Action& action);
+
+/// Members of the `spool` group.
+void add_spool_purge(CLI::App& group, Program& program, Action& action);
 
 /// `--output text|json`.
 void add_output(CLI::App& command, Output& output);

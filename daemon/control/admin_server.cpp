@@ -1,6 +1,8 @@
 #include "control/admin_server.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -10,8 +12,8 @@
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <optional>
 #include <utility>
-#include <vector>
 
 #include "core/browser_rules.h"
 #include "core/log.h"
@@ -32,8 +34,16 @@ constexpr std::size_t kConnectionsMax = 64;
 constexpr seconds kRequestTimeout{10};
 constexpr std::uint32_t kHeaderBytesMax = 8U << 10U;
 
-using Request = http::request<http::empty_body>;
+using Parser = http::request_parser<http::string_body>;
+using Request = http::request<http::string_body>;
 using Response = http::response<http::string_body>;
+
+/// What a connection may do.
+enum class Access : std::uint8_t {
+    loopback,  // read; browsers reach it too
+    operate,   // read and change
+    none,      // another user's process on the Unix socket
+};
 
 Response plain(const Request& request, unsigned status, std::string content_type,
                std::string body) {
@@ -51,63 +61,103 @@ Response refusal(const Request& request, unsigned status, std::string_view reaso
                  fmt::format(R"({{"ok":false,"reason":"{}"}})", reason));
 }
 
-Response method_not_allowed(const Request& request) {
-    auto response = refusal(request, 405, "method_not_allowed");
-    response.set(http::field::allow, "GET, HEAD");
+// Nothing more is read from a connection whose request was not taken to its end.
+Response last_refusal(const Request& request, unsigned status, std::string_view reason) {
+    auto response = refusal(request, status, reason);
+    response.keep_alive(false);
     return response;
+}
+
+bool reads_only(const Request& request) {
+    return request.method() == http::verb::get || request.method() == http::verb::head;
 }
 
 // The reply to what is not a request that can be answered, after which the connection ends. Status
 // 200: none is due, because nobody is there to read it.
 Response refusal_of(const Request& request, error_code ec) {
-    Response response;
-    if (ec == http::error::unexpected_body) {
-        response = method_not_allowed(request);
-    } else if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
-        response = refusal(request, 431, "header_too_large");
-    } else if (ec.category() == http::make_error_code(http::error::bad_value).category() &&
-               ec != http::error::end_of_stream && ec != http::error::partial_message) {
-        response = refusal(request, 400, "not_http");
+    if (ec == http::error::header_limit || ec == http::error::buffer_overflow) {
+        return last_refusal(request, 431, "header_too_large");
     }
-    response.keep_alive(false);
+    if (ec == http::error::body_limit) return last_refusal(request, 413, "body_too_large");
+    if (ec.category() == http::make_error_code(http::error::bad_value).category() &&
+        ec != http::error::end_of_stream && ec != http::error::partial_message) {
+        return last_refusal(request, 400, "not_http");
+    }
+    Response none;
+    none.keep_alive(false);
+    return none;
+}
+
+// Decides by the header alone, so that no body is read in vain. nullopt: go on.
+std::optional<Response> refused(const Parser& parser, Access access) {
+    const auto& request = parser.get();
+    if (access == Access::none) return last_refusal(request, 403, "peer_not_allowed");
+    if (access == Access::loopback && !is_local_host(request[http::field::host])) {
+        return last_refusal(request, 403, "host_not_local");
+    }
+    if (!is_local_origin(request[http::field::origin])) {
+        return last_refusal(request, 403, "origin_not_local");
+    }
+    if (reads_only(request)) {
+        if (parser.is_done()) return std::nullopt;
+        return last_refusal(request, 400, "unexpected_body");
+    }
+    const bool may_change = access == Access::operate;
+    if (may_change && request.method() == http::verb::post) return std::nullopt;
+    if (request.method() == http::verb::post) {
+        return last_refusal(request, 403, "only_over_admin_socket");
+    }
+    auto response = last_refusal(request, 405, "method_not_allowed");
+    response.set(http::field::allow, may_change ? "GET, HEAD, POST" : "GET, HEAD");
     return response;
 }
 
-asio::awaitable<Response> answer(const AdminHandler& handler, const Request& request,
-                                 bool loopback) {
-    if (loopback && !is_local_host(request[http::field::host])) {
-        co_return refusal(request, 403, "host_not_local");
-    }
-    if (!is_local_origin(request[http::field::origin])) {
-        co_return refusal(request, 403, "origin_not_local");
-    }
-    if (request.method() != http::verb::get && request.method() != http::verb::head) {
-        co_return method_not_allowed(request);
-    }
+asio::awaitable<Response> answer(const AdminHandler& handler, Request& request) {
     const auto target = request.target();
-    auto made = co_await handler(std::string(target.substr(0, target.find('?'))));
+    AdminRequest asked;
+    asked.post = !reads_only(request);
+    asked.path = std::string(target.substr(0, target.find('?')));
+    asked.body = std::move(request.body());
+    auto made = co_await handler(std::move(asked));
     auto response = plain(request, made.status, made.content_type, std::move(made.body));
     if (request.method() == http::verb::head) response.body().clear();  // the length stays
     co_return response;
 }
 
+// Who is at the other end of a Unix socket.
+Access access_of(Local::socket& socket) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    const auto fd = socket.native_handle();
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return Access::none;
+    return may_administer(peer.uid, ::geteuid()) ? Access::operate : Access::none;
+}
+Access access_of(Tcp::socket&) { return Access::loopback; }
+
 template <typename Protocol>
-asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler& handler,
-                            bool loopback) {
+asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler& handler) {
     const auto stop = co_await asio::this_coro::cancellation_state;
+    const auto access = access_of(socket);
     beast::basic_stream<Protocol> stream(std::move(socket));
     beast::flat_buffer buffer(kHeaderBytesMax);
     while (stop.cancelled() == asio::cancellation_type::none) {
-        http::request_parser<http::empty_body> parser;
+        Parser parser;
         parser.header_limit(kHeaderBytesMax);
+        parser.body_limit(kAdminBodyMax);
         stream.expires_after(kRequestTimeout);
-        const auto [read_ec, read] = co_await http::async_read(stream, buffer, parser, nothrow);
-        auto response = refusal_of(parser.get(), read_ec);
-        if (read_ec && response.result() == http::status::ok) co_return;  // the peer is gone
-        if (!read_ec) response = co_await answer(handler, parser.get(), loopback);
+        auto [ec, header] = co_await http::async_read_header(stream, buffer, parser, nothrow);
+        std::optional<Response> response;
+        if (!ec) response = refused(parser, access);
+        if (!ec && !response && !parser.is_done()) {
+            const auto [body_ec, body] = co_await http::async_read(stream, buffer, parser, nothrow);
+            ec = body_ec;
+        }
+        if (ec) response = refusal_of(parser.get(), ec);
+        if (ec && response->result() == http::status::ok) co_return;  // the peer is gone
+        if (!response) response = co_await answer(handler, parser.get());
         stream.expires_after(kRequestTimeout);
-        const auto [write_ec, written] = co_await http::async_write(stream, response, nothrow);
-        if (write_ec || !response.keep_alive()) co_return;
+        const auto [write_ec, written] = co_await http::async_write(stream, *response, nothrow);
+        if (write_ec || !response->keep_alive()) co_return;
     }
 }
 
@@ -124,8 +174,7 @@ struct AdminServer::State {
           local_sessions(executor, time) {}
 
     template <typename Protocol>
-    asio::awaitable<void> accept(typename Protocol::acceptor& acceptor, TaskGroup& sessions,
-                                 bool loopback) {
+    asio::awaitable<void> accept(typename Protocol::acceptor& acceptor, TaskGroup& sessions) {
         const auto stop = co_await asio::this_coro::cancellation_state;
         while (stop.cancelled() == asio::cancellation_type::none) {
             auto [ec, socket] = co_await acceptor.async_accept(nothrow);
@@ -135,7 +184,7 @@ struct AdminServer::State {
                 continue;
             }
             if (sessions.size() >= kConnectionsMax) continue;  // closed at once
-            sessions.spawn("admin", serve<Protocol>(std::move(socket), handler, loopback));
+            sessions.spawn("admin", serve<Protocol>(std::move(socket), handler));
         }
     }
 
@@ -193,11 +242,10 @@ std::uint16_t AdminServer::port() const noexcept {
 void AdminServer::start() {
     auto& state = *state_;
     if (state.tcp.is_open()) {
-        state.acceptors.spawn("admin tcp", state.accept<Tcp>(state.tcp, state.tcp_sessions, true));
+        state.acceptors.spawn("admin tcp", state.accept<Tcp>(state.tcp, state.tcp_sessions));
     }
     if (state.local.is_open()) {
-        state.acceptors.spawn("admin unix",
-                              state.accept<Local>(state.local, state.local_sessions, false));
+        state.acceptors.spawn("admin unix", state.accept<Local>(state.local, state.local_sessions));
     }
 }
 

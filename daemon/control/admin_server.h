@@ -1,5 +1,5 @@
-// The read-only HTTP server for probes, scrapes and `opsrelay status`: a loopback port and the Unix
-// socket admin.sock.
+// The HTTP server for probes, scrapes and commands: a loopback port, which is read-only, and the
+// Unix socket admin.sock, over which an operator also changes things.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -15,16 +15,30 @@
 
 namespace opsrelay::control {
 
+struct AdminRequest {
+    bool post = false;  // else GET or HEAD; only admin.sock takes a POST
+    std::string path;   // without the query
+    std::string body;   // of a POST, at most kAdminBodyMax
+};
 struct AdminResponse {
     unsigned status = 200;
     std::string content_type = "application/json";
     std::string body;
 };
-/// Answers a GET of `path` (without the query). Status 404 for what it does not know.
-using AdminHandler = std::function<asio::awaitable<AdminResponse>(std::string path)>;
+/// Answers a request. Status 404 for a path it does not know.
+using AdminHandler = std::function<asio::awaitable<AdminResponse>(AdminRequest request)>;
 
-/// HTTP/1.1, GET and HEAD only, at most 64 connections a socket, 10 s a request. On loopback a
-/// foreign Host or Origin is refused (core/browser_rules.h). Thread: the executor's.
+inline constexpr std::size_t kAdminBodyMax = std::size_t{1} << 20U;
+
+/// Whether a process of user `peer` may talk to a daemon of user `own` over admin.sock. The
+/// socket's mode says the same; this also holds when somebody changes it.
+[[nodiscard]] constexpr bool may_administer(std::uint32_t peer, std::uint32_t own) noexcept {
+    return peer == 0 || peer == own;
+}
+
+/// HTTP/1.1, at most 64 connections a socket, 10 s a request. On loopback only GET and HEAD, and a
+/// foreign Host or Origin is refused (core/browser_rules.h). The Unix socket also takes POST, from
+/// root and the daemon's own user alone (SO_PEERCRED). Thread: the executor's.
 class AdminServer {
 public:
     AdminServer(asio::any_io_executor executor, Clock& clock, AdminHandler handler);

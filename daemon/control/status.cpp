@@ -46,7 +46,8 @@ void write_lane(Writer& out, const LaneView& lane) {
     out.StartObject();
     field(out, "name", lane.name);
     field(out, "state", lane.state);
-    time_field(out, "since", lane.since_unix_ms);
+    time_field(out, "since",
+               lane.since_unix_ms == 0 ? std::nullopt : std::optional(lane.since_unix_ms));
     time_field(out, "retry_at", lane.retry_at_unix_ms);
     field(out, "spooled", lane.spooled);
     seconds_field(out, "oldest_age_s", lane.oldest_age_s);
@@ -107,6 +108,8 @@ std::string to_json(const StatusView& status) {
     field(out, "limit", status.spool_limit);
     seconds_field(out, "oldest_age_s", status.spool_oldest_age_s);
     field(out, "dead_letters", status.dead_letters);
+    field(out, "dead_bytes", status.dead_bytes);
+    field(out, "dead_limit", status.dead_bytes_limit);
     out.EndObject();
     out.Key("dedupe");
     out.StartObject();

@@ -13,7 +13,7 @@ namespace opsrelay::control {
 struct LaneView {
     std::string name;
     std::string state;
-    std::int64_t since_unix_ms = 0;
+    std::int64_t since_unix_ms = 0;                // 0: not known
     std::optional<std::int64_t> retry_at_unix_ms;  // when the lane waits
     std::uint64_t spooled = 0;
     double oldest_age_s = 0;  // of its oldest record; 0 when empty
@@ -36,7 +36,9 @@ struct StatusView {
     std::uint64_t spool_bytes = 0;
     std::uint64_t spool_limit = 0;
     double spool_oldest_age_s = 0;
-    std::uint64_t dead_letters = 0;  // stored now
+    std::uint64_t dead_letters = 0;      // stored now
+    std::uint64_t dead_bytes = 0;        // of those of accepted records...
+    std::uint64_t dead_bytes_limit = 0;  // ...and where lanes park
     std::uint64_t dedupe_ids = 0;
     std::uint64_t dedupe_ids_max = 0;
     double dedupe_window_s = 0;  // age of the oldest id remembered

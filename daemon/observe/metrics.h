@@ -67,6 +67,13 @@ inline constexpr Metric kSpoolLimitBytes{"opsrelay_spool_limit_bytes", Kind::gau
                                          "spool.max_bytes", ""};
 inline constexpr Metric kSpoolOldestAge{"opsrelay_spool_oldest_age_seconds", Kind::gauge,
                                         "Age of the oldest record; 0 when empty", ""};
+/// The three below: dead letters.
+inline constexpr Metric kDeadLetters{"opsrelay_dead_letters", Kind::gauge, "Dead letters stored",
+                                     ""};
+inline constexpr Metric kDeadBytes{"opsrelay_dead_bytes", Kind::gauge,
+                                   "Size of the dead letters of accepted records", ""};
+inline constexpr Metric kDeadLimitBytes{"opsrelay_dead_limit_bytes", Kind::gauge,
+                                        "Size at which lanes park: see spool.dead_max_bytes", ""};
 inline constexpr Metric kCommitSeconds{"opsrelay_commit_seconds", Kind::histogram,
                                        "Time of a group commit, sync included", ""};
 inline constexpr Metric kCommitEvents{"opsrelay_commit_events_total", Kind::counter,
@@ -100,6 +107,11 @@ inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gau
                                      "Unix time of the lane's next attempt; 0 when not waiting",
                                      "lane"};
 
+/// lane: names of the spool's lanes, configured or not; at most 16.
+inline constexpr Metric kLaneSpooled{"opsrelay_lane_spooled_events", Kind::gauge,
+                                     "Records of the lane in the spool, in flight included",
+                                     "lane"};
+
 /// listener: "<kind>:<address>".
 inline constexpr Metric kKernelDrops{"opsrelay_kernel_drops_total", Kind::counter,
                                      "Datagrams the kernel dropped (SO_RXQ_OVFL)", "listener"};
@@ -114,15 +126,16 @@ inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::co
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,   &kEventsAccepted,  &kEventsDuplicate,  &kEventsRejected,
-    &kEventsShed,       &kEventsPending,   &kEventsRecovered,  &kEventsReplayed,
-    &kEventsDelivered,  &kEventsDead,      &kEventsDropped,    &kLedgerImbalance,
-    &kEventsRepaired,   &kSpoolEvents,     &kSpoolBytes,       &kSpoolLimitBytes,
-    &kSpoolOldestAge,   &kCommitSeconds,   &kCommitEvents,     &kDedupeIds,
-    &kDedupeWindow,     &kDedupeRuns,      &kDedupeLookups,    &kDedupeDamaged,
-    &kUpstreamRequests, &kUpstreamSeconds, &kUpstreamRetries,  &kLaneState,
-    &kLaneRetryAt,      &kKernelDrops,     &kListenerReceived, &kConnectionsRefused,
-    &kClientDropped,    &kBuildInfo,
+    &kEventsReceived,  &kEventsAccepted,  &kEventsDuplicate,  &kEventsRejected,
+    &kEventsShed,      &kEventsPending,   &kEventsRecovered,  &kEventsReplayed,
+    &kEventsDelivered, &kEventsDead,      &kEventsDropped,    &kLedgerImbalance,
+    &kEventsRepaired,  &kSpoolEvents,     &kSpoolBytes,       &kSpoolLimitBytes,
+    &kSpoolOldestAge,  &kDeadLetters,     &kDeadBytes,        &kDeadLimitBytes,
+    &kCommitSeconds,   &kCommitEvents,    &kDedupeIds,        &kDedupeWindow,
+    &kDedupeRuns,      &kDedupeLookups,   &kDedupeDamaged,    &kUpstreamRequests,
+    &kUpstreamSeconds, &kUpstreamRetries, &kLaneState,        &kLaneRetryAt,
+    &kLaneSpooled,     &kKernelDrops,     &kListenerReceived, &kConnectionsRefused,
+    &kClientDropped,   &kBuildInfo,
 };
 
 /// Any thread.

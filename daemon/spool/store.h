@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -77,11 +78,13 @@ struct DeadFilter {
     std::optional<DeadKind> kind{};
     std::optional<LaneId> lane{};
     std::string reason{};
+    std::int64_t until_unix_ms = std::numeric_limits<std::int64_t>::max();
 };
 [[nodiscard]] inline bool matches(const DeadFilter& filter, const DeadLetter& letter) {
     return (!filter.kind || *filter.kind == letter.kind) &&
            (!filter.lane || *filter.lane == letter.lane) &&
-           (filter.reason.empty() || filter.reason == letter.reason);
+           (filter.reason.empty() || filter.reason == letter.reason) &&
+           letter.unix_ms <= filter.until_unix_ms;
 }
 
 /// One page of dead letters. Bounded by what is looked at, not only by what matches.

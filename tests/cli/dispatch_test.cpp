@@ -32,7 +32,7 @@ public:
         std::size_t err_size = 0;
         std::FILE* const out_file = ::open_memstream(&out, &out_size);
         std::FILE* const err_file = ::open_memstream(&err, &err_size);
-        Program program{out_file, err_file, in, in < 0, false, environment, "", run};
+        Program program{out_file, err_file, in, in < 0, false, environment, "", run, open_spool};
         Outcome outcome;
         outcome.code = dispatch(arguments, program);
         std::fclose(out_file);
@@ -46,6 +46,7 @@ public:
 
     config::Environment environment{{}, true};
     RunDaemon run = [](const config::Config&) { return 0; };
+    OpenSpool open_spool;
 };
 
 bool has(const std::string& text, std::string_view part) {
@@ -82,6 +83,13 @@ TEST_CASE("cli/cli: usage errors exit with 2 and say what was meant") {
         {"two sources", {"send", "{}", "--file", "x"}, "--file"},
         {"bad timeout", {"send", "--timeout", "5", "{}"}, "--timeout: \"5\" is not a duration"},
         {"no events", {"send"}, "no events: give them as arguments"},
+        {"no command of a group", {"dead"}, "opsrelay dead: "},
+        {"unknown command of a group",
+         {"dead", "lits"},
+         "opsrelay dead: unknown command lits; did you mean list?"},
+        {"unknown flag in a group",
+         {"dead", "list", "--limt", "3"},
+         "opsrelay dead list: unknown argument --limt; did you mean --limit?"},
         {"bad port", {"run", "--http-port", "99999"}, "--http-port: 99999 is outside [0, 65535]"},
         {"no such file", {"check", "--config", "/nonexistent/x"}, "/nonexistent/x: No such file"},
     };
@@ -98,7 +106,8 @@ TEST_CASE("cli/cli: usage errors exit with 2 and say what was meant") {
 
 TEST_CASE("cli/cli: help is complete and has examples") {
     Shell shell;
-    for (const std::string command : {"run", "check", "send", "status", "version"}) {
+    for (const std::string command :
+         {"run", "check", "send", "status", "dead", "spool", "version"}) {
         CAPTURE(command);
         const auto outcome = shell({command, "--help"});
         CHECK(outcome.code == 0);

@@ -11,6 +11,7 @@
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 
+#include <cerrno>
 #include <cstring>
 #include <string>
 
@@ -24,10 +25,12 @@ namespace {
 
 using Tcp = asio::ip::tcp;
 
-asio::awaitable<AdminResponse> echo_path(std::string path) {
+asio::awaitable<AdminResponse> echo_path(AdminRequest request) {
     AdminResponse response;
-    response.status = path == "/known" ? 200 : 404;
-    response.body = "{\"path\":\"" + path + "\"}";
+    response.status = request.path == "/known" ? 200 : 404;
+    response.body = "{\"path\":\"" + request.path + "\"}";
+    if (request.post)
+        response.body = std::to_string(request.body.size()) + request.body.substr(0, 9);
     co_return response;
 }
 
@@ -94,7 +97,8 @@ TEST_CASE("control/admin_server: methods, names and browsers") {
         {"POST",
          "POST /known HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: "
          "close\r\n\r\n",
-         "HTTP/1.1 405 "},
+         "HTTP/1.1 403 "},
+        {"another method", "DELETE /known HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 405 "},
     };
     World world;
     world.server.start();
@@ -120,7 +124,9 @@ TEST_CASE("control/admin_server: what cannot be answered ends the connection, no
     CHECK(world.ask(get("/known", "X: " + std::string(9'000, 'x') + "\r\n"))
               .rfind("HTTP/1.1 431 ", 0) == 0);
     CHECK(world.ask("POST /known HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
-              .rfind("HTTP/1.1 405 ", 0) == 0);
+              .find("only_over_admin_socket") != std::string::npos);
+    CHECK(world.ask("GET /known HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+              .rfind("HTTP/1.1 400 ", 0) == 0);
     CHECK(world.ask(get("/known")).rfind("HTTP/1.1 200 ", 0) == 0);
 }
 
@@ -138,32 +144,73 @@ TEST_CASE("control/admin_server: only loopback, and a port that is free") {
     CHECK(refused.error().code == Errc::config_invalid);
 }
 
-TEST_CASE("control/admin_server: a socket it is given is served without the rules for browsers") {
-    World world;
-    const test::TempDir dir;
-    const auto path = dir.path() + "/admin.sock";
-    UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-    const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
-    REQUIRE(::bind(listening.get(), generic, sizeof address) == 0);
-    REQUIRE(::listen(listening.get(), 1) == 0);
-    REQUIRE(world.server.adopt_unix(std::move(listening)).has_value());
-    world.server.start();
-    const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM, 0));
-    REQUIRE(::connect(client.get(), generic, sizeof address) == 0);
-    const auto request = get("/known", "Host: opsrelay\r\n");
-    REQUIRE(::send(client.get(), request.data(), request.size(), 0) ==
-            static_cast<ssize_t>(request.size()));
-    char reply[64] = {};
-    ssize_t got = -1;
-    while (got < 0) {
-        world.io.restart();
-        world.io.run_one();
-        got = ::recv(client.get(), reply, sizeof reply - 1, MSG_DONTWAIT);
+namespace {
+
+/// A server on a Unix socket.
+struct SocketWorld : World {
+    SocketWorld() {
+        const auto path = dir.path() + "/admin.sock";
+        UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM, 0));
+        address.sun_family = AF_UNIX;
+        std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+        const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
+        REQUIRE(::bind(listening.get(), generic, sizeof address) == 0);
+        REQUIRE(::listen(listening.get(), 1) == 0);
+        REQUIRE(server.adopt_unix(std::move(listening)).has_value());
+        server.start();
     }
-    CHECK(std::string(reply).rfind("HTTP/1.1 200 ", 0) == 0);
+    std::string ask_socket(std::string_view request) {
+        const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM, 0));
+        const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
+        REQUIRE(::connect(client.get(), generic, sizeof address) == 0);
+        std::string reply;
+        char chunk[4096];
+        for (;;) {
+            const auto sent =
+                ::send(client.get(), request.data(), request.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (sent > 0) request.remove_prefix(static_cast<std::size_t>(sent));
+            io.restart();
+            io.poll();
+            const auto got = ::recv(client.get(), chunk, sizeof chunk, MSG_DONTWAIT);
+            if (got > 0) reply.append(chunk, static_cast<std::size_t>(got));
+            if (got == 0 || (got < 0 && errno != EAGAIN)) return reply;
+        }
+    }
+
+    test::TempDir dir;
+    sockaddr_un address{};
+};
+
+std::string post(std::size_t length, std::string_view body) {
+    return "POST /known HTTP/1.1\r\nHost: opsrelay\r\nConnection: close\r\nContent-Length: " +
+           std::to_string(length) + "\r\n\r\n" + std::string(body);
+}
+
+}  // namespace
+
+TEST_CASE("control/admin_server: a socket it is given is served without the rules for browsers") {
+    SocketWorld world;
+    const auto reply = world.ask_socket(get("/known", "Host: opsrelay\r\n"));
+    CHECK(reply.rfind("HTTP/1.1 200 ", 0) == 0);
+}
+
+TEST_CASE("control/admin_server: the socket takes changes, up to a limit") {
+    SocketWorld world;
+    CHECK(world.ask_socket(post(2, "{}")).ends_with("\r\n\r\n2{}"));
+    const std::string large(kAdminBodyMax, 'x');
+    CHECK(world.ask_socket(post(large.size(), large)).ends_with("\r\n\r\n1048576xxxxxxxxx"));
+    CHECK(world.ask_socket(post(large.size() + 1, "x")).rfind("HTTP/1.1 413 ", 0) == 0);
+    CHECK(world.ask_socket("PUT /known HTTP/1.1\r\nHost: x\r\n\r\n").rfind("HTTP/1.1 405 ", 0) ==
+          0);
+    CHECK(world.ask_socket(get("/known")).rfind("HTTP/1.1 200 ", 0) == 0);
+}
+
+TEST_CASE("control/admin_server: root and the daemon's own user may change things") {
+    CHECK(may_administer(0, 998));
+    CHECK(may_administer(998, 998));
+    CHECK(may_administer(0, 0));
+    CHECK_FALSE(may_administer(1000, 998));
+    CHECK_FALSE(may_administer(998, 0));
 }
 
 }  // namespace opsrelay::control

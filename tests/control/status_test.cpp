@@ -19,6 +19,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
     status.spool_limit = 20;
     status.spool_oldest_age_s = 12.34;
     status.dead_letters = 1;
+    status.dead_bytes = 300;
+    status.dead_bytes_limit = 400;
     status.dedupe_ids = 3;
     status.dedupe_ids_max = 4;
     status.dedupe_window_s = 60;
@@ -31,7 +33,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("lanes":[{"name":"default","state":"throttled","since":"2026-01-01T00:00:00.123Z",)"
           R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"oldest_age_s":12.3,)"
           R"("last_error":"HTTP 429"}],)"
-          R"("spool":{"bytes":10,"limit":20,"oldest_age_s":12.3,"dead_letters":1},)"
+          R"("spool":{"bytes":10,"limit":20,"oldest_age_s":12.3,"dead_letters":1,)"
+          R"("dead_bytes":300,"dead_limit":400},)"
           R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
           R"("listeners":[{"type":"udp","address":"127.0.0.1:8710","received":5,)"
           R"("kernel_drops":2}]})");
@@ -49,7 +52,7 @@ TEST_CASE("control/status: what is absent is null") {
                             .oldest_age_s = 0,
                             .last_error = ""});
     const auto json = to_json(status);
-    CHECK(json.find(R"("retry_at":null)") != std::string::npos);
+    CHECK(json.find(R"("since":null,"retry_at":null)") != std::string::npos);
     CHECK(json.find(R"("last_error":null)") != std::string::npos);
     CHECK(json.find(R"("ready":true,"reasons":[])") != std::string::npos);
 }

@@ -1,0 +1,73 @@
+#include "offline.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/io_context.hpp>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "core/log.h"
+#include "operate/desk.h"
+#include "spool/rocks_setup.h"
+#include "spool/settler.h"
+
+namespace opsrelay {
+
+namespace {
+
+/// Everything runs on the caller's thread.
+class OfflineSpool {
+public:
+    OfflineSpool(std::unique_ptr<spool::Store> store, const parse::Options& events)
+        : store_(std::move(store)),
+          settler_(io_.get_executor(), *store_, totals_),
+          desk_(*store_, settler_, clock_, rng_, events,
+                {.configured = [](LaneId lane) { return lane == kDefaultLane; },
+                 .sending = false,
+                 .replayed = [](LaneId) {}}) {
+        settler_.adopt(true);
+    }
+    OfflineSpool(const OfflineSpool&) = delete;
+    OfflineSpool& operator=(const OfflineSpool&) = delete;
+    ~OfflineSpool() { store_->close(); }
+
+    cli::HttpReply answer(std::string_view path, std::string_view body) {
+        auto made = desk_.answer(path, body);
+        return {static_cast<int>(made.status), std::move(made.body)};
+    }
+
+private:
+    asio::io_context io_;  // never run: the settler needs an executor for its other callers
+    SystemClock clock_;
+    Xoshiro rng_ = Xoshiro::from_system();
+    std::unique_ptr<spool::Store> store_;
+    observe::StorageTotals totals_;
+    spool::Settler settler_;
+    operate::Desk desk_;
+};
+
+}  // namespace
+
+Result<cli::Ask> open_spool_offline(const config::Config& config) {
+    const auto current = config.spool.dir + "/db/CURRENT";
+    std::error_code ec;
+    if (!std::filesystem::exists(current, ec)) {
+        return Error{Errc::spool_unusable,
+                     fmt::format("{} holds no spool; name its directory with --spool-dir",
+                                 config.spool.dir)};
+    }
+    log::configure(log::Format::automatic, log::Level::error);
+    spool::RocksSetup setup;
+    setup.lanes.clear();  // those that are there
+    auto store = spool::open_rocks_store(config.spool, setup);
+    if (!store) return store.error();
+    // Shared: a std::function is copied.
+    const auto spool = std::make_shared<OfflineSpool>(std::move(*store), config.events);
+    return cli::Ask(
+        [spool](std::string_view path, std::string_view body) -> Result<cli::HttpReply> {
+            return spool->answer(path, body);
+        });
+}
+
+}  // namespace opsrelay

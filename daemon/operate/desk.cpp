@@ -1,0 +1,282 @@
+#include "operate/desk.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+#include <map>
+
+#include "core/json_text.h"
+#include "core/log.h"
+#include "operate/dead_json.h"
+
+namespace opsrelay::operate {
+
+namespace {
+
+using control::AdminResponse;
+using spool::DeadKey;
+using spool::DeadLetter;
+
+// What reception added to a kept event must not make it too large to come back.
+constexpr Bytes kAdded{16U << 10U};
+// A client takes replies of 4 MiB; JSON escapes may make six bytes of one.
+constexpr Bytes kPageBytes{512U << 10U};
+
+AdminResponse refusal(unsigned status, std::string_view reason, std::string_view message) {
+    return {.status = status,
+            .body = fmt::format(R"({{"ok":false,"reason":{},"message":{}}})", json_string(reason),
+                                json_string(message))};
+}
+
+AdminResponse refusal(const Error& error) {
+    const bool asked_wrong = error.code == Errc::config_invalid;
+    return refusal(asked_wrong ? 400 : 503, asked_wrong ? "bad_request" : to_string(error.code),
+                   error.context);
+}
+
+std::string next_text(const std::optional<DeadKey>& after) {
+    return after ? json_string(to_text(*after)) : "null";
+}
+
+// The key before the one to go on from: `after` leaves out what it names.
+std::optional<DeadKey> before(std::optional<DeadKey> next) {
+    if (next) --next->number;
+    return next;
+}
+
+parse::Options with_room(parse::Options events) {
+    events.event_bytes_max += kAdded;
+    return events;
+}
+
+/// A letter that was not put back, and why.
+struct Refused {
+    DeadKey key;
+    std::string reason;
+    std::string message;
+};
+
+std::string to_json(const std::vector<Refused>& refused) {
+    std::string out = "[";
+    for (const auto& one : refused) {
+        if (out.size() > 1) out += ',';
+        fmt::format_to(std::back_inserter(out), R"({{"key":{},"reason":{},"message":{}}})",
+                       json_string(to_text(one.key)), json_string(one.reason),
+                       json_string(one.message));
+    }
+    return out + "]";
+}
+
+}  // namespace
+
+Desk::Desk(spool::Store& store, spool::Settler& settler, Clock& clock, Rng& rng,
+           const parse::Options& events, DeskHooks hooks)
+    : store_(store),
+      settler_(settler),
+      clock_(clock),
+      parser_(with_room(events), rng),
+      hooks_(std::move(hooks)) {}
+
+AdminResponse Desk::answer(std::string_view path, std::string_view body) {
+    struct Route {
+        std::string_view path;
+        AdminResponse (Desk::*answer)(const Request&);
+    };
+    constexpr std::array<Route, 5> kRoutes{{{"/dead/list", &Desk::list},
+                                            {"/dead/show", &Desk::show},
+                                            {"/dead/replay", &Desk::replay},
+                                            {"/dead/purge", &Desk::purge},
+                                            {"/spool/purge", &Desk::purge_lane}}};
+    for (const auto& route : kRoutes) {
+        if (route.path != path) continue;
+        const auto request = parse_request(body);
+        return request ? (this->*route.answer)(*request) : refusal(request.error());
+    }
+    return refusal(404, "not_found", fmt::format("nothing takes a POST at {}", path));
+}
+
+std::string Desk::lane_name(LaneId lane) const {
+    for (const auto& state : store_.lanes()) {
+        if (state.lane == lane) return state.name;
+    }
+    return fmt::format("lane-{}", static_cast<std::uint16_t>(lane));
+}
+
+std::optional<LaneId> Desk::find_lane(std::string_view name) const {
+    for (const auto& state : store_.lanes()) {
+        if (state.name == name) return state.lane;
+    }
+    return std::nullopt;
+}
+
+Result<Desk::Chosen> Desk::choose_page(const Request& request) {
+    spool::DeadQuery query;
+    query.letters_max = request.limit;
+    query.bytes_max = kPageBytes;
+    query.filter.kind = request.kind;
+    query.filter.reason = request.reason;
+    if (request.as_of) query.filter.until_unix_ms = *request.as_of;
+    if (!request.lane.empty()) {
+        query.filter.lane = find_lane(request.lane);
+        if (!query.filter.lane) {
+            return Error{Errc::config_invalid,
+                         fmt::format("lane {} is not in this spool", request.lane)};
+        }
+    }
+    if (request.after) {
+        query.from = *request.after;
+        ++query.from.number;
+    }
+    auto page = store_.read_dead(query);
+    if (!page) return page.error();
+    return Chosen{std::move(page->letters), {}, before(page->next), page->damaged};
+}
+
+Result<Desk::Chosen> Desk::choose(const Request& request) {
+    if (request.all == !request.keys.empty()) {
+        return Error{Errc::config_invalid, "give either keys, or all with true"};
+    }
+    if (request.all) return choose_page(request);
+    const bool filters = request.kind || !request.lane.empty() || !request.reason.empty();
+    if (filters || request.after) {
+        return Error{Errc::config_invalid, "filters go with all, not with keys"};
+    }
+    Chosen chosen;
+    for (const auto& key : request.keys) {
+        auto page = store_.read_dead({.from = key, .letters_max = 1, .looked_at_max = 1});
+        if (!page) return page.error();
+        if (page->letters.empty() || key_of(page->letters[0]) != key) {
+            chosen.unknown.push_back(key);
+        } else {
+            chosen.letters.push_back(std::move(page->letters[0]));
+        }
+    }
+    return chosen;
+}
+
+std::int64_t Desk::as_of(const Request& request) const {
+    return request.as_of.value_or(unix_ms(clock_.wall_now()));
+}
+
+AdminResponse Desk::list(const Request& request) {
+    const auto page = choose_page(request);
+    if (!page) return refusal(page.error());
+    AdminResponse response;
+    response.body = R"({"ok":true,"letters":[)";
+    for (const auto& letter : page->letters) {
+        if (response.body.back() != '[') response.body += ',';
+        response.body += to_json(letter, lane_name(letter.lane), request.events);
+    }
+    response.body += fmt::format(R"(],"next":{},"as_of":{},"damaged":{}}})", next_text(page->last),
+                                 as_of(request), page->damaged);
+    return response;
+}
+
+AdminResponse Desk::show(const Request& request) {
+    if (request.keys.size() != 1) return refusal(400, "bad_request", "keys must be one key");
+    const auto chosen = choose(request);
+    if (!chosen) return refusal(chosen.error());
+    if (chosen->letters.empty()) {
+        return refusal(404, "not_found",
+                       fmt::format("there is no dead letter {}", to_text(request.keys[0])));
+    }
+    const auto& letter = chosen->letters[0];
+    return {.body = fmt::format(R"({{"ok":true,"letter":{}}})",
+                                to_json(letter, lane_name(letter.lane), true))};
+}
+
+Result<std::string> Desk::revive(const DeadLetter& letter, const std::vector<FieldEdit>& edits) {
+    if (letter.payload.empty()) {
+        return Error{Errc::refused, "its event was not kept, so it cannot be sent"};
+    }
+    if (edits.empty() && letter.kind == spool::DeadKind::upstream) return std::string{};  // as kept
+    auto event = set_fields(letter.payload, edits);
+    if (!event) return event;
+    const WallTime received{milliseconds{letter.unix_ms}};
+    if (parser_.parse(*event, received)) return std::string(parser_.event().json);
+    const auto& rejection = parser_.rejection();
+    const auto colon = rejection.field.empty() ? "" : ": ";
+    return Error{Errc::refused, fmt::format("{}: {}{}{}", to_string(rejection.reason),
+                                            rejection.field, colon, rejection.message)};
+}
+
+AdminResponse Desk::replay(const Request& request) {
+    auto bounded = request;
+    bounded.as_of = as_of(request);  // what is refused again meanwhile is not put back again
+    const auto chosen = choose(bounded);
+    if (!chosen) return refusal(chosen.error());
+    std::vector<Refused> refused;
+    for (const auto& key : chosen->unknown) refused.push_back({key, "not_found", "no such letter"});
+    std::map<LaneId, std::vector<spool::Revival>> by_lane;
+    for (const auto& letter : chosen->letters) {
+        auto event = revive(letter, request.set);
+        if (event) {
+            by_lane[letter.lane].push_back({key_of(letter), std::move(*event)});
+        } else {
+            const bool kept = !letter.payload.empty();
+            refused.push_back(
+                {key_of(letter), kept ? "invalid" : "no_event", std::move(event.error().context)});
+        }
+    }
+    std::uint64_t replayed = 0;
+    for (const auto& [lane, letters] : by_lane) {
+        const auto done = settler_.replay_here(lane, letters);
+        if (!done) {
+            return refusal(with_prefix(done.error(), fmt::format("{} put back, then", replayed)));
+        }
+        replayed += *done;
+        hooks_.replayed(lane);
+    }
+    if (replayed > 0) log::info("control", "dead letters put back", {{"letters", replayed}});
+    return {.body =
+                fmt::format(R"({{"ok":true,"replayed":{},"next":{},"as_of":{},"refused":{}}})",
+                            replayed, next_text(chosen->last), *bounded.as_of, to_json(refused))};
+}
+
+AdminResponse Desk::purge(const Request& request) {
+    const auto chosen = choose(request);
+    if (!chosen) return refusal(chosen.error());
+    std::vector<DeadKey> keys;
+    for (const auto& letter : chosen->letters) keys.push_back(key_of(letter));
+    const auto purged = settler_.purge_dead(keys);
+    if (!purged) return refusal(purged.error());
+    if (*purged > 0) log::warn("control", "dead letters purged", {{"letters", *purged}});
+    return {.body = fmt::format(R"({{"ok":true,"purged":{},"next":{},"as_of":{}}})", *purged,
+                                next_text(chosen->last), as_of(request))};
+}
+
+AdminResponse Desk::purge_lane(const Request& request) {
+    const auto lane = find_lane(request.lane);
+    if (!lane) {
+        std::string known;
+        for (const auto& state : store_.lanes()) {
+            known += fmt::format("{}{}", known.empty() ? "" : ", ", state.name);
+        }
+        return refusal(
+            404, "not_found",
+            fmt::format("lane \"{}\" is not in this spool; it has: {}", request.lane, known));
+    }
+    if (hooks_.configured(*lane)) {
+        if (hooks_.sending) {
+            return refusal(409, "lane_configured",
+                           fmt::format("lane {} is configured and its records are being sent; stop "
+                                       "the daemon first, then purge with --configured",
+                                       request.lane));
+        }
+        if (!request.configured) {
+            return refusal(409, "lane_configured",
+                           fmt::format("lane {} is configured; add --configured to give up its "
+                                       "records all the same",
+                                       request.lane));
+        }
+    }
+    const auto purged = settler_.purge_lane(*lane);
+    if (!purged) return refusal(purged.error());
+    log::warn("control", "records of a lane purged",
+              {{"lane", request.lane}, {"records", *purged}});
+    return {.body = fmt::format(R"({{"ok":true,"purged":{}}})", *purged)};
+}
+
+}  // namespace opsrelay::operate

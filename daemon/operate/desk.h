@@ -1,0 +1,84 @@
+// Where an operator's changes to the spool are made: dead letters, and the records of lanes that
+// are not configured. The daemon puts it behind admin.sock; commands use it on a spool that no
+// daemon has open. One request is bounded: a page, one batch for each lane in it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "control/admin_server.h"
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "operate/request.h"
+#include "parse/event_parser.h"
+#include "spool/settler.h"
+#include "spool/store.h"
+
+namespace opsrelay::operate {
+
+/// What the desk must know about the rest. Called on the storage thread.
+struct DeskHooks {
+    /// Whether the lane is in the configuration.
+    std::function<bool(LaneId)> configured;
+    /// Whether records of configured lanes are being sent.
+    bool sending = false;
+    /// Records were put into this lane.
+    std::function<void(LaneId)> replayed;
+};
+
+/// Paths, their fields (operate/request.h) and replies; every reply has `ok`:
+///   /dead/list    filters, after, limit, as_of, events -> {letters: [...], next: key|null, as_of,
+///                 damaged}. Filters that match little give short pages: go on while next is a key.
+///   /dead/show    keys (one) -> {letter}; 404 when there is none
+///   /dead/replay  keys, or all with filters, after, as_of; set -> {replayed, next, as_of,
+///                 refused: [{key, reason, message}]}. What is changed by `set`, or was rejected at
+///                 admission, passes the parser's rules again; what does not stays a dead letter.
+///   /dead/purge   keys, or all with filters, after, as_of -> {purged, next, as_of}
+///   /spool/purge  lane, configured -> {purged}; 404 unknown, 409 while it is configured
+/// 400: a request that is not understood. 503: the spool refuses, with its error's code and text.
+/// Thread: storage.
+class Desk {
+public:
+    /// `rng` makes ids for events that have none.
+    Desk(spool::Store& store, spool::Settler& settler, Clock& clock, Rng& rng,
+         const parse::Options& events, DeskHooks hooks);
+    Desk(const Desk&) = delete;
+    Desk& operator=(const Desk&) = delete;
+
+    /// Status 404 for a path it does not know.
+    [[nodiscard]] control::AdminResponse answer(std::string_view path, std::string_view body);
+
+private:
+    using Response = control::AdminResponse;
+    /// Letters a request is about, and where the next page begins.
+    struct Chosen {
+        std::vector<spool::DeadLetter> letters;
+        std::vector<spool::DeadKey> unknown;
+        std::optional<spool::DeadKey> last;  // the last one looked at when there are more
+        std::uint64_t damaged = 0;
+    };
+    [[nodiscard]] Result<Chosen> choose(const Request& request);
+    [[nodiscard]] Result<Chosen> choose_page(const Request& request);
+    [[nodiscard]] std::int64_t as_of(const Request& request) const;
+    [[nodiscard]] Response list(const Request& request);
+    [[nodiscard]] Response show(const Request& request);
+    [[nodiscard]] Response replay(const Request& request);
+    [[nodiscard]] Response purge(const Request& request);
+    [[nodiscard]] Response purge_lane(const Request& request);
+    /// The event to put back; an error says why there is none.
+    [[nodiscard]] Result<std::string> revive(const spool::DeadLetter& letter,
+                                             const std::vector<FieldEdit>& edits);
+    [[nodiscard]] std::string lane_name(LaneId lane) const;
+    [[nodiscard]] std::optional<LaneId> find_lane(std::string_view name) const;
+
+    spool::Store& store_;
+    spool::Settler& settler_;
+    Clock& clock_;
+    parse::EventParser parser_;
+    DeskHooks hooks_;
+};
+
+}  // namespace opsrelay::operate

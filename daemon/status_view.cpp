@@ -1,0 +1,65 @@
+#include "status_view.h"
+
+#include <algorithm>
+
+namespace opsrelay {
+
+control::StatusView status_view(const Snapshot& snapshot,
+                                const std::vector<forward::LaneStatus>& lanes,
+                                const std::vector<listen::ListenerStatus>& listeners,
+                                WallTime now) {
+    const auto age_s = [now_ms = unix_ms(now)](std::int64_t since_ms) {
+        return since_ms == 0
+                   ? 0.0
+                   : static_cast<double>(std::max(now_ms - since_ms, std::int64_t{0})) / 1e3;
+    };
+    control::StatusView view;
+    view.ledger = snapshot.ledger;
+    for (const auto& lane : lanes) {
+        auto& shown = view.lanes.emplace_back();
+        shown.name = lane.name;
+        shown.state = to_string(lane.state);
+        shown.since_unix_ms = unix_ms(lane.since);
+        if (lane.retry_at) shown.retry_at_unix_ms = unix_ms(*lane.retry_at);
+        shown.spooled = snapshot.spooled_by_lane.at(view.lanes.size() - 1);
+        shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
+        shown.last_error = lane.last_error;
+        view.spool_oldest_age_s = std::max(view.spool_oldest_age_s, shown.oldest_age_s);
+    }
+    for (const auto& lane : snapshot.unconfigured) {
+        auto& shown = view.lanes.emplace_back();
+        shown.name = lane.name.name;
+        shown.state = "not_configured";
+        shown.spooled = lane.spooled;
+    }
+    view.spool_bytes = snapshot.store.disk.count;
+    view.dead_letters = snapshot.store.dead_letters;
+    view.dead_bytes = snapshot.dead.bytes.count;
+    view.dead_bytes_limit = snapshot.dead.bytes_max.count;
+    view.dedupe_ids = snapshot.ids.held;
+    view.dedupe_ids_max = snapshot.ids.max;
+    view.dedupe_window_s = static_cast<double>(snapshot.ids.window.count()) / 1e3;
+    for (const auto& listener : listeners) {
+        view.listeners.push_back({std::string(to_string(listener.kind)), listener.address,
+                                  listener.received, listener.kernel_drops});
+    }
+    return view;
+}
+
+void publish(const control::StatusView& view, observe::Registry& registry) {
+    view.ledger.publish(registry);
+    registry.gauge(observe::kSpoolBytes).set(static_cast<double>(view.spool_bytes));
+    registry.gauge(observe::kSpoolLimitBytes).set(static_cast<double>(view.spool_limit));
+    registry.gauge(observe::kSpoolOldestAge).set(view.spool_oldest_age_s);
+    registry.gauge(observe::kDeadLetters).set(static_cast<double>(view.dead_letters));
+    registry.gauge(observe::kDeadBytes).set(static_cast<double>(view.dead_bytes));
+    registry.gauge(observe::kDeadLimitBytes).set(static_cast<double>(view.dead_bytes_limit));
+    for (const auto& lane : view.lanes) {
+        registry.gauge(observe::kLaneSpooled, lane.name).set(static_cast<double>(lane.spooled));
+    }
+    registry.gauge(observe::kDedupeIds).set(static_cast<double>(view.dedupe_ids));
+    registry.gauge(observe::kDedupeWindow).set(view.dedupe_window_s);
+    registry.gauge(observe::kBuildInfo, view.version).set(1);
+}
+
+}  // namespace opsrelay
