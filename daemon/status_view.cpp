@@ -24,6 +24,7 @@ control::StatusView status_view(const Snapshot& snapshot,
         shown.spooled = snapshot.spooled_by_lane.at(view.lanes.size() - 1);
         shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
         shown.last_error = lane.last_error;
+        if (lane.state != forward::LaneState::active) shown.next = forward::what_next(lane.state);
         view.spool_oldest_age_s = std::max(view.spool_oldest_age_s, shown.oldest_age_s);
     }
     for (const auto& lane : snapshot.unconfigured) {
@@ -31,6 +32,9 @@ control::StatusView status_view(const Snapshot& snapshot,
         shown.name = lane.name.name;
         shown.state = "not_configured";
         shown.spooled = lane.spooled;
+        shown.next =
+            "nothing is sent; configure it again, or end its records with opsrelay spool "
+            "purge --lane";
     }
     view.spool_bytes = snapshot.store.disk.count;
     view.dead_letters = snapshot.store.dead_letters;

@@ -100,6 +100,9 @@ void append_lanes(std::string& out, const Json& lanes) {
         if (const auto error = text(lane, "last_error"); !error.empty()) {
             fmt::format_to(to, "    last error: {}\n", error);
         }
+        if (const auto next = text(lane, "next"); !next.empty()) {
+            fmt::format_to(to, "    next: {}\n", next);
+        }
     }
 }
 

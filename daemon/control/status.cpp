@@ -42,6 +42,15 @@ void time_field(Writer& out, const char* key, std::optional<std::int64_t> at_ms)
     string(out, fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(second), *at_ms % 1000));
 }
 
+void text_or_null(Writer& out, const char* key, std::string_view text) {
+    out.Key(key);
+    if (text.empty()) {
+        out.Null();
+    } else {
+        string(out, text);
+    }
+}
+
 void write_lane(Writer& out, const LaneView& lane) {
     out.StartObject();
     field(out, "name", lane.name);
@@ -51,12 +60,8 @@ void write_lane(Writer& out, const LaneView& lane) {
     time_field(out, "retry_at", lane.retry_at_unix_ms);
     field(out, "spooled", lane.spooled);
     seconds_field(out, "oldest_age_s", lane.oldest_age_s);
-    out.Key("last_error");
-    if (lane.last_error.empty()) {
-        out.Null();
-    } else {
-        string(out, lane.last_error);
-    }
+    text_or_null(out, "last_error", lane.last_error);
+    text_or_null(out, "next", lane.next);
     out.EndObject();
 }
 

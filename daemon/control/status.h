@@ -18,6 +18,7 @@ struct LaneView {
     std::uint64_t spooled = 0;
     double oldest_age_s = 0;  // of its oldest record; 0 when empty
     std::string last_error;   // empty: none since the last success
+    std::string next;         // what happens next and what to do; empty while it is active
 };
 
 struct ListenerView {

@@ -238,8 +238,10 @@ AdminResponse Desk::replay(const Request& request) {
 AdminResponse Desk::purge(const Request& request) {
     const auto chosen = choose(request);
     if (!chosen) return refusal(chosen.error());
-    std::vector<DeadKey> keys;
-    for (const auto& letter : chosen->letters) keys.push_back(key_of(letter));
+    auto keys = request.keys;  // also of letters that cannot be read any more
+    if (request.all) {
+        for (const auto& letter : chosen->letters) keys.push_back(key_of(letter));
+    }
     const auto purged = settler_.purge_dead(keys);
     if (!purged) return refusal(purged.error());
     if (*purged > 0) log::warn("control", "dead letters purged", {{"letters", *purged}});

@@ -29,12 +29,13 @@ Error letter_error(const DeadKey& key, Error error) {
                                                      static_cast<std::uint16_t>(key.lane)));
 }
 
-/// The value stored for a dead letter; nullopt: there is none, or one that cannot be read.
+/// The value stored for a dead letter; nullopt: there is none; "": it cannot be read.
 Result<std::optional<std::string>> get_value(const RocksHandle& handle, const DeadKey& key) {
     std::string value;
     const auto status = handle.db().Get(make_read_options(), handle.family(kDeadFamily),
                                         slice(dead_key(key)), &value);
-    if (status.IsNotFound() || status.IsCorruption()) return std::optional<std::string>{};
+    if (status.IsNotFound()) return std::optional<std::string>{};
+    if (status.IsCorruption()) return std::optional<std::string>{std::string{}};
     if (!status.ok()) return letter_error(key, rocks_error(status, "read"));
     return std::optional<std::string>{std::move(value)};
 }
@@ -74,6 +75,28 @@ void add_record(TakenDead& taken, LaneId lane, std::int64_t unix_ms, std::string
     segment.payload += payload;
     segment.payload += '\n';
     ++segment.count;
+}
+
+// RocksDB's iterator ends at a block that cannot be read. Numbers have gaps of any size, so those
+// behind it are looked for in growing steps, which may leave out as many as were passed; then in
+// the next lane and kind. False: nothing behind it can be read.
+bool skip_damage(rocksdb::Iterator& it, const DeadKey& at) {
+    constexpr unsigned kDoublings = 48;
+    for (const auto kind : {DeadKind::admission, DeadKind::upstream}) {
+        for (std::uint16_t lane = 0; lane < kLanesMax; ++lane) {
+            const DeadKey first{kind, LaneId{lane}, 0};
+            if (first.kind < at.kind || (first.kind == at.kind && first.lane < at.lane)) continue;
+            const auto from = std::max(first, at);
+            for (unsigned i = 0; i < kDoublings; ++i) {
+                auto to = from;
+                to.number += std::uint64_t{1} << i;
+                it.Seek(slice(dead_key(to)));
+                if (it.Valid()) return true;
+                if (it.status().ok()) return false;
+            }
+        }
+    }
+    return false;
 }
 
 }  // namespace
@@ -215,34 +238,44 @@ Result<DeadPage> read_dead_page(const RocksHandle& handle, const DeadQuery& quer
     DeadPage page;
     Bytes bytes;
     std::size_t looked_at = 0;
+    auto at = query.from;  // everything before it has been looked at
     const std::unique_ptr<rocksdb::Iterator> it(
         handle.db().NewIterator(make_read_options(), handle.family(kDeadFamily)));
-    for (it->Seek(slice(dead_key(query.from))); it->Valid(); it->Next()) {
+    it->Seek(slice(dead_key(at)));
+    for (;;) {
+        if (!it->Valid()) {
+            if (it->status().ok()) return page;
+            if (!it->status().IsCorruption()) {
+                return rocks_error(it->status(), "read dead letters");
+            }
+            ++page.damaged;
+            ++looked_at;
+            if (!skip_damage(*it, at)) return page;
+            continue;
+        }
         const auto key = parse_dead_key(it->key().ToStringView());
-        if (!key) continue;
         const Bytes size{it->value().size()};
         const bool is_full = page.letters.size() >= query.letters_max ||
                              looked_at >= query.looked_at_max ||
                              (!page.letters.empty() && bytes + size > query.bytes_max);
-        if (is_full) {
+        if (key && is_full) {
             page.next = *key;
             return page;
         }
-        ++looked_at;
-        auto letter = decode_dead_letter(it->value().ToStringView());
-        if (!letter) {
-            ++page.damaged;
-        } else if (matches(query.filter, *letter)) {
-            bytes += size;
-            page.letters.push_back(std::move(*letter));
+        if (key) {
+            ++looked_at;
+            at = *key;
+            ++at.number;
+            auto letter = decode_dead_letter(it->value().ToStringView());
+            if (!letter) {
+                ++page.damaged;
+            } else if (matches(query.filter, *letter)) {
+                bytes += size;
+                page.letters.push_back(std::move(*letter));
+            }
         }
+        it->Next();
     }
-    if (it->status().ok()) return page;
-    if (page.letters.empty()) return rocks_error(it->status(), "read dead letters");
-    // What lies before the damage is told first.
-    page.next = key_of(page.letters.back());
-    ++page.next->number;
-    return page;
 }
 
 }  // namespace opsrelay::spool

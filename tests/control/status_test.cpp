@@ -14,7 +14,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
                             .retry_at_unix_ms = 1'767'225'601'000,
                             .spooled = 7,
                             .oldest_age_s = 12.34,
-                            .last_error = "HTTP 429"});
+                            .last_error = "HTTP 429",
+                            .next = "it waits"});
     status.spool_bytes = 10;
     status.spool_limit = 20;
     status.spool_oldest_age_s = 12.34;
@@ -32,7 +33,7 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("imbalance":0,"reasons":{}},)"
           R"("lanes":[{"name":"default","state":"throttled","since":"2026-01-01T00:00:00.123Z",)"
           R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"oldest_age_s":12.3,)"
-          R"("last_error":"HTTP 429"}],)"
+          R"("last_error":"HTTP 429","next":"it waits"}],)"
           R"("spool":{"bytes":10,"limit":20,"oldest_age_s":12.3,"dead_letters":1,)"
           R"("dead_bytes":300,"dead_limit":400},)"
           R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
@@ -50,10 +51,11 @@ TEST_CASE("control/status: what is absent is null") {
                             .retry_at_unix_ms = std::nullopt,
                             .spooled = 0,
                             .oldest_age_s = 0,
-                            .last_error = ""});
+                            .last_error = "",
+                            .next = ""});
     const auto json = to_json(status);
     CHECK(json.find(R"("since":null,"retry_at":null)") != std::string::npos);
-    CHECK(json.find(R"("last_error":null)") != std::string::npos);
+    CHECK(json.find(R"("last_error":null,"next":null)") != std::string::npos);
     CHECK(json.find(R"("ready":true,"reasons":[])") != std::string::npos);
 }
 

@@ -31,6 +31,10 @@ public:
         std::string event(body);
         co_await clock_.sleep_until(answers ? clock_.now() + milliseconds{5} : deadline);
         forward::Reply reply;
+        if (event.find(refuses) != std::string::npos) {
+            reply.status = 422;
+            co_return reply;
+        }
         if (!answers) {
             reply.transport = forward::Transport::timeout;
             co_return reply;
@@ -48,6 +52,7 @@ public:
     void set_api_key(std::string) override {}
 
     bool answers = true;
+    std::string refuses = "no event has this";
     std::string tier = "Pro";
     std::vector<std::string> received;
 
@@ -334,6 +339,30 @@ TEST_CASE("pipeline: the records of a lane that is not configured end when they 
     both.run(seconds{1});
     CHECK(both.second_upstream.received.size() == 2);
     CHECK(both.snapshot().ledger.storage.recovered == 0);
+}
+
+TEST_CASE("pipeline: without room for dead letters a lane parks, others go on until they need it") {
+    test::MemStore store{1, {kDefaultLane, kSecondLane}, {.upstream_letters = 1}};
+    Harness world(store, true);
+    world.upstream.refuses = "id-1";  // id-1, id-10, ...
+    world.offer(kDefaultLane, 12);
+    world.run(seconds{10});
+    CHECK(world.pipeline.pump().status().state == forward::LaneState::dead_full);
+    world.offer(kSecondLane, 500);
+    world.run(seconds{10});
+    CHECK(world.second_upstream.received.size() == 500);
+    CHECK(world.pipeline.pump(kSecondLane).status().state == forward::LaneState::active);
+    auto& settler = world.pipeline.settler();
+    for (int i = 0; i < 12 && settler.spooled() > 0; ++i) {
+        std::vector<spool::DeadKey> keys;
+        for (const auto& letter : store.dead_letters()) keys.push_back(key_of(letter));
+        CHECK(settler.purge_dead(keys).has_value());
+        world.run(seconds{10});
+    }
+    const auto view = world.snapshot();
+    CHECK(view.ledger.spooled == 0);
+    CHECK(view.ledger.storage.dead == 3);
+    CHECK(view.ledger.imbalance() == 0);
 }
 
 }  // namespace opsrelay

@@ -82,7 +82,7 @@ std::string SimWorld::make_event(const std::string& id, ListenerKind kind) {
 }
 
 void SimWorld::offer() {
-    const auto side = rng_.between(0, sides_.size() - 1);
+    const auto side = some_side();
     const auto kind = kListenerKinds.at(rng_.between(0, kListenerKinds.size() - 1)).value;
     if (kind == ListenerKind::unix_stream && !pipeline_->intake().has_room()) return;
     std::vector<std::string> ids;
@@ -90,8 +90,10 @@ void SimWorld::offer() {
     for (std::uint64_t i = 0; i < count; ++i) ids.push_back(make_id(side));
     offer_to(side, kind, ids);
     if (sides_.size() > 1 && rng_.chance(100)) {  // other lanes know nothing of these ids
+        const auto other = (side + 1) % sides_.size();
+        if (!sides_[other].configured) return;
         mark(Mark::same_id_in_two_lanes);
-        offer_to((side + 1) % sides_.size(), kind, ids);
+        offer_to(other, kind, ids);
     }
 }
 
@@ -147,6 +149,7 @@ asio::awaitable<void> SimWorld::client(std::vector<Told> told, TimePoint due) {
 
 void SimWorld::resend() {
     for (std::size_t side = 0; side < sides_.size(); ++side) {
+        if (!sides_[side].configured) continue;
         // A minted id is the relay's own: that client cannot send it.
         auto ids = std::exchange(sides_[side].resend, {});
         std::erase_if(ids, [](const std::string& id) { return id.find('-') == 8; });
@@ -260,7 +263,7 @@ void SimWorld::jump_wall() {
 
 void SimWorld::change_key() {
     mark(Mark::key_changed);
-    const auto lane = sides_[rng_.between(0, sides_.size() - 1)].name.lane;
+    const auto lane = sides_[some_side()].name.lane;
     const std::string key = rng_.chance(300) ? "" : "key";
     asio::post(threads_[2], [this, key, lane] { pipeline_->pump(lane).set_key(key); });
     advance(rng_.between(milliseconds{0}, milliseconds{minutes{5}}));
@@ -335,6 +338,45 @@ void SimWorld::crash(bool power_loss) {
     start();
 }
 
+std::size_t SimWorld::some_side() {
+    const auto side = rng_.between(0, sides_.size() - 1);
+    return sides_[side].configured ? side : 0;
+}
+
+void SimWorld::change_lanes() {
+    for (std::size_t i = 1; i < sides_.size(); ++i) {
+        auto& side = sides_[i];
+        if (!rng_.chance(500)) continue;
+        side.configured = !side.configured;
+        const auto waits = !store_->unsettled(side.name.lane).empty();
+        if (waits) mark(side.configured ? Mark::lane_came_back : Mark::lane_left_with_records);
+    }
+    restart_cleanly();
+}
+
+void SimWorld::configure_all() {
+    const auto all =
+        std::all_of(sides_.begin(), sides_.end(), [](const Side& side) { return side.configured; });
+    if (all) return;
+    for (auto& side : sides_) side.configured = true;
+    if (store_failed_) return;  // whoever starts the process again does it with all of them
+    restart_cleanly();
+}
+
+void SimWorld::purge_lane() {
+    const auto gone = std::find_if(sides_.begin(), sides_.end(),
+                                   [](const Side& side) { return !side.configured; });
+    if (gone == sides_.end() || stalled()) return;
+    for (const auto& record : store_->unsettled(gone->name.lane)) {
+        gone->given_up.insert(id_of(record));
+    }
+    asio::post(threads_[1], [this, lane = gone->name.lane] {
+        const auto purged = pipeline_->settler().purge_lane(lane);
+        if (purged && *purged > 0) mark(Mark::lane_purged);
+    });
+    advance(milliseconds{1});
+}
+
 void SimWorld::restart_cleanly() {
     mark(Mark::clean_restart);
     stop(true);
@@ -352,6 +394,7 @@ void SimWorld::restart_cleanly() {
 
 // The spool dies with the process: it delivers what it can until its deadline.
 void SimWorld::end_with_pod() {
+    configure_all();
     offer();
     advance(milliseconds{50});
     std::vector<std::set<std::string>> before;
@@ -408,10 +451,13 @@ void SimWorld::act() {
         advance(rng_.between(milliseconds{1}, at_length ? most : milliseconds{5000}));
     } else if (roll < 79 && may(power)) {
         crash(true);
-    } else if (roll < 82 && may(kills)) {
+    } else if (roll < 81 && may(kills)) {
         crash(false);
-    } else if (roll < 83) {
+    } else if (roll < 82) {
         restart_cleanly();
+    } else if (roll < 83) {
+        if (rng_.chance(700)) return change_lanes();
+        purge_lane();
     } else if (roll < 84) {
         clear_dead_letters(false);
     } else if (roll < 89 && may(disk)) {

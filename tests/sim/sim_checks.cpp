@@ -105,6 +105,7 @@ void SimWorld::check_lanes() {
             violate(fmt::format("{}: {} events acknowledged, durable up to {}", side.name.name,
                                 side.first_acks, store_->durable_end(side.name.lane)));
         }
+        if (!side.configured) continue;
         const auto status = pipeline_->pump(side.name.lane).status();
         if (const auto state = mark_of(status.state)) mark(*state);
     }

@@ -141,6 +141,9 @@ enum class Mark : std::uint8_t {
     lane_dead_full,
     dead_letter_put_back,
     dead_letter_purged,
+    lane_left_with_records,
+    lane_came_back,
+    lane_purged,
     ids_sealed,
     ids_merged,
     ids_expired,
@@ -151,7 +154,7 @@ enum class Mark : std::uint8_t {
     breaker_held,   // 20 failures in a row over a minute, one request at a time
     wait_observed,  // a Retry-After was obeyed to the end
 };
-inline constexpr std::array<EnumName<Mark>, 51> kMarks{{
+inline constexpr std::array<EnumName<Mark>, 54> kMarks{{
     {Mark::power_loss, "power_loss"},
     {Mark::kill, "kill"},
     {Mark::clean_restart, "clean_restart"},
@@ -194,6 +197,9 @@ inline constexpr std::array<EnumName<Mark>, 51> kMarks{{
     {Mark::lane_dead_full, "lane_dead_full"},
     {Mark::dead_letter_put_back, "dead_letter_put_back"},
     {Mark::dead_letter_purged, "dead_letter_purged"},
+    {Mark::lane_left_with_records, "lane_left_with_records"},
+    {Mark::lane_came_back, "lane_came_back"},
+    {Mark::lane_purged, "lane_purged"},
     {Mark::ids_sealed, "ids_sealed"},
     {Mark::ids_merged, "ids_merged"},
     {Mark::ids_expired, "ids_expired"},

@@ -66,6 +66,7 @@ void SimWorld::start() {
     options.spool.ids = id_options_;
     options.intake.admit.table_ids = id_options_.seal_ids;
     for (auto& side : sides_) {
+        if (!side.configured) continue;
         options.lanes.push_back({side.name, {}, side.upstream, side.plan});
     }
     std::uint64_t expected = 0;
@@ -85,7 +86,9 @@ void SimWorld::start() {
     }
     pipeline_->start();
     asio::post(threads_[2], [this] {
-        for (const auto& side : sides_) pipeline_->pump(side.name.lane).set_key("key");
+        for (const auto& side : sides_) {
+            if (side.configured) pipeline_->pump(side.name.lane).set_key("key");
+        }
     });
     const auto view = snapshot();
     if (view && view->ledger.storage.recovered != expected) {
@@ -174,6 +177,7 @@ void SimWorld::recover_health() {
     store_->refuse_writes(std::nullopt);
     store_->set_volume(100_GiB, 200_GiB);
     for (auto& side : sides_) side.upstream.heal();
+    configure_all();
     const auto done = [this] {
         if (store_failed_) return true;
         const auto lanes = store_->lanes();

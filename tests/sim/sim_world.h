@@ -70,6 +70,7 @@ private:
         std::uint64_t first_acks = 0;    // different ids acknowledged since the spool was made
         std::set<std::string> given_up;  // lost with a damaged segment or with an ephemeral spool
         std::vector<std::string> resend{};  // not confirmed: the client sends them again
+        bool configured = true;
 
         Side(LaneName lane, std::uint64_t seed, Clock& clock, std::uint64_t faults, bool long_run)
             : name(std::move(lane)), rng(seed), upstream(clock, rng, faults, long_run) {}
@@ -102,6 +103,7 @@ private:
     void await_confirmation(std::vector<Told> told);
     asio::awaitable<void> client(std::vector<Told> told, TimePoint due);
     void resend();
+    [[nodiscard]] std::size_t some_side();
     [[nodiscard]] std::string make_id(std::size_t side);
     void note_accepted(Side& side, const std::string& id);
     [[nodiscard]] std::string make_event(const std::string& id, ListenerKind kind);
@@ -113,6 +115,10 @@ private:
     /// An operator purges some dead letters, or puts some back.
     void clear_dead_letters(bool all_back);
     void crash(bool power_loss);
+    /// With some lanes more or less in the configuration, but never without the first.
+    void change_lanes();
+    void configure_all();
+    void purge_lane();
     void restart_cleanly();
     void end_with_pod();
 

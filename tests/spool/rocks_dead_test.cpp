@@ -1,8 +1,13 @@
 // Dead letters on the real store: pages, filters, what is put back, what is counted.
 #include <doctest/doctest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
 #include "samples.h"
 #include "spool/rocks_setup.h"
+#include "spool/rocks_store.h"
 #include "support/temp_dir.h"
 
 namespace opsrelay::spool {
@@ -202,6 +207,51 @@ TEST_CASE("spool/rocks_dead: each lane's name is known, also of one that is not 
     CHECK(lanes[0].name == "default");
     CHECK(lanes[1].name == "second");
     CHECK(lanes[1].spooled() == 2);
+}
+
+TEST_CASE("spool/rocks_dead: damage costs the letters in it; those behind it are still read") {
+    const TempDir dir;
+    const auto options = options_in(dir);
+    const auto noise = make_segment("noise", 40, kDefaultLane, 2000);
+    std::vector<std::string> events;
+    for (std::size_t at = 0; at < noise.payload.size();) {
+        const auto end = noise.payload.find('\n', at);
+        events.push_back(noise.payload.substr(at, end - at));
+        at = end + 1;
+    }
+    {
+        const auto store = open_rocks_store(options).value();
+        const std::vector<Segment> segments{make_segment("a", 40)};
+        REQUIRE(store->commit(segments, {}).has_value());
+        std::vector<DeadLetter> dead;
+        for (Seq seq = 1; seq <= 40; ++seq) dead.push_back(make_dead(seq, events[seq - 1]));
+        REQUIRE(store->ack({kDefaultLane, 41, dead}).has_value());
+        store->close();
+    }
+    bool found = false;
+    for (const auto& entry : std::filesystem::directory_iterator(options.dir + "/db")) {
+        if (entry.path().extension() != ".sst") continue;
+        std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+        const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+        const auto at = bytes.find(events[19].substr(1000, 200));
+        if (at == std::string::npos) continue;
+        found = true;
+        file.clear();
+        file.seekp(static_cast<std::streamoff>(at));
+        file << "damaged!";
+    }
+    REQUIRE(found);
+    const auto store = open_rocks_store(options).value();
+    const auto page = store->read_dead({.letters_max = 1000}).value();
+    CHECK(page.damaged == 1);
+    CHECK_FALSE(page.next.has_value());
+    REQUIRE(page.letters.size() == 39);
+    CHECK(page.letters[18].seq == 19);
+    CHECK(page.letters[19].seq == 21);
+    const std::vector<DeadKey> damaged{{DeadKind::upstream, kDefaultLane, 20}};
+    CHECK(store->purge_dead(damaged).value() == 1);
+    CHECK(store->dead_usage().letters == 39);
+    CHECK(store->read_dead({.letters_max = 1000}).value().letters.size() == 39);
 }
 
 }  // namespace opsrelay::spool
