@@ -149,6 +149,21 @@ Result<void> load_id_log(const Meta& meta, SpoolBook& book) {
     return {};
 }
 
+// The room of dead letters of accepted records, by looking at each: their number is bounded.
+void count_upstream(const RocksHandle& handle, DeadUsage& usage) {
+    const std::unique_ptr<rocksdb::Iterator> it(
+        handle.db().NewIterator(make_read_options(), handle.family(kDeadFamily)));
+    const auto begin = dead_key({DeadKind::upstream, LaneId{0}, 0});
+    usage.letters = 0;
+    usage.bytes = {};
+    for (it->Seek({begin.data(), begin.size()}); it->Valid(); it->Next()) {
+        ++usage.letters;
+        usage.bytes += Bytes{it->key().size() + it->value().size()};
+    }
+    // Damage hides some: lanes then park that much later.
+    it->status().PermitUncheckedError();
+}
+
 Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const Options& options,
                        const RocksSetup& setup, SpoolBook& book) {
     const auto upstream = meta.number(kDeadUpstreamKey);
@@ -159,6 +174,8 @@ Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const Option
     if (!bytes) return bytes.error();
     book.dead = {upstream->value_or(0), Bytes{bytes->value_or(0)}, setup.dead.upstream_letters,
                  std::min(setup.dead.upstream_bytes, dead_bytes_limit(options))};
+    // An older program counted no bytes, and salvage may have lost the keys but not the letters.
+    if (!*upstream || !*bytes) count_upstream(handle, book.dead);
     book.admission = AdmissionLetters(setup.dead);
     const auto end = dead_key({DeadKind::upstream, LaneId{0}, 0});
     const rocksdb::Slice end_slice(end.data(), end.size());

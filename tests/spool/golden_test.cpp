@@ -143,6 +143,8 @@ TEST_CASE("spool/golden: format 1 opens, everything in it is found") {
         CHECK(store->find_ids(golden_ids(100, 130)) == std::vector<bool>(30, true));
         CHECK(store->find_ids(golden_ids(139, 300)) == std::vector<bool>(161, false));
         CHECK(store->stats().dead_letters == 4);
+        CHECK(store->dead_usage().letters == 2);  // their bytes were not counted yet
+        CHECK(store->dead_usage().bytes > Bytes{100});
         CHECK(store->damaged_id_pages() == 0);
         store->close();
     }

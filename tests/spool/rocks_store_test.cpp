@@ -215,6 +215,38 @@ TEST_CASE("spool/rocks_store: near the limit, settled records give back logs and
     CHECK(read_all(*store) == names("b", 0, 1));
 }
 
+TEST_CASE("spool/rocks_store: a lane that is not set up is kept; given up, its files go") {
+    const TempDir dir;
+    auto options = options_in(dir);
+    options.bytes_max = 16_MiB;  // over it, space is given back at once
+    RocksSetup setup;
+    setup.lanes = {{}, {LaneId{1}, "second"}};
+    {
+        const auto store = open_rocks_store(options, setup).value();
+        for (int i = 0; i < 100; ++i) {
+            commit(*store, {make_segment(fmt::format("s{}", i), 4, LaneId{1}, 40'000)});
+        }
+        commit(*store, {make_segment("a", 3)});
+        store->close();
+    }
+    CHECK(directory_bytes(options.dir) > 15_MiB);
+    setup.lanes = {LaneName{}};
+    {
+        const auto store = open_rocks_store(options, setup).value();
+        REQUIRE(store->lanes().size() == 2);
+        CHECK(store->lanes()[1].spooled() == 400);
+        CHECK(read_all(*store, 1, LaneId{1}).size() == 400);
+        REQUIRE(store->ack({.lane = LaneId{1}, .next = 401}).has_value());
+        REQUIRE(store->sync().has_value());
+        CHECK(directory_bytes(options.dir) < 8_MiB);  // an empty log that has its space already
+        CHECK(read_all(*store) == names("a", 0, 3));
+    }
+    setup.lanes = {{}, {LaneId{1}, "second"}};
+    const auto store = open_rocks_store(options, setup).value();
+    CHECK(store->lanes()[1].spooled() == 0);
+    CHECK(store->lanes()[1].next_write == 401);  // no number is given out twice
+}
+
 TEST_CASE("spool/rocks_store: with a healthy upstream no segment reaches a table") {
     const TempDir dir;
     auto options = options_in(dir);
