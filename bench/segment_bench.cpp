@@ -35,8 +35,9 @@ void report(benchmark::State& state, const Segment& segment, std::size_t stored_
 
 void encode(benchmark::State& state) {
     const auto segment = make_segment(state.range(0));
-    for (auto _ : state) benchmark::DoNotOptimize(encode_segment(segment, 1));
-    report(state, segment, encode_segment(segment, 1).size());
+    std::string scratch;
+    for (auto _ : state) benchmark::DoNotOptimize(encode_segment(segment, 1, scratch));
+    report(state, segment, encode_segment(segment, 1, scratch).size());
 }
 BENCHMARK(encode)->Arg(1)->Arg(64)->Arg(1500);
 
@@ -49,7 +50,8 @@ BENCHMARK(encode_id_entry)->Arg(1)->Arg(64)->Arg(1500);
 
 void decode(benchmark::State& state) {
     const auto segment = make_segment(state.range(0));
-    const auto value = encode_segment(segment, 1);
+    std::string scratch;
+    const auto value = encode_segment(segment, 1, scratch);
     for (auto _ : state) {
         auto stored = decode_segment(value, 1);
         if (!stored) state.SkipWithError("the segment does not decode");
@@ -62,7 +64,8 @@ BENCHMARK(decode)->Arg(1)->Arg(64)->Arg(1500);
 // What the forwarder gets: decoded, cut to records, each looked at once.
 void decode_records(benchmark::State& state) {
     const auto segment = make_segment(state.range(0));
-    const auto value = encode_segment(segment, 1);
+    std::string scratch;
+    const auto value = encode_segment(segment, 1, scratch);
     for (auto _ : state) {
         const auto batch = to_batch(decode_segment(value, 1).value(), kDefaultLane, 1);
         std::size_t bytes = 0;

@@ -48,31 +48,35 @@ IdHash hash_id(std::uint64_t salt, LaneId lane, std::string_view id) noexcept {
 // The slot that holds `id`, or the free one that ends its probe.
 std::size_t DedupeIndex::Table::slot_of(const IdHash& id) const noexcept {
     auto slot = home(id);
-    while (slots_[slot].id != IdHash{} && slots_[slot].id != id) {
-        slot = (slot + 1) & (slots_.size() - 1);
-    }
+    while (ids_[slot] != IdHash{} && ids_[slot] != id) slot = (slot + 1) & (ids_.size() - 1);
     return slot;
 }
 
-const DedupeIndex::Entry* DedupeIndex::Table::find(const IdHash& id) const noexcept {
-    const auto& entry = slots_[slot_of(id)];
-    return entry.id == id ? &entry : nullptr;
+const DedupeIndex::Details* DedupeIndex::Table::find(const IdHash& id) const noexcept {
+    const auto slot = slot_of(id);
+    return ids_[slot] == id ? &details_[slot] : nullptr;
 }
 
-void DedupeIndex::Table::insert(const Entry& entry, Position position) {
-    if (2 * (count_ + 1) > slots_.size()) grow();
-    auto& slot = slots_[slot_of(entry.id)];
-    OPSRELAY_ASSERT(slot.id == IdHash{});
-    slot = entry;
+void DedupeIndex::Table::insert(const IdHash& id, const Details& details, Position position) {
+    if (2 * (count_ + 1) > ids_.size()) grow();
+    const auto slot = slot_of(id);
+    OPSRELAY_ASSERT(ids_[slot] == IdHash{});
+    ids_[slot] = id;
+    details_[slot] = details;
     last_ = std::max(last_, position);
     ++count_;
 }
 
 void DedupeIndex::Table::grow() {
-    std::vector<Entry> old(2 * slots_.size());
-    old.swap(slots_);
-    for (const auto& entry : old) {
-        if (entry.id != IdHash{}) slots_[slot_of(entry.id)] = entry;
+    std::vector<IdHash> ids(2 * ids_.size());
+    std::vector<Details> details(ids.size());
+    ids.swap(ids_);
+    details.swap(details_);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        if (ids[i] == IdHash{}) continue;
+        const auto slot = slot_of(ids[i]);
+        ids_[slot] = ids[i];
+        details_[slot] = details[i];
     }
 }
 
@@ -88,9 +92,9 @@ void DedupeIndex::prefetch(const IdHash& id) const noexcept {
     for (const auto& filter : filters_) filter->prefetch(key);
 }
 
-const DedupeIndex::Entry* DedupeIndex::find(const IdHash& id) const noexcept {
+const DedupeIndex::Details* DedupeIndex::find(const IdHash& id) const noexcept {
     for (auto table = tables_.rbegin(); table != tables_.rend(); ++table) {
-        if (const auto* entry = table->find(id)) return entry;
+        if (const auto* details = table->find(id)) return details;
     }
     return nullptr;
 }
@@ -100,36 +104,36 @@ bool DedupeIndex::may_be_in_a_run(const IdHash& id) const noexcept {
                        [&id](const auto& filter) { return filter->may_contain(id); });
 }
 
-void DedupeIndex::insert(const Entry& entry, Position position) {
+void DedupeIndex::insert(const IdHash& id, const Details& details, Position position) {
     // The next table will be as full as this one.
     if (tables_.back().count() == table_ids_) tables_.emplace_back(tables_.back().capacity());
-    tables_.back().insert(entry, position);
+    tables_.back().insert(id, details, position);
 }
 
-Position DedupeIndex::position_of(const Entry& entry) const noexcept {
-    const auto low = static_cast<std::uint64_t>(entry.position >> 1U);
+Position DedupeIndex::position_of(const Details& details) const noexcept {
+    const auto low = static_cast<std::uint64_t>(details.position >> 1U);
     return newest_ - ((newest_ - low) & kPositionMask);
 }
 
 Verdict DedupeIndex::admit(const IdHash& id, std::uint64_t content_hash, Position position) {
     const auto key = usable(id);
     const auto content = static_cast<std::uint32_t>(content_hash);
-    if (const auto* entry = find(key)) {
-        if ((entry->position & 1U) != 0) {
+    if (const auto* first = find(key)) {
+        if ((first->position & 1U) != 0) {
             return {Verdict::Kind::duplicate, DuplicateKind::unknown, 0};
         }
-        const auto kind = entry->content == content ? DuplicateKind::same : DuplicateKind::conflict;
-        return {Verdict::Kind::duplicate, kind, position_of(*entry)};
+        const auto kind = first->content == content ? DuplicateKind::same : DuplicateKind::conflict;
+        return {Verdict::Kind::duplicate, kind, position_of(*first)};
     }
     newest_ = std::max(newest_, position);
     const auto low = static_cast<std::uint32_t>(position & kPositionMask);
-    insert({key, content, low << 1U}, position);
+    insert(key, {content, low << 1U}, position);
     return {.kind = may_be_in_a_run(id) ? Verdict::Kind::maybe : Verdict::Kind::fresh};
 }
 
 void DedupeIndex::recover(const IdHash& id) {
     const auto key = usable(id);
-    if (find(key) == nullptr) insert({key, 0, 1U}, 0);
+    if (find(key) == nullptr) insert(key, {0, 1U}, 0);
 }
 
 void DedupeIndex::set_filters(std::vector<std::shared_ptr<const IdFilter>> filters) {
@@ -153,9 +157,9 @@ std::size_t DedupeIndex::size() const noexcept {
 }
 
 Bytes DedupeIndex::bytes() const noexcept {
-    std::size_t slots = 0;
-    for (const auto& table : tables_) slots += table.capacity();
-    return {slots * sizeof(Entry)};
+    Bytes sum;
+    for (const auto& table : tables_) sum += table.bytes();
+    return sum;
 }
 
 }  // namespace opsrelay::admit

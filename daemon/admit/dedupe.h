@@ -58,44 +58,51 @@ public:
     [[nodiscard]] Bytes bytes() const noexcept;
 
 private:
-    // 24 bytes. The position is kept as its low 31 bits: the newest one, which is less than 2^31
-    // ahead, tells the rest.
-    struct Entry {
-        IdHash id;  // all zero: free
+    // What is kept beside an id. The position is kept as its low 31 bits: the newest one, which is
+    // less than 2^31 ahead, tells the rest.
+    struct Details {
         std::uint32_t content = 0;
         std::uint32_t position = 0;  // low 31 bits << 1, bit 0: recovered, position unknown
     };
-    static_assert(sizeof(Entry) == 24);
+    static_assert(sizeof(Details) == 8);
 
     // Open addressing with linear probing at a load of at most 0.5, so that a probe always ends.
+    // 24 bytes a slot, the details apart: a probe reads ids alone, and none lies across two cache
+    // lines.
     class Table {
     public:
-        explicit Table(std::size_t capacity) : slots_(capacity) {}
+        explicit Table(std::size_t capacity) : ids_(capacity), details_(capacity) {}
 
-        void prefetch(const IdHash& id) const noexcept { __builtin_prefetch(&slots_[home(id)]); }
-        [[nodiscard]] const Entry* find(const IdHash& id) const noexcept;
-        void insert(const Entry& entry, Position position);
+        void prefetch(const IdHash& id) const noexcept { __builtin_prefetch(&ids_[home(id)]); }
+        /// nullptr: not here.
+        [[nodiscard]] const Details* find(const IdHash& id) const noexcept;
+        /// `id` is not here (asserted).
+        void insert(const IdHash& id, const Details& details, Position position);
 
         [[nodiscard]] std::size_t count() const noexcept { return count_; }
-        [[nodiscard]] std::size_t capacity() const noexcept { return slots_.size(); }
+        [[nodiscard]] std::size_t capacity() const noexcept { return ids_.size(); }
+        [[nodiscard]] Bytes bytes() const noexcept {
+            return {capacity() * (sizeof(IdHash) + sizeof(Details))};
+        }
         [[nodiscard]] Position last() const noexcept { return last_; }
 
     private:
         [[nodiscard]] std::size_t home(const IdHash& id) const noexcept {
-            return static_cast<std::size_t>(id.lo) & (slots_.size() - 1);
+            return static_cast<std::size_t>(id.lo) & (ids_.size() - 1);
         }
         [[nodiscard]] std::size_t slot_of(const IdHash& id) const noexcept;
         void grow();
 
-        std::vector<Entry> slots_;  // a power of two
+        std::vector<IdHash> ids_;  // a power of two; all zero: free
+        std::vector<Details> details_;
         std::size_t count_ = 0;
         Position last_ = 0;  // 0: only recovered ids
     };
 
-    [[nodiscard]] const Entry* find(const IdHash& id) const noexcept;
+    [[nodiscard]] const Details* find(const IdHash& id) const noexcept;
     [[nodiscard]] bool may_be_in_a_run(const IdHash& id) const noexcept;
-    void insert(const Entry& entry, Position position);
-    [[nodiscard]] Position position_of(const Entry& entry) const noexcept;
+    void insert(const IdHash& id, const Details& details, Position position);
+    [[nodiscard]] Position position_of(const Details& details) const noexcept;
 
     const std::size_t table_ids_;
     std::deque<Table> tables_;  // never empty; the last one grows

@@ -58,6 +58,7 @@ asio::awaitable<void> Committer::run() {
         const bool committed = co_await commit(*group);  // named: see GCC bug 107288
         if (!committed) break;                           // what is in hand stays counted as pending
         in_hand_ = 0;
+        queue_.recycle(std::move(*group));
     }
     ended_ = true;
 }

@@ -115,6 +115,9 @@ private:
     std::unique_ptr<RocksHandle> handle_;
     SpoolBook book_;
     RocksIds ids_;
+    // Their memory serves from commit to commit.
+    Batch commit_batch_;
+    std::string encoded_;
     bool settled_since_relief_ = false;
     bool compactions_stopped_ = false;  // a table is damaged
 };
@@ -172,7 +175,7 @@ Result<void> RocksStore::replay_ids(const std::function<void(const IdHash&, std:
 }
 
 void RocksStore::put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first) {
-    batch.Put(lane(id).family, slice(seq_key(first)), encode_segment(segment, first));
+    batch.Put(lane(id).family, slice(seq_key(first)), encode_segment(segment, first, encoded_));
     batch.Put(end_key(id), encode_u64(first + segment.count));
 }
 
@@ -205,7 +208,8 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
     if (!handle_) return closed();
     heed_damage();
     if (auto undone = undo_replays(); !undone) return undone;
-    Batch batch;
+    auto& batch = commit_batch_;
+    batch.Clear();
     std::set<LaneId> written;
     auto entry = book_.next_entry;
     for (const auto& segment : segments) {

@@ -114,7 +114,7 @@ std::optional<std::vector<std::uint32_t>> find_records(std::string_view payload,
 
 }  // namespace
 
-std::string encode_segment(const Segment& segment, Seq first_seq) {
+std::string_view encode_segment(const Segment& segment, Seq first_seq, std::string& scratch) {
     const auto& payload = segment.payload;
     OPSRELAY_ASSERT(segment.count > 0);
     OPSRELAY_ASSERT(segment.count <= kSegmentEventsMax);
@@ -122,17 +122,15 @@ std::string encode_segment(const Segment& segment, Seq first_seq) {
     OPSRELAY_ASSERT(payload.size() <= kSegmentRawBytesMax.count);
     OPSRELAY_ASSERT(payload.back() == '\n');
     const auto raw_len = static_cast<int>(payload.size());
-    std::string value(kSegmentHeaderBytes + payload.size(), '\0');
-    char* const body = value.data() + kSegmentHeaderBytes;
+    const auto room = kSegmentHeaderBytes + payload.size();
+    if (scratch.size() < room) scratch.resize(room);
+    char* const at = scratch.data();
+    char* const body = at + kSegmentHeaderBytes;
     // A destination one byte short of the payload makes LZ4 give up when it would not be smaller.
     const int packed = LZ4_compress_default(payload.data(), body, raw_len, raw_len - 1);
     const auto codec = packed > 0 ? Codec::lz4 : Codec::none;
-    if (codec == Codec::lz4) {
-        value.resize(kSegmentHeaderBytes + static_cast<std::size_t>(packed));
-    } else {
-        std::copy(payload.begin(), payload.end(), body);
-    }
-    char* const at = value.data();
+    const auto length = packed > 0 ? static_cast<std::size_t>(packed) : payload.size();
+    if (codec == Codec::none) std::copy(payload.begin(), payload.end(), body);
     store_le(at + kMagicAt, kSegmentMagic);
     store_le(at + kVersionAt, kSegmentVersion);
     store_le(at + kCodecAt, static_cast<std::uint8_t>(codec));
@@ -142,7 +140,7 @@ std::string encode_segment(const Segment& segment, Seq first_seq) {
     store_le(at + kRawLenAt, static_cast<std::uint32_t>(raw_len));
     store_le(at + kReceivedAt, static_cast<std::uint64_t>(segment.received_unix_ms));
     store_le(at + kChecksumAt, static_cast<std::uint64_t>(checksum_of(at, payload)));
-    return value;
+    return {at, kSegmentHeaderBytes + length};
 }
 
 Result<StoredSegment> decode_segment(std::string_view value, Seq expected_first_seq) {

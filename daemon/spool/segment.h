@@ -30,8 +30,10 @@ struct StoredSegment {
 };
 
 /// The value stored for `segment` when its first record has number `first_seq`. The segment is
-/// within the limits of spool/options.h and its payload ends with '\n' (asserted).
-[[nodiscard]] std::string encode_segment(const Segment& segment, Seq first_seq);
+/// within the limits of spool/options.h and its payload ends with '\n' (asserted). The value lies
+/// in `scratch`, which only grows, up to the largest segment, so that it can serve again.
+[[nodiscard]] std::string_view encode_segment(const Segment& segment, Seq first_seq,
+                                              std::string& scratch);
 
 /// Undoes encode_segment(). Errors: spool_corrupt, naming what does not fit. Nothing is allocated
 /// by a length that was not checked against the limits, whatever the bytes say.

@@ -9,6 +9,17 @@ namespace opsrelay::spool {
 
 namespace {
 
+// One is filled while another is committed.
+constexpr std::size_t kSparesMax = 2;
+
+// Empty, with its capacity kept.
+void clear(Segment& segment) {
+    segment.payload.clear();
+    segment.ids.clear();
+    segment.maybe.clear();
+    segment.count = 0;
+}
+
 bool fits(const Segment& into, const Segment& more) {
     return into.payload.size() + more.payload.size() <= kSegmentRawBytesMax.count &&
            into.count + more.count <= kSegmentEventsMax &&
@@ -56,6 +67,10 @@ void SegmentQueue::merge(Burst& burst) {
     if (more.count > 0) {
         if (into == nullptr) {
             auto& fresh = group.segments.emplace_back();
+            if (!spare_.empty()) {
+                fresh = std::move(spare_.back());
+                spare_.pop_back();
+            }
             fresh.lane = more.lane;
             fresh.received_unix_ms = more.received_unix_ms;
             into = &fresh;
@@ -72,10 +87,7 @@ void SegmentQueue::merge(Burst& burst) {
     group.last = burst.last;
     std::move(burst.rejected.begin(), burst.rejected.end(), std::back_inserter(group.rejected));
     burst.rejected.clear();
-    more.payload.clear();
-    more.ids.clear();
-    more.maybe.clear();
-    more.count = 0;
+    clear(more);
 }
 
 std::optional<Group> SegmentQueue::take() {
@@ -91,6 +103,15 @@ std::optional<Group> SegmentQueue::take() {
     bytes += weight({}, group.rejected);
     bytes_.fetch_sub(bytes, std::memory_order_relaxed);
     return group;
+}
+
+void SegmentQueue::recycle(Group group) {
+    for (auto& segment : group.segments) clear(segment);
+    const std::lock_guard lock(mutex_);
+    for (auto& segment : group.segments) {
+        if (spare_.size() == kSparesMax) break;
+        spare_.push_back(std::move(segment));
+    }
 }
 
 Position SegmentQueue::newest() const {

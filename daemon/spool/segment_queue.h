@@ -62,6 +62,8 @@ public:
 
     /// The oldest group, or nullopt: then the next push() answers true.
     [[nodiscard]] std::optional<Group> take();
+    /// Takes the memory of a group that is done with, for events that are still to come.
+    void recycle(Group group);
     struct Snapshot {
         observe::IntakeTotals totals;
         std::uint64_t events = 0;  // waiting in the queue
@@ -84,6 +86,7 @@ private:
     // Protected by mutex_.
     mutable std::mutex mutex_;
     std::deque<Group> groups_;
+    std::vector<Segment> spare_;  // empty, with capacity; at most kSparesMax
     observe::IntakeTotals totals_;
     bool storage_waits_ = true;
 };
