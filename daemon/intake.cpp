@@ -11,8 +11,9 @@ namespace opsrelay {
 
 namespace {
 
-constexpr unsigned kDeadLettersPerSecond = 50;       // of events that were never accepted
-constexpr std::size_t kHandOverBytes = 128U << 10U;  // a burst is handed over in parts of this size
+constexpr unsigned kDeadLettersPerSecond = 50;  // of events that were never accepted
+// A burst is handed over in parts of about this size: four of them fill a segment.
+constexpr std::size_t kHandOverBytes = 120U << 10U;
 // What admission reads is fetched while later events are parsed: so many that the memory has
 // answered, so few that the cache still has it.
 constexpr std::size_t kStagedEvents = 16;
