@@ -157,7 +157,7 @@ Result<void> Relay::open_store() {
 }
 
 Pipeline::Options Relay::pipeline_options() {
-    return {.intake = {.parse = config_.events, .admit = {}},
+    return {.intake = {.parse = config_.events, .admit = {.table_ids = config_.spool.ids.seal_ids}},
             .spool = config_.spool,
             .lanes = {
                 {.name = {}, .forward = config_.upstream, .upstream = *upstream_, .plan = plan_}}};
@@ -436,7 +436,7 @@ int Relay::run() {
 }  // namespace
 
 int run_relay(const config::Config& config) {
-    limit_heap_arenas();
+    bound_heap();
     raise_descriptor_limit();
     std::signal(SIGPIPE, SIG_IGN);
     Relay relay(config);

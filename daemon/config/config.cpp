@@ -14,6 +14,7 @@
 #include "config/fields.h"
 #include "config/keys.h"
 #include "config/listeners.h"
+#include "config/memory_plan.h"
 #include "config/yaml_reader.h"
 
 namespace opsrelay::config {
@@ -380,6 +381,13 @@ Result<void> Loader::check_sizes() {
             "spool.max_bytes ({}); at most {}",
             format_bytes(stall), format_bytes(config_.spool.bytes_max), format_bytes(quarter)));
     }
+    const auto ids = spool::ids_limit(config_.spool);
+    const auto plan = plan_memory({config_.memory_max, stall, ids});
+    if (!plan) return plan.error();
+    config_.spool.write_buffers = plan->write_buffers;
+    config_.spool.block_cache = plan->block_cache;
+    config_.spool.ids.filters_max = plan->filters;
+    config_.spool.ids.seal_ids = plan->table_ids;
     if (config_.listen.http_body_max > stall) {
         return invalid(fmt::format("http.max_body: {} is more than memory.stall_buffer ({})",
                                    format_bytes(config_.listen.http_body_max),

@@ -43,7 +43,8 @@ struct Config {
     listen::Options listen;
     std::string run_dir;
     spool::Options spool;
-    bool ephemeral = false;  // the spool dies with the pod: deliver before the end
+    Bytes memory_max{64U << 20U};  // shared out among the options above (memory_plan.h)
+    bool ephemeral = false;        // the spool dies with the pod: deliver before the end
     parse::Options events;
     std::string hash_key_file;  // its key is in events.privacy; read when a rule needs it
     milliseconds shutdown_deadline{20'000};

@@ -171,6 +171,11 @@ const std::array kKeys{
     Key{"privacy.hash_key_file", kNullable, kQuoted,
         [](Config& c, View key, View text) { return assign_file(c.hash_key_file, key, text); },
         [](const Config& c) { return c.hash_key_file; }},
+    Key{"memory.max_bytes", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.memory_max, bytes_field(key, text, {32_MiB, 64_GiB}));
+        },
+        [](const Config& c) { return format_bytes(c.memory_max); }},
     Key{"memory.stall_buffer", false, false,
         [](Config& c, View key, View text) {
             return assign(c.spool.stall_buffer, bytes_field(key, text, {1_MiB, 1_GiB}));

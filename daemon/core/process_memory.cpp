@@ -55,7 +55,10 @@ int visit(dl_phdr_info* object, std::size_t size, void* data) noexcept {
 
 }  // namespace
 
-void limit_heap_arenas() noexcept { ::mallopt(M_ARENA_MAX, 1); }
+void bound_heap() noexcept {
+    ::mallopt(M_ARENA_MAX, 1);
+    ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
+}
 
 void release_startup_memory() noexcept {
     ::malloc_trim(0);

@@ -6,7 +6,7 @@ namespace opsrelay::spool {
 
 DiskBudget::DiskBudget(const Options& options) {
     // The log is part of the measured directory, so only its growth by what is in flight counts.
-    in_flight_ = kWriteBuffersMax + kTableFileBytes + options.stall_buffer;
+    in_flight_ = options.write_buffers + kTableFileBytes + options.stall_buffer;
     // A small spool keeps at least half for records: it may overshoot its limit while a table is
     // written, which is better than never accepting anything.
     const auto limit = options.bytes_max.count;

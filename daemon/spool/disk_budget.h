@@ -28,8 +28,6 @@ inline constexpr std::array<EnumName<Intake>, 3> kIntakes{{
 static_assert(dense(kIntakes));
 constexpr std::string_view to_string(Intake intake) { return kIntakes.at(index_of(intake)).name; }
 
-/// All memory tables together; they become files while their log still exists.
-inline constexpr Bytes kWriteBuffersMax{16U << 20U};
 /// The live logs together, before the memory tables behind them are written out.
 inline constexpr Bytes kLogBytesMax{32U << 20U};
 /// The size of one compaction output.

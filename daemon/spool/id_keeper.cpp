@@ -14,9 +14,8 @@ constexpr milliseconds kTickMax{30'000};
 constexpr milliseconds kRetryEvery{1'000};
 constexpr milliseconds kTroubleLogEvery{10'000};
 constexpr std::int64_t kWindowTicks = 48;
-constexpr unsigned kFilterBits = 16;
-constexpr unsigned kFilterBitsOfMany = 12;
-constexpr std::uint64_t kMany = 8'000'000;
+constexpr std::uint64_t kFilterBits = 16;
+constexpr std::uint64_t kFilterBitsMin = 8;
 // Times beyond it come from a damaged value; adding a window to it must not overflow.
 constexpr std::int64_t kTimeMax = std::int64_t{1} << 60U;
 
@@ -150,7 +149,10 @@ void IdKeeper::begin_seal() {
 
 unsigned IdKeeper::filter_bits() const noexcept {
     if (options_.filter_bits != 0) return options_.filter_bits;
-    return ids() > kMany ? kFilterBitsOfMany : kFilterBits;
+    const auto bits_max = 8 * options_.filters_max.count;
+    // Runs keep the bits they were made with: the second half of the memory is for all the rest.
+    if (ids() * kFilterBits <= bits_max / 2) return kFilterBits;
+    return static_cast<unsigned>(std::clamp(bits_max / ids_max_, kFilterBitsMin, kFilterBits));
 }
 
 asio::awaitable<bool> IdKeeper::seal() {

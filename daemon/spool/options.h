@@ -19,8 +19,9 @@ struct IdOptions {
     std::uint64_t ids_max = 10'000'000;   // the newest ones; whichever is less
     std::size_t seal_ids = 65'536;        // held in memory before they become a run...
     milliseconds seal_age{600'000};       // ...and for how long
-    /// Of the filter, an id; 0: 16, or 12 when many are remembered. Tests make it 1: every id is
-    /// then found in the filter and has to be looked up.
+    Bytes filters_max{16U << 20U};  // of memory: 16 bits an id, fewer when many are remembered
+    /// Of the filter, an id; 0: by filters_max. Tests make it 1: every id is then found in the
+    /// filter and has to be looked up.
     unsigned filter_bits = 0;
 };
 
@@ -30,6 +31,8 @@ struct Options {
     milliseconds commit_gap{2};        // between the starts of two syncs; 0: none
     Bytes stall_buffer{8U << 20U};     // events in memory that wait for the disk
     Bytes dead_bytes_max{64U << 20U};  // dead letters of accepted records (dead_bytes_limit)
+    Bytes write_buffers{8U << 20U};    // memory tables of all lanes together; at least 6 MiB
+    Bytes block_cache{2U << 20U};
     IdOptions ids;
 };
 

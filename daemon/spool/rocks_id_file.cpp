@@ -18,7 +18,7 @@ namespace opsrelay::spool {
 namespace {
 
 rocksdb::Options file_options(rocksdb::Env* env) {
-    rocksdb::Options options(make_db_options(), make_family_options(kIdsFamily, nullptr));
+    auto options = make_file_options(kIdsFamily);
     if (env != nullptr) options.env = env;
     return options;
 }

@@ -146,9 +146,11 @@ Result<std::vector<rocksdb::ColumnFamilyDescriptor>> describe_families(
         if (auto ours = check_ours(options, db, stored); !ours) return ours.error();
         names.insert(stored.begin(), stored.end());
     }
-    const auto cache = make_block_cache();
+    const auto cache = make_block_cache(options);
     std::vector<rocksdb::ColumnFamilyDescriptor> families;
-    for (const auto& name : names) families.emplace_back(name, make_family_options(name, cache));
+    for (const auto& name : names) {
+        families.emplace_back(name, make_family_options(name, options, cache));
+    }
     return families;
 }
 
@@ -314,7 +316,7 @@ Result<std::unique_ptr<RocksHandle>> open_rocks(
         if (auto whole = check_not_gutted(dir); !whole) return whole.error();
         set_forgotten_tables_aside(options);
     }
-    auto db_options = make_db_options();
+    auto db_options = make_db_options(options);
     if (setup.env != nullptr) db_options.env = setup.env;
     if (listener) db_options.listeners.push_back(listener);
     auto families = describe_families(options, setup, db_options);

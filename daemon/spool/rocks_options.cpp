@@ -4,15 +4,17 @@
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "spool/disk_budget.h"
 #include "spool/keys.h"
+#include "spool/options.h"
 
 namespace opsrelay::spool {
 namespace {
 
-constexpr std::size_t kBlockCacheBytes = 4U << 20U;
+constexpr std::size_t kArenaBlockBytes = 256U << 10U;
 constexpr std::size_t kBlockBytes =
     1024;  // every segment or page of ids becomes a block of its own
 
@@ -22,19 +24,21 @@ bool is_small(std::string_view family) noexcept {
 
 }  // namespace
 
-Bytes write_buffer_bytes(std::string_view family) noexcept {
-    if (is_small(family)) return Bytes{1U << 20U};
-    return Bytes{family == kIdLogFamily ? 2U << 20U : 4U << 20U};
+Bytes write_buffer_bytes(std::string_view family, const Options& options) noexcept {
+    const auto all = options.write_buffers.count;
+    const bool small = is_small(family) || family == kIdLogFamily;
+    // One of segments fills while another becomes a file; the rest is the other families'.
+    return Bytes{small ? all / 8 : all / 2};
 }
 
-std::shared_ptr<rocksdb::Cache> make_block_cache() {
+std::shared_ptr<rocksdb::Cache> make_block_cache(const Options& options) {
     // Not cut into shards: an index of ids takes a quarter of one, and two in the same would push
     // each other out with every lookup. Few threads ask it.
     constexpr int kShardBits = 0;
-    return rocksdb::NewLRUCache(kBlockCacheBytes, kShardBits);
+    return rocksdb::NewLRUCache(options.block_cache.count, kShardBits);
 }
 
-rocksdb::DBOptions make_db_options() {
+rocksdb::DBOptions make_db_options(const Options& options) {
     rocksdb::DBOptions db;
     db.create_if_missing = true;
     db.create_missing_column_families = true;
@@ -51,7 +55,7 @@ rocksdb::DBOptions make_db_options() {
     db.max_log_file_size = 1U << 20U;
     db.keep_log_file_num = 2;
     db.max_total_wal_size = kLogBytesMax.count;
-    db.db_write_buffer_size = kWriteBuffersMax.count;
+    db.db_write_buffer_size = options.write_buffers.count;
     db.recycle_log_file_num = 0;
     db.bytes_per_sync = 1U << 20U;
     db.wal_bytes_per_sync = 0;
@@ -64,7 +68,7 @@ rocksdb::DBOptions make_db_options() {
     return db;
 }
 
-rocksdb::ColumnFamilyOptions make_family_options(std::string_view family,
+rocksdb::ColumnFamilyOptions make_family_options(std::string_view family, const Options& options,
                                                  const std::shared_ptr<rocksdb::Cache>& cache) {
     rocksdb::BlockBasedTableOptions table;
     table.block_cache = cache;
@@ -84,18 +88,23 @@ rocksdb::ColumnFamilyOptions make_family_options(std::string_view family,
     table.filter_policy = nullptr;
 
     // The packaged library asserts: a write buffer must be at least eight arena blocks.
-    rocksdb::ColumnFamilyOptions options;
-    options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-    options.max_write_buffer_number = 3;
-    options.compression = rocksdb::kNoCompression;
-    options.bottommost_compression = rocksdb::kDisableCompressionOption;
-    options.target_file_size_base = kTableFileBytes.count;
-    options.level_compaction_dynamic_level_bytes = true;  // from level 0 down is a move
-    options.write_buffer_size = write_buffer_bytes(family).count;
-    options.arena_block_size = is_small(family) ? 64U << 10U : 256U << 10U;
-    if (family == kIdsFamily) options.disable_auto_compactions = true;  // only ever ingested
-    if (family == kDeadFamily) options.compression = rocksdb::kLZ4Compression;
-    return options;
+    rocksdb::ColumnFamilyOptions made;
+    made.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+    made.max_write_buffer_number = 3;
+    made.compression = rocksdb::kNoCompression;
+    made.bottommost_compression = rocksdb::kDisableCompressionOption;
+    made.target_file_size_base = kTableFileBytes.count;
+    made.level_compaction_dynamic_level_bytes = true;  // from level 0 down is a move
+    made.write_buffer_size = write_buffer_bytes(family, options).count;
+    made.arena_block_size = std::min(made.write_buffer_size / 16, kArenaBlockBytes);
+    if (family == kIdsFamily) made.disable_auto_compactions = true;  // only ever ingested
+    if (family == kDeadFamily) made.compression = rocksdb::kLZ4Compression;
+    return made;
+}
+
+rocksdb::Options make_file_options(std::string_view family) {
+    const Options any;  // sizes of memory tables and cache, which files do not have
+    return {make_db_options(any), make_family_options(family, any, nullptr)};
 }
 
 rocksdb::ReadOptions make_read_options() {

@@ -124,7 +124,7 @@ private:
 
 Result<void> RocksStore::take(OpenFunction open_with) {
     watch_ = std::make_shared<Watch>();
-    writer_.emplace(watch_);
+    writer_.emplace(watch_, options_);
     compactions_stopped_ = false;
     auto spool = open_with(options_, setup_, make_listener(watch_));
     if (!spool) return spool.error();

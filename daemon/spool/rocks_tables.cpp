@@ -31,17 +31,13 @@ constexpr std::uint64_t kFooterBytes = 53;
 // Files are cut at 16 MiB and a little.
 constexpr std::uint64_t kTableBytesMax = 128U << 20U;
 
-rocksdb::Options table_options(const std::string& family) {
-    return {make_db_options(), make_family_options(family, nullptr)};
-}
-
 // Empty: it can be opened, and those that everything depends on can be read.
 std::string damage_of(const std::string& path, const rocksdb::LiveFileMetaData& table) {
     std::error_code ec;
     const auto size = fs::file_size(path, ec);
     if (ec) return ec.message();
     if (size != table.size) return fmt::format("{} bytes, must be {}", size, table.size);
-    rocksdb::SstFileReader reader(table_options(table.column_family_name));
+    rocksdb::SstFileReader reader(make_file_options(table.column_family_name));
     auto status = reader.Open(path);
     // Without it the spool cannot be opened; what it says is found in older tables, too.
     if (status.ok() && table.column_family_name == kDefaultFamily) {
@@ -55,7 +51,7 @@ Error io_error(const std::string& what) { return errno_error(Errc::spool_io, wha
 // An empty table is not possible, so it deletes a key that does not exist: the first one with a
 // zero behind it.
 rocksdb::Status write_small_table(const std::string& path, const rocksdb::LiveFileMetaData& table) {
-    const auto options = table_options(table.column_family_name);
+    const auto options = make_file_options(table.column_family_name);
     rocksdb::SstFileWriter writer(rocksdb::EnvOptions(options), options);
     auto status = writer.Open(path);
     if (status.ok()) status = writer.Delete(table.smallestkey + '\0');
@@ -168,7 +164,7 @@ std::vector<std::string> table_files(const std::string& dir) {
 std::string family_of_table(const std::string& path) {
     const auto name = fs::path(path).filename().string();
     if (const auto dash = name.find('-'); dash != std::string::npos) return name.substr(0, dash);
-    rocksdb::SstFileReader reader(table_options(std::string(kIdLogFamily)));
+    rocksdb::SstFileReader reader(make_file_options(kIdLogFamily));
     if (reader.Open(path).ok()) return reader.GetTableProperties()->column_family_name;
     // The properties are near the end. In them the name is plain text behind what its key has of
     // its own.

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "spool/options.h"
 #include "spool/rocks_files.h"
 #include "spool/rocks_open.h"
 #include "spool/rocks_options.h"
@@ -64,12 +65,16 @@ Error RocksWriter::failed(const rocksdb::Status& status, std::string_view what) 
 // atomic_flush). When it is asked to, it does not.
 rocksdb::Status RocksWriter::flush_full_tables(const RocksHandle& handle) {
     bool full = false;
+    std::uint64_t all = 0;
     for (const auto& [name, family] : handle.families()) {
         std::uint64_t bytes = 0;
         const bool known = handle.db().GetIntProperty(
             family, rocksdb::DB::Properties::kCurSizeActiveMemTable, &bytes);
-        full = full || (known && bytes >= write_buffer_bytes(name).count / 4 * 3);
+        full = full || (known && bytes >= write_buffer_bytes(name, options_).count / 4 * 3);
+        all += known ? bytes : 0;
     }
+    // Of many lanes none may be full, and all together be.
+    full = full || all >= options_.write_buffers.count / 4 * 3;
     if (!full) return rocksdb::Status::OK();
     rocksdb::FlushOptions options;
     options.wait = false;

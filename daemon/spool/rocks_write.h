@@ -16,10 +16,12 @@ namespace opsrelay::spool {
 
 class RocksHandle;
 class Watch;
+struct Options;
 
 class RocksWriter {
 public:
-    explicit RocksWriter(std::shared_ptr<Watch> watch) : watch_(std::move(watch)) {}
+    RocksWriter(std::shared_ptr<Watch> watch, const Options& options)
+        : watch_(std::move(watch)), options_(options) {}
 
     /// All of the batch or nothing; `durable`: returns once it survives power loss. `what` begins
     /// the error's text. Errors: as classify(), with spool_reopen for whatever ended all writing.
@@ -38,6 +40,7 @@ private:
     [[nodiscard]] rocksdb::Status flush_full_tables(const RocksHandle& handle);
 
     std::shared_ptr<Watch> watch_;
+    const Options& options_;
     bool log_failed_ = false;  // the last write or sync
     std::size_t written_ = 0;  // bytes since the memory tables were looked at
 };

@@ -201,7 +201,7 @@ TEST_CASE("spool/rocks_store: settled segments disappear from disk") {
 TEST_CASE("spool/rocks_store: near the limit, settled records give back logs and tables too") {
     const TempDir dir;
     auto options = options_in(dir);
-    options.bytes_max = 32_MiB;
+    options.bytes_max = 16_MiB;
     const auto store = open_rocks_store(options).value();
     Seq next = 1;
     for (int i = 0; i < 80; ++i) {

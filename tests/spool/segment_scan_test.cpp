@@ -27,9 +27,9 @@ std::vector<Seq> found_in(std::string_view bytes) {
 /// Segments that LZ4 makes smaller, and some that it does not: 3 records each, of `bytes`.
 std::string value_of(Seq first, std::size_t bytes) {
     auto segment = test::make_segment(fmt::format("s{}", first), 3, kDefaultLane, bytes);
-    if (bytes > 0) return encode_segment(segment, first);
-    segment.payload = std::string(300, 'x') + "\ny\nz\n";
-    return encode_segment(segment, first);
+    if (bytes == 0) segment.payload = std::string(300, 'x') + "\ny\nz\n";
+    std::string scratch;
+    return std::string(encode_segment(segment, first, scratch));
 }
 
 const std::vector<Seq> kAll{1, 4, 7, 10, 13, 16, 19, 22, 25, 28};
@@ -45,7 +45,7 @@ std::string log_bytes(std::size_t record_bytes) {
 
 std::string table_bytes(std::size_t record_bytes) {
     const test::TempDir dir;
-    const rocksdb::Options options(make_db_options(), make_family_options("seg_0", nullptr));
+    const auto options = make_file_options("seg_0");
     rocksdb::SstFileWriter writer(rocksdb::EnvOptions(options), options);
     REQUIRE(writer.Open(dir / "t.sst").ok());
     for (const auto first : kAll) {

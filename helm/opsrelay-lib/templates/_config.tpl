@@ -26,6 +26,7 @@ events:
   missing_id: {{ $v.events.missingId }}
   stamp_created_at: {{ $v.events.stampCreatedAt }}
 memory:
+  max_bytes: {{ $v.memory.maxBytes }}
   stall_buffer: {{ $v.memory.stallBuffer }}
 shutdown:
   deadline: {{ $v.shutdown.deadline }}
