@@ -168,8 +168,14 @@ asio::awaitable<Snapshot> Pipeline::snapshot() {
 
 asio::awaitable<bool> Pipeline::drain_until(TimePoint deadline) {
     bool all_drained = true;
-    for (auto& pump : pumps_) forward_tasks_.spawn("drain", drain(pump, deadline, all_drained));
-    co_await forward_tasks_.join();
+    bool all_settled = false;
+    // A lane that was through early may have got records while another drained.
+    while (all_drained && !all_settled) {
+        for (auto& pump : pumps_) forward_tasks_.spawn("drain", drain(pump, deadline, all_drained));
+        co_await forward_tasks_.join();
+        all_settled = std::all_of(pumps_.begin(), pumps_.end(),
+                                  [](const forward::Pump& pump) { return pump.all_settled(); });
+    }
     co_return all_drained;
 }
 

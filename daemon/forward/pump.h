@@ -71,6 +71,8 @@ public:
     /// For a spool that does not outlive the process: delivers until it is empty (true) or until
     /// `deadline`. A parked lane gets one last try and is not waited for. Follow with stop().
     [[nodiscard]] asio::awaitable<bool> drain_until(TimePoint deadline);
+    /// Every record that is known of has its outcome, on disk or on its way there.
+    [[nodiscard]] bool all_settled() const noexcept;
 
     [[nodiscard]] const LaneName& lane() const noexcept { return name_; }
     /// Any thread. A snapshot, renewed when something happens to the lane.
@@ -124,7 +126,6 @@ private:
     void log_stuck(const Item& item);
     void log_held_up();
     void publish();
-    [[nodiscard]] bool all_settled() const noexcept;
 
     Clock& clock_;
     spool::Settler& settler_;

@@ -223,6 +223,33 @@ TEST_CASE("pipeline: draining delivers the well lane's events although another o
     CHECK(world.snapshot().spooled_by_lane == std::vector<std::uint64_t>{5, 0});
 }
 
+TEST_CASE("pipeline: what a drained lane gets while another drains is delivered or told") {
+    TwoLanes world;
+    world.second_upstream.answers = false;
+    world.offer(kSecondLane, 5);
+    std::optional<bool> drained;
+    const auto deadline = world.clock.now() + seconds{30};
+    asio::co_spawn(world.io, drain_and_tell(world.pipeline, deadline, drained), asio::detached);
+    world.run(seconds{1});  // the first lane is through
+    world.upstream.answers = false;
+    world.offer(kDefaultLane, 3);
+    world.run(seconds{1});
+    world.second_upstream.answers = true;
+    world.run(seconds{14});
+    CHECK(world.second_upstream.received.size() == 5);
+    CHECK(!drained.has_value());
+    SUBCASE("delivered") {
+        world.upstream.answers = true;
+        world.run(seconds{15});
+        CHECK(drained == true);
+        CHECK(world.upstream.received.size() == 3);
+    }
+    SUBCASE("not before the deadline") {
+        world.run(seconds{15});
+        CHECK(drained == false);
+    }
+}
+
 TEST_CASE(
     "pipeline: a parked lane with a large backlog costs the other one no read and no commit") {
     constexpr std::size_t kBacklog = 60'000;
