@@ -40,6 +40,9 @@ REFUSED = (
     ("opsrelay.shutdown.deadline=1m", "shutdown.deadline: Does not match pattern"),
     ("opsrelay.log.level=trace", "log.level must be one of"),
     ("opsrelay.events.missingId=drop", "events.missingId must be one of"),
+    ("opsrelay.dedupe.maxIds=9999", "dedupe.maxIds: Must be greater than or equal to 10000"),
+    ("opsrelay.privacy.tenantId=mask", "privacy.tenantId must be one of"),
+    ("opsrelay.privacy.tenantId=hash", "privacy.hashKey.secretName: is empty; .* needs a key"),
     ("opsrelay.image.repository=", "opsrelay.image.repository: is empty"),
     ("opsrelay.image.digest=sha256:12", "image.digest: Does not match pattern"),
     ("opsrelay.resources.limits.ephemeral-storage=1Gi", "ephemeral-storage is not allowed"),
@@ -191,7 +194,11 @@ class Config(unittest.TestCase):
         for case in CASES:
             with self.subTest(case.name), tempfile.TemporaryDirectory() as scratch:
                 file = pathlib.Path(scratch) / "opsrelay.yaml"
-                file.write_text(rendered(case)["ConfigMap"]["data"]["opsrelay.yaml"], "utf-8")
+                text = rendered(case)["ConfigMap"]["data"]["opsrelay.yaml"]
+                # The one file that has to be there when the daemon starts.
+                key = pathlib.Path(scratch) / "hash-key"
+                key.write_text("0123456789abcdef0123456789abcdef", "ascii")
+                file.write_text(re.sub(r"/etc/opsrelay-hash-key/[^\"]+", str(key), text), "utf-8")
                 run(self.opsrelay, "check", "--config", file)
 
 

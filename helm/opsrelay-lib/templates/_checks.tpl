@@ -7,6 +7,10 @@
 {{- if not $v.image.repository -}}
   {{- fail "opsrelay.image.repository: is empty; name the image that holds opsrelay" -}}
 {{- end -}}
+{{- $hashes := or (eq $v.privacy.userId "hash") (eq $v.privacy.tenantId "hash") -}}
+{{- if and $hashes (not $v.privacy.hashKey.secretName) -}}
+  {{- fail "opsrelay.privacy.hashKey.secretName: is empty; userId or tenantId: hash needs a key" -}}
+{{- end -}}
 {{- if not $v.spool.claimName -}}
   {{- $max := include "opsrelay.bytes" $v.spool.maxBytes | int64 -}}
   {{- $limit := include "opsrelay.bytes" $v.spool.sizeLimit | int64 -}}

@@ -22,9 +22,21 @@ spool:
   dir: /var/lib/opsrelay
   max_bytes: {{ $v.spool.maxBytes }}
   ephemeral: {{ not $v.spool.claimName }}
+dedupe:
+  window: {{ $v.dedupe.window }}
+  max_ids: {{ $v.dedupe.maxIds | int64 }}
 events:
   missing_id: {{ $v.events.missingId }}
   stamp_created_at: {{ $v.events.stampCreatedAt }}
+privacy:
+  {{- with $v.privacy.denyFields }}
+  deny_fields: {{ toJson . }}
+  {{- end }}
+  user_id: {{ $v.privacy.userId }}
+  tenant_id: {{ $v.privacy.tenantId }}
+  {{- if $v.privacy.hashKey.secretName }}
+  hash_key_file: {{ printf "/etc/opsrelay-hash-key/%s" $v.privacy.hashKey.secretKey | quote }}
+  {{- end }}
 memory:
   max_bytes: {{ $v.memory.maxBytes }}
   stall_buffer: {{ $v.memory.stallBuffer }}

@@ -49,6 +49,11 @@
       mountPath: /etc/opsrelay-key
       readOnly: true
     {{- end }}
+    {{- if $v.privacy.hashKey.secretName }}
+    - name: opsrelay-hash-key
+      mountPath: /etc/opsrelay-hash-key
+      readOnly: true
+    {{- end }}
     {{- if $v.ca.configMapName }}
     - name: opsrelay-ca
       mountPath: /etc/opsrelay-ca
@@ -84,6 +89,15 @@
     items:
       - key: {{ $v.apiKey.secretKey }}
         path: {{ $v.apiKey.secretKey }}
+{{- end }}
+{{- if $v.privacy.hashKey.secretName }}
+- name: opsrelay-hash-key
+  secret:
+    secretName: {{ $v.privacy.hashKey.secretName }}
+    defaultMode: {{ if $v.podHasFsGroup }}0440{{ else }}0444{{ end }}
+    items:
+      - key: {{ $v.privacy.hashKey.secretKey }}
+        path: {{ $v.privacy.hashKey.secretKey }}
 {{- end }}
 {{- if $v.ca.configMapName }}
 - name: opsrelay-ca
