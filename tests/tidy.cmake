@@ -23,7 +23,7 @@ set(may_include_operate parse/ spool/ control/ observe/ core/)
 set(may_include_config
   listen/options.h parse/options.h admit/options.h spool/options.h forward/options.h
   control/options.h core/)
-set(may_include_cli config/ core/)
+set(may_include_cli config/ spool/offline.h admit/dedupe.h core/)
 set(may_include_intake intake.h listen/inlet.h parse/ admit/ spool/ observe/ core/)
 
 # What a folder's library may link; what daemon/CMakeLists.txt makes is the composition root.
@@ -37,7 +37,7 @@ set(may_link_forward spool observe core)
 set(may_link_control observe core)
 set(may_link_operate parse spool control observe core)
 set(may_link_config core)
-set(may_link_cli config core)
+set(may_link_cli config spool admit core)
 
 # --- Reading --------------------------------------------------------------------------------------
 set(violations 0)

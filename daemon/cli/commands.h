@@ -33,6 +33,10 @@ void add_version(CLI::App& app, Program& program, Action& action);
 
 /// Members of the `spool` group.
 void add_spool_purge(CLI::App& group, Program& program, Action& action);
+void add_spool_export(CLI::App& group, Program& program, Action& action);
+void add_spool_repair(CLI::App& group, Program& program, Action& action);
+void add_spool_stat(CLI::App& group, Program& program, Action& action);
+void add_spool_verify(CLI::App& group, Program& program, Action& action);
 
 /// `--output text|json`.
 void add_output(CLI::App& command, Output& output);

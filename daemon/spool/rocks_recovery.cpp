@@ -94,7 +94,7 @@ Result<OpenSpool> open_spool(const Options& options, const RocksSetup& setup,
                 {"cause", cause},
                 {"lost_bytes_at_most", "unknown until it is repaired"},
                 {"next",
-                 "stop opsrelay and run `opsrelay spool repair`; until then it counts "
+                 "stop opsrelay and run `opsrelay spool repair --write`; until then it counts "
                  "against spool.max_bytes, and repeats of its events are accepted"}});
     spool = reopen_spool(options, setup, listener);
     if (spool || spool.error().code != Errc::spool_corrupt) return spool;

@@ -74,9 +74,15 @@ void WalReader::cut(std::size_t begin) {
         const char type = block_[begin + 6];
         fragments_.push_back({type >= kWhole && type <= kLast ? type : '\0', false,
                               std::string_view(block_).substr(payload, end - payload)});
-        torn_ += end - begin;
+        (is_cut_off(begin) ? torn_ : damaged_) += end - begin;
         begin = end;
     }
+}
+
+// Whether the log ends before the fragment does.
+bool WalReader::is_cut_off(std::size_t at) const {
+    const std::size_t length = load_le<std::uint16_t>(block_.data() + at + 4);
+    return block_.size() < kWalBlockBytes && at + kWalHeaderBytes + length > block_.size();
 }
 
 // 0: none. Its whole size otherwise.

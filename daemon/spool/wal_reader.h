@@ -36,7 +36,7 @@ public:
 
     /// Bytes passed over so far that belong to no fragment with a good checksum.
     [[nodiscard]] std::uint64_t damaged_bytes() const noexcept { return damaged_; }
-    /// As damaged_bytes(), but with nothing good behind: a write that a crash cut off.
+    /// As damaged_bytes(), but at the end of the log, which cuts them off: a crash.
     [[nodiscard]] std::uint64_t torn_bytes() const noexcept { return torn_; }
 
 private:
@@ -48,6 +48,7 @@ private:
 
     [[nodiscard]] bool read_block();
     void cut(std::size_t begin);
+    [[nodiscard]] bool is_cut_off(std::size_t at) const;
     [[nodiscard]] std::size_t good_fragment_at(std::size_t at);
     [[nodiscard]] std::size_t next_good_fragment(std::size_t from);
     [[nodiscard]] bool take(const Fragment& fragment, WalRecord& record);

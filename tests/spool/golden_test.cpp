@@ -207,7 +207,7 @@ TEST_CASE("spool/golden: write the golden spool of this format" * doctest::skip(
     commit(*store, {golden_segment("l0", kDefaultLane, 130), golden_segment("l2", kEurope, 133)});
     commit(*store, {golden_segment("l1", kDefaultLane, 136)});
     REQUIRE(store->sync().has_value());
-    fs::copy(options.dir, dir / "copy", fs::copy_options::recursive);  // as kill -9 leaves it
+    test::copy_as_killed(options.dir, dir / "copy");  // as kill -9 leaves it
     for (const auto& entry : fs::directory_iterator(dir / "copy/db")) {
         const auto name = entry.path().filename().string();
         if (name.starts_with("LOG")) fs::remove(entry.path());

@@ -49,7 +49,7 @@ struct Spool {
         if (into_table) {
             store->close();
         } else {
-            fs::copy(options.dir, dir / "copy", fs::copy_options::recursive);
+            test::copy_as_killed(options.dir, dir / "copy");
             options.dir = dir / "copy";
         }
     }
@@ -149,7 +149,7 @@ TEST_CASE("spool/rocks_store: outcomes behind damage in the log are kept, ids to
         const std::vector<Seq> ahead{14};
         REQUIRE(store->ack({kDefaultLane, 13, refused, ahead}).has_value());
         REQUIRE(store->sync().has_value());
-        fs::copy(options.dir, dir / "copy", fs::copy_options::recursive);
+        test::copy_as_killed(options.dir, dir / "copy");
     }
     options.dir = dir / "copy";
     for (const auto& file : files_of(database_dir(options), ".log")) {

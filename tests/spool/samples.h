@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "spool/store.h"
@@ -99,6 +101,22 @@ inline std::vector<std::string> names(std::string_view tag, std::uint32_t begin,
     std::vector<std::string> all;
     for (auto i = begin; i < end; ++i) all.push_back(fmt::format("{}.{}", tag, i));
     return all;
+}
+
+/// A copy of an open spool's directory, as kill -9 would leave it. Files that RocksDB deletes
+/// meanwhile are left out.
+inline void copy_as_killed(const std::string& from, const std::string& to) {
+    namespace fs = std::filesystem;
+    fs::create_directories(to);
+    for (const auto& entry : fs::directory_iterator(from)) {
+        const auto target = fs::path(to) / entry.path().filename();
+        std::error_code ec;
+        if (entry.is_directory(ec)) {
+            copy_as_killed(entry.path(), target);
+        } else {
+            fs::copy_file(entry.path(), target, ec);
+        }
+    }
 }
 
 }  // namespace opsrelay::test

@@ -1,0 +1,104 @@
+// `spool export`: every record without an outcome, as it would be sent.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "cli/spool_offline.h"
+
+namespace opsrelay::cli {
+
+namespace {
+
+constexpr const char* kFooter = R"(
+Prints one event a line, lane by lane. Nothing is changed: the records stay in the spool. With
+--from any directory with logs and tables is read file by file, a moved-aside database for example.
+
+Examples:
+  opsrelay spool export > events.ndjson
+  opsrelay spool export --lane default --output-file events.ndjson
+  opsrelay spool export --from /var/lib/opsrelay/damaged-1790000000000
+
+Exit codes: 0 ok; 1 failed, or records are missing between those that were found; 2 usage; 3 a
+daemon has it open; 4 no spool, or a newer format.)";
+
+struct Given {
+    OfflineFlags where;
+    std::optional<std::string> from;
+    std::optional<std::string> lane;
+    std::optional<std::string> file;
+};
+
+struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
+Result<spool::ExportReport> export_from(const Given& given, const Program& program,
+                                        const spool::RecordSink& sink) {
+    if (given.from) {
+        return spool::export_files(
+            std::filesystem::absolute(*given.from).lexically_normal().string(), sink);
+    }
+    const auto options = spool_options(given.where, program);
+    if (!options) return options.error();
+    return spool::export_records(*options, sink);
+}
+
+int run(const Given& given, Program& program) {
+    std::unique_ptr<std::FILE, Close> file;
+    if (given.file) {
+        file.reset(std::fopen(given.file->c_str(), "wxe"));  // never over another file
+        if (!file) return fail(program, errno_error(Errc::io, *given.file, errno));
+    }
+    std::FILE* const out = file ? file.get() : program.out;
+    std::uint64_t written = 0;
+    bool good = true;
+    const auto sink = [&](const spool::StoredRecord& record) {
+        const bool wanted = !given.lane || *given.lane == record.lane_name ||
+                            *given.lane == fmt::format("{}", static_cast<unsigned>(record.lane));
+        if (!wanted) return true;
+        ++written;
+        good =
+            std::fwrite(record.event.data(), 1, record.event.size(), out) == record.event.size() &&
+            std::fputc('\n', out) != EOF;
+        return good;
+    };
+    const auto report = export_from(given, program, sink);
+    if (!report) return fail(program, report.error());
+    if (!good || std::fflush(out) != 0) {
+        return fail(program, errno_error(Errc::io, given.file.value_or("standard output"), errno));
+    }
+    fmt::print(program.err, "{} records exported\n", written);
+    if (report->lost == 0) return 0;
+    fmt::print(program.err,
+               "{} records are missing between them; `opsrelay spool verify` says why\n",
+               report->lost);
+    return kExitFailed;
+}
+
+}  // namespace
+
+void add_spool_export(CLI::App& group, Program& program, Action& action) {
+    auto* const command =
+        group.add_subcommand("export", "Print every record that waits, as NDJSON");
+    const auto given = std::make_shared<Given>();  // lives as long as CLI11 refers to it
+    add_offline_flags(*command, given->where);
+    command
+        ->add_option("--from", given->from, "Read the files of this directory instead of the spool")
+        ->type_name("DIR")
+        ->excludes("--spool-dir")
+        ->excludes("--config");
+    command->add_option("--lane", given->lane, "Only this lane, by name or number")
+        ->type_name("LANE");
+    command->add_option("--output-file", given->file, "Write to FILE, which must not exist")
+        ->type_name("FILE");
+    command->footer(kFooter);
+    command->callback([given, &program, &action] {
+        action = [given, &program] { return run(*given, program); };
+    });
+}
+
+}  // namespace opsrelay::cli

@@ -1,0 +1,113 @@
+// `spool repair`: takes records back from databases that were moved aside.
+#include <fmt/format.h>
+#include <rapidjson/document.h>
+
+#include <CLI/CLI.hpp>
+
+#include "admit/dedupe.h"
+#include "cli/spool_offline.h"
+#include "cli/status_text.h"
+#include "core/json_text.h"
+
+namespace opsrelay::cli {
+
+namespace {
+
+constexpr const char* kFooter = R"(
+Reads every damaged-<time> beside the database file by file and puts its records at the end of
+their lanes, unless their externalRequestId is known to the spool. Opening the spool takes back
+what lies in quarantine. A repaired database is renamed to repaired-<time>; delete it when you need
+the space. Dead letters and the ids of events that were delivered before are not taken back.
+
+Without --write nothing is changed; it says what would be looked through.
+
+Examples:
+  opsrelay spool repair
+  opsrelay spool repair --write --spool-dir /var/lib/opsrelay
+
+Exit codes: 0 ok; 1 failed, or not everything could be taken back; 2 usage; 3 a daemon has it open;
+4 no spool, or a newer format.)";
+
+struct Given {
+    OfflineFlags where;
+    bool write = false;
+    Output output = Output::text;
+};
+
+std::optional<IdHash> id_of(std::uint64_t salt, LaneId lane, std::string_view event) {
+    rapidjson::Document document;
+    document.Parse<rapidjson::kParseIterativeFlag>(event.data(), event.size());
+    if (document.HasParseError() || !document.IsObject()) return std::nullopt;
+    const rapidjson::Value& object = document;
+    const auto id = object.FindMember("externalRequestId");
+    if (id == object.MemberEnd() || !id->value.IsString()) return std::nullopt;
+    return admit::hash_id(salt, lane, {id->value.GetString(), id->value.GetStringLength()});
+}
+
+void print_source(const spool::RepairSource& source, const Given& given, Program& program) {
+    if (!given.write) {
+        fmt::print(program.out, "{}: {} records would be looked through\n", printable(source.path),
+                   source.records);
+        return;
+    }
+    fmt::print(program.out, "{}: {} records: {} taken back, {} known already",
+               printable(source.path), source.records, source.admitted, source.known);
+    if (source.no_lane > 0) {
+        fmt::print(program.out,
+                   ", {} of an unknown lane: it stays as it is; see `spool export "
+                   "--from`\n",
+                   source.no_lane);
+    } else {
+        fmt::print(program.out, "; kept as {}\n", printable(source.kept_as));
+    }
+}
+
+std::string source_json(const spool::RepairSource& source) {
+    return fmt::format(
+        R"({{"path":{},"records":{},"admitted":{},"known":{},"no_lane":{},"kept_as":{}}})",
+        json_string(source.path), source.records, source.admitted, source.known, source.no_lane,
+        source.kept_as.empty() ? "null" : json_string(source.kept_as));
+}
+
+int run(const Given& given, Program& program) {
+    const auto options = spool_options(given.where, program);
+    if (!options) return fail(program, options.error());
+    Result<spool::RepairReport> report = spool::RepairReport{};
+    {
+        ProgressLine line(program);
+        report = spool::repair(*options, given.write, id_of, line.callback());
+    }
+    if (!report) return fail(program, report.error());
+    bool whole = true;
+    std::string json;
+    for (const auto& source : report->sources) {
+        whole = whole && source.no_lane == 0;
+        json += (json.empty() ? "" : ",") + source_json(source);
+        if (given.output == Output::text) print_source(source, given, program);
+    }
+    if (given.output == Output::json) {
+        fmt::print(program.out, "{{\"written\":{},\"sources\":[{}]}}\n", given.write, json);
+    } else if (report->sources.empty()) {
+        fmt::print(program.out, "nothing to repair\n");
+    } else if (!given.write) {
+        fmt::print(program.out, "nothing was changed; add --write to take them back\n");
+    }
+    return whole ? 0 : kExitFailed;
+}
+
+}  // namespace
+
+void add_spool_repair(CLI::App& group, Program& program, Action& action) {
+    auto* const command =
+        group.add_subcommand("repair", "Take records back from databases that were moved aside");
+    const auto given = std::make_shared<Given>();  // lives as long as CLI11 refers to it
+    add_offline_flags(*command, given->where);
+    command->add_flag("--write", given->write, "Do it; without it nothing is changed");
+    add_output(*command, given->output);
+    command->footer(kFooter);
+    command->callback([given, &program, &action] {
+        action = [given, &program] { return run(*given, program); };
+    });
+}
+
+}  // namespace opsrelay::cli

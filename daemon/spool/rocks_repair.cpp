@@ -1,0 +1,244 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "core/clock.h"
+#include "spool/id_plan.h"
+#include "spool/offline.h"
+#include "spool/quarantine.h"
+#include "spool/rocks_offline.h"
+#include "spool/rocks_setup.h"
+#include "spool/rocks_source.h"
+#include "spool/rocks_store.h"
+
+namespace opsrelay::spool {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Puts records into an open store, those that it does not know.
+class Readmission {
+public:
+    Readmission(Store& store, const Options& options, const IdOf& id_of)
+        : store_(store), options_(options), id_of_(id_of) {}
+
+    /// The ids that are in no run are held in memory: some 65,536. Errors: as Store::replay_ids().
+    [[nodiscard]] Result<void> begin();
+    /// One segment of the source, as one of the store. Errors: as Store::commit().
+    [[nodiscard]] Result<void> admit(LaneId lane, const std::vector<std::string_view>& events,
+                                     std::int64_t received_unix_ms, RepairSource& report);
+
+private:
+    [[nodiscard]] Result<void> seal();
+
+    Store& store_;
+    const Options& options_;
+    const IdOf& id_of_;
+    std::set<IdHash> known_;  // those that are in no run
+    std::int64_t oldest_ms_ = std::numeric_limits<std::int64_t>::max();
+    std::int64_t id_clock_ms_ = 0;
+};
+
+Result<void> Readmission::begin() {
+    // The id clock must not jump, or ids would be forgotten early.
+    for (const auto& run : store_.id_runs()) {
+        id_clock_ms_ = std::max(id_clock_ms_, run.info.newest_ms);
+    }
+    auto read = store_.replay_ids([this](const IdHash& id, std::int64_t at_ms) {
+        known_.insert(id);
+        oldest_ms_ = std::min(oldest_ms_, at_ms);
+        id_clock_ms_ = std::max(id_clock_ms_, at_ms);
+    });
+    if (!read) return read;
+    if (id_clock_ms_ == 0) id_clock_ms_ = unix_ms(SystemClock{}.wall_now());
+    return {};
+}
+
+Result<void> Readmission::admit(LaneId lane, const std::vector<std::string_view>& events,
+                                std::int64_t received_unix_ms, RepairSource& report) {
+    Segment segment;
+    segment.lane = lane;
+    segment.received_unix_ms = received_unix_ms;
+    segment.id_clock_ms = id_clock_ms_;
+    std::vector<IdHash> ids;
+    for (const auto event : events)
+        ids.push_back(id_of_(store_.salt(), lane, event).value_or(IdHash{}));
+    const auto in_runs = store_.find_ids(ids);
+    for (std::size_t i = 0; i < events.size(); ++i) {
+        ++report.records;
+        const bool has_id = ids[i] != IdHash{};
+        if (has_id && (in_runs[i] || !known_.insert(ids[i]).second)) {
+            ++report.known;
+            continue;
+        }
+        ++report.admitted;
+        ++segment.count;
+        segment.payload.append(events[i]).push_back('\n');
+        segment.ids.push_back(ids[i]);
+    }
+    if (segment.count == 0) return {};
+    if (auto done = store_.commit(std::span(&segment, 1), {}); !done) return done;
+    return known_.size() < options_.ids.seal_ids ? Result<void>{} : seal();
+}
+
+// As the daemon does, so that neither this process nor the next start holds them all in memory.
+Result<void> Readmission::seal() {
+    IdPlan plan(options_.ids.window, ids_limit(options_));
+    plan.set_runs(store_.id_runs());
+    const auto oldest = std::min(oldest_ms_, id_clock_ms_);
+    const SealSpec spec{plan.next_run(oldest), oldest, id_clock_ms_, store_.id_log_end(), 16};
+    auto job =
+        store_.seal_job(spec, std::make_shared<std::vector<IdHash>>(known_.begin(), known_.end()));
+    const auto made = job();
+    if (!made) return made.error();
+    if (auto taken = store_.adopt_run(*made); !taken) return taken;
+    known_.clear();
+    oldest_ms_ = id_clock_ms_;
+    return {};
+}
+
+std::vector<std::string_view> waiting_records(const FileSource& source, LaneId lane,
+                                              const StoredSegment& segment) {
+    std::vector<std::string_view> events;
+    const std::string_view payload = segment.payload;
+    for (std::size_t i = 0; i + 1 < segment.offsets.size(); ++i) {
+        if (source.is_settled(lane, segment.first_seq + i)) continue;
+        events.push_back(
+            payload.substr(segment.offsets[i], segment.offsets[i + 1] - segment.offsets[i] - 1));
+    }
+    return events;
+}
+
+/// The lanes of the spool by name, and what they are called in a source.
+class LaneMap {
+public:
+    explicit LaneMap(const std::vector<LaneSummary>& lanes) {
+        for (const auto& lane : lanes) add(lane.lane, lane.name);
+    }
+    /// Every lane of the source has one in the spool afterwards. Errors: spool_unusable: too many.
+    [[nodiscard]] Result<void> add_missing(const FileSource& source) {
+        for (const auto& [number, name] : source.names()) {
+            if (by_name_.contains(name)) continue;
+            LaneId free{0};
+            while (names_.contains(free)) {
+                free = LaneId{static_cast<std::uint16_t>(static_cast<std::uint16_t>(free) + 1U)};
+            }
+            if (static_cast<std::size_t>(free) >= kLanesMax) {
+                return Error{Errc::spool_unusable,
+                             fmt::format("lane {} has no place: a spool has at most {}; deliver or "
+                                         "purge one first",
+                                         name, kLanesMax)};
+            }
+            add(free, name);
+        }
+        return {};
+    }
+    [[nodiscard]] std::vector<LaneName> all() const {
+        std::vector<LaneName> lanes;
+        for (const auto& [number, name] : names_) lanes.push_back({number, name});
+        return lanes;
+    }
+    /// nullopt: the source does not say what the lane is called, and the number is not in the
+    /// spool.
+    [[nodiscard]] std::optional<LaneId> translate(const FileSource& source, LaneId lane) const {
+        const auto name = source.names().find(lane);
+        if (name != source.names().end()) return by_name_.at(name->second);
+        if (names_.contains(lane)) return lane;
+        return std::nullopt;
+    }
+
+private:
+    void add(LaneId number, const std::string& name) {
+        names_[number] = name;
+        by_name_[name] = number;
+    }
+    std::map<LaneId, std::string> names_;
+    std::map<std::string, LaneId> by_name_;
+};
+
+std::string repaired_name(const std::string& path) {
+    constexpr std::string_view kDamaged = "damaged-";
+    const fs::path old(path);
+    const auto time = old.filename().string().substr(kDamaged.size());
+    return old.parent_path() / fmt::format("repaired-{}", time);
+}
+
+Result<RepairSource> look_through(const std::string& path, Readmission* into, const LaneMap& lanes,
+                                  const Progress& progress) {
+    RepairSource report;
+    report.path = path;
+    const auto source = FileSource::open(path);
+    if (!source) return source.error();
+    Result<void> failed;
+    std::uint64_t done = 0;
+    const auto visited = source->visit_segments([&](LaneId lane, const StoredSegment& segment) {
+        const auto events = waiting_records(*source, lane, segment);
+        const auto target = lanes.translate(*source, lane);
+        done += segment.payload.size();
+        if (progress) progress(done, source->bytes());
+        if (into == nullptr || !target) {
+            report.records += events.size();
+            if (into != nullptr) report.no_lane += events.size();
+            return true;
+        }
+        failed = into->admit(*target, events, segment.received_unix_ms, report);
+        return failed.has_value();
+    });
+    if (!visited) return visited.error();
+    if (!failed) return failed.error();
+    return report;
+}
+
+}  // namespace
+
+Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_of,
+                            const Progress& progress) {
+    auto summary = summarize(options);
+    if (!summary) return summary.error();
+    const auto databases = find_damage(options).databases;
+    RepairReport report;
+    LaneMap lanes(summary->lanes);
+    if (!write) {
+        for (const auto& path : databases) {
+            auto source = look_through(path, nullptr, lanes, progress);
+            if (!source) return source.error();
+            report.sources.push_back(std::move(*source));
+        }
+        return report;
+    }
+    for (const auto& path : databases) {
+        const auto source = FileSource::open(path);
+        if (!source) return source.error();
+        if (auto added = lanes.add_missing(*source); !added) return added.error();
+    }
+    RocksSetup setup;
+    setup.lanes = lanes.all();
+    auto store = open_rocks_store(options, setup);
+    if (!store) return store.error();
+    Readmission into(**store, options, id_of);
+    if (auto begun = into.begin(); !begun) return begun.error();
+    for (const auto& path : databases) {
+        auto source = look_through(path, &into, lanes, progress);
+        if (!source) return source.error();
+        const bool whole = source->no_lane == 0;
+        if (whole) source->kept_as = repaired_name(path);
+        std::error_code ec;
+        if (whole) fs::rename(path, source->kept_as, ec);
+        if (ec) {
+            return errno_error(Errc::io, fmt::format("rename {} to {}", path, source->kept_as),
+                               ec.value());
+        }
+        report.sources.push_back(std::move(*source));
+    }
+    (*store)->close();
+    return report;
+}
+
+}  // namespace opsrelay::spool

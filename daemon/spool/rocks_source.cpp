@@ -1,0 +1,155 @@
+#include "spool/rocks_source.h"
+
+#include <fmt/format.h>
+#include <rocksdb/sst_file_reader.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "spool/rocks_options.h"
+#include "spool/rocks_tables.h"
+#include "spool/segment_scan.h"
+
+namespace opsrelay::spool {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "ack/3" -> 3.
+std::optional<LaneId> lane_in(std::string_view key, std::string_view prefix) {
+    if (!key.starts_with(prefix)) return std::nullopt;
+    const auto digits = key.substr(prefix.size());
+    std::uint16_t lane = 0;
+    const auto [stop, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), lane);
+    if (ec != std::errc{} || stop != digits.data() + digits.size()) return std::nullopt;
+    return LaneId{lane};
+}
+
+}  // namespace
+
+/// What was visited: the same segment may be in a log and in several tables.
+struct FileSource::Seen {
+    std::set<std::pair<LaneId, std::pair<Seq, std::size_t>>> segments;
+
+    bool insert(LaneId lane, const StoredSegment& segment) {
+        const auto hash = std::hash<std::string>{}(segment.payload);
+        return segments.insert({lane, {segment.first_seq, hash}}).second;
+    }
+};
+
+Result<FileSource> FileSource::open(const std::string& dir) {
+    FileSource source;
+    std::error_code ec;
+    for (fs::recursive_directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
+        const auto& path = it->path();
+        std::error_code size_ec;
+        if (path.extension() != ".sst" && path.extension() != ".log") continue;
+        source.bytes_ += it->file_size(size_ec);
+        (path.extension() == ".sst" ? source.tables_ : source.logs_).push_back(path);
+    }
+    if (ec) return errno_error(Errc::io, fmt::format("read {}", dir), ec.value());
+    std::sort(source.tables_.begin(), source.tables_.end());
+    std::sort(source.logs_.begin(), source.logs_.end());
+    for (const auto& table : source.tables_) source.learn_from_table(table);
+    for (const auto& log : source.logs_) {
+        if (auto learnt = source.learn_from_log(log); !learnt) return learnt.error();
+    }
+    return source;
+}
+
+// A table that cannot be read tells nothing: its records are then taken as not settled.
+void FileSource::learn_from_table(const std::string& file) {
+    const auto options = make_file_options(kDefaultFamily);
+    rocksdb::SstFileReader reader(options);
+    if (!reader.Open(file).ok()) return;
+    const auto properties = reader.GetTableProperties();
+    if (const auto lane = parse_segment_family(properties->column_family_name)) {
+        lanes_[static_cast<FamilyNumber>(properties->column_family_id)] = *lane;
+    }
+    if (properties->column_family_name != kDefaultFamily) return;
+    const std::unique_ptr<rocksdb::Iterator> it(reader.NewIterator(make_read_options()));
+    for (it->SeekToFirst(); it->Valid(); it->Next()) {
+        learn(it->key().ToStringView(), it->value().ToStringView());
+    }
+}
+
+// In every batch the end of the lane follows its segment, which tells the family's lane.
+Result<void> FileSource::learn_from_log(const std::string& file) {
+    std::optional<std::pair<FamilyNumber, Seq>> segment;
+    const auto put = [&](FamilyNumber family, std::string_view key, std::string_view value) {
+        if (family != kDefaultFamilyNumber) {
+            const auto outline = read_segment_outline(value);
+            if (outline) segment = {family, outline->first_seq + outline->count};
+            return;
+        }
+        learn(key, value);
+        const auto lane = lane_in(key, "end/");
+        if (lane && segment && decode_u64(value) == segment->second) lanes_[segment->first] = *lane;
+    };
+    const auto read = visit_log(file, {put, [](FamilyNumber, std::string_view) {}});
+    if (!read) return read.error();
+    return {};
+}
+
+void FileSource::learn(std::string_view key, std::string_view value) {
+    if (const auto lane = lane_in(key, "lane/")) names_[*lane] = value;
+    const auto lane = lane_in(key, "ack/");
+    auto cursor = lane ? decode_cursor(value) : std::nullopt;
+    if (cursor && cursor->next >= cursors_[*lane].next) cursors_[*lane] = std::move(*cursor);
+}
+
+bool FileSource::is_settled(LaneId lane, Seq seq) const {
+    const auto found = cursors_.find(lane);
+    if (found == cursors_.end()) return false;
+    const auto& ahead = found->second.ahead;
+    return seq < found->second.next || std::binary_search(ahead.begin(), ahead.end(), seq);
+}
+
+// With one lane there is no doubt.
+std::optional<LaneId> FileSource::lane_of(FamilyNumber family) const {
+    if (const auto known = lanes_.find(family); known != lanes_.end()) return known->second;
+    if (names_.size() == 1) return names_.begin()->first;
+    return std::nullopt;
+}
+
+Result<void> FileSource::visit_segments(const Visit& visit) const {
+    Seen seen;
+    bool go_on = true;
+    const auto offer = [&](std::optional<LaneId> lane, const StoredSegment& segment) {
+        if (!lane || !seen.insert(*lane, segment)) return;
+        auto seq = segment.first_seq;
+        while (seq < segment.end_seq() && is_settled(*lane, seq)) ++seq;
+        if (seq < segment.end_seq()) go_on = visit(*lane, segment);
+    };
+    for (const auto& file : tables_) {
+        if (!go_on) return {};
+        auto lane = parse_segment_family(family_of_table(file));
+        if (!lane && family_of_table(file).empty()) lane = lane_of(kUnknownFamily);
+        if (!lane) continue;
+        const auto bytes = read_table(file);
+        if (!bytes) return bytes.error();
+        scan_segments(*bytes, [&](const FoundSegment& found) {
+            offer(lane, found.segment);
+            return go_on;
+        });
+    }
+    for (const auto& file : logs_) {
+        std::optional<LaneId> last_end;
+        const auto put = [&](FamilyNumber family, std::string_view key, std::string_view value) {
+            if (family == kDefaultFamilyNumber) last_end = lane_in(key, "end/");
+            const auto outline = go_on ? read_segment_outline(value) : std::nullopt;
+            if (family == kDefaultFamilyNumber || !outline) return;
+            const auto segment = decode_segment(value, outline->first_seq);
+            if (segment) offer(family == kUnknownFamily ? last_end : lane_of(family), *segment);
+        };
+        const auto read = visit_log(file, {put, [](FamilyNumber, std::string_view) {}});
+        if (!read) return read.error();
+    }
+    return {};
+}
+
+}  // namespace opsrelay::spool

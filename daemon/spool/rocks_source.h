@@ -1,0 +1,52 @@
+// Records in the files of a directory, without opening a database: whatever state it is in.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+#include "core/event.h"
+#include "spool/keys.h"
+#include "spool/rocks_log.h"
+#include "spool/segment.h"
+
+namespace opsrelay::spool {
+
+/// Logs and tables below a directory. Reading takes two passes: what is settled is said anywhere.
+class FileSource {
+public:
+    /// Errors: io.
+    [[nodiscard]] static Result<FileSource> open(const std::string& dir);
+
+    /// Visits every segment with a record that has no outcome, once, in the order of the files,
+    /// while `visit` returns true. Bounded memory but for 48 bytes a segment. Errors: io.
+    using Visit = std::function<bool(LaneId, const StoredSegment&)>;
+    [[nodiscard]] Result<void> visit_segments(const Visit& visit) const;
+
+    [[nodiscard]] bool is_settled(LaneId lane, Seq seq) const;
+    /// By number; those that are known.
+    [[nodiscard]] const std::map<LaneId, std::string>& names() const noexcept { return names_; }
+    [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+private:
+    struct Seen;
+    void learn_from_table(const std::string& file);
+    [[nodiscard]] Result<void> learn_from_log(const std::string& file);
+    void learn(std::string_view key, std::string_view value);
+    [[nodiscard]] std::optional<LaneId> lane_of(FamilyNumber family) const;
+
+    std::vector<std::string> tables_;
+    std::vector<std::string> logs_;
+    std::uint64_t bytes_ = 0;
+    std::map<LaneId, std::string> names_;
+    std::map<LaneId, Cursor> cursors_;
+    std::map<FamilyNumber, LaneId> lanes_;  // of segment families
+};
+
+}  // namespace opsrelay::spool

@@ -1,0 +1,324 @@
+#include "spool/offline.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+
+#include "samples.h"
+#include "spool/quarantine.h"
+#include "spool/rocks_setup.h"
+#include "spool/rocks_store.h"
+#include "support/log_capture.h"
+#include "support/temp_dir.h"
+
+namespace opsrelay::spool {
+namespace {
+
+namespace fs = std::filesystem;
+using test::names;
+using test::read_all;
+
+constexpr LaneId kOther{1};
+
+/// Two lanes, "default" and "other": records in tables and in the log, some with their outcome; as
+/// kill -9 leaves it.
+struct Spool {
+    test::TempDir dir;
+    Options options;
+    test::LogCapture logs;
+
+    Spool() {
+        options.dir = dir / "running";
+        open()->close();
+        {
+            const auto store = open();
+            commit(*store, {"a0", "b0"}, {test::make_dead(0, "", DeadKind::admission)});
+            commit(*store, {"a1", "b1"});
+            const std::vector<DeadLetter> refused{test::make_dead(2, "refused")};
+            const std::vector<Seq> ahead{5};
+            REQUIRE(store->ack({kDefaultLane, 4, refused, ahead}).has_value());
+            store->close();
+        }
+        const auto store = open();
+        commit(*store, {"a2", "b2"});
+        REQUIRE(store->sync().has_value());
+        test::copy_as_killed(options.dir, dir / "spool");
+        options.dir = dir / "spool";
+    }
+    [[nodiscard]] std::unique_ptr<Store> open() const {
+        RocksSetup setup;
+        setup.lanes = {{kDefaultLane, "default"}, {kOther, "other"}};
+        return open_rocks_store(options, setup).value();
+    }
+    static void commit(Store& store, const std::vector<std::string>& tags,
+                       const std::vector<DeadLetter>& rejected = {}) {
+        std::vector<Segment> segments;
+        for (const auto& tag : tags) {
+            segments.push_back(test::make_segment(tag, 3, tag[0] == 'a' ? kDefaultLane : kOther));
+            for (std::size_t i = 0; i < 3; ++i) {
+                segments.back().ids[i] =
+                    id_of(0, segments.back().lane, fmt::format("{}.{}", tag, i)).value();
+            }
+        }
+        REQUIRE(store.commit(segments, rejected).has_value());
+    }
+    static std::optional<IdHash> id_of(std::uint64_t, LaneId lane, std::string_view event) {
+        return IdHash{std::hash<std::string_view>{}(event) | 1U, static_cast<std::uint64_t>(lane)};
+    }
+    [[nodiscard]] std::string db() const { return database_dir(options); }
+    void remove_manifest() const {
+        for (const auto& entry : fs::directory_iterator(db())) {
+            if (entry.path().filename().string().starts_with("MANIFEST")) fs::remove(entry.path());
+        }
+    }
+    /// Every file with its bytes.
+    [[nodiscard]] std::map<std::string, std::string> contents() const {
+        std::map<std::string, std::string> files;
+        for (const auto& entry : fs::recursive_directory_iterator(options.dir)) {
+            if (!entry.is_regular_file()) continue;
+            std::ifstream stream(entry.path(), std::ios::binary);
+            files[entry.path()] = {(std::istreambuf_iterator<char>(stream)), {}};
+        }
+        return files;
+    }
+};
+
+using Exported = std::map<std::string, std::vector<std::string>>;
+
+Exported take_all(const std::function<Result<ExportReport>(const RecordSink&)>& run) {
+    Exported all;
+    const auto report = run([&all](const StoredRecord& record) {
+        all[std::string(record.lane_name)].emplace_back(record.event);
+        return true;
+    });
+    REQUIRE(report.has_value());
+    CHECK(report->lost == 0);
+    return all;
+}
+
+Exported waiting() {
+    Exported all{{"default", {"a1.0", "a1.2", "a2.0", "a2.1", "a2.2"}}, {"other", {}}};
+    for (const auto* const tag : {"b0", "b1", "b2"}) {
+        const auto more = names(tag, 0, 3);
+        all["other"].insert(all["other"].end(), more.begin(), more.end());
+    }
+    return all;
+}
+
+TEST_CASE("spool/offline: looking changes nothing, and sees what the daemon would") {
+    const Spool spool;
+    const auto before = spool.contents();
+    const auto summary = summarize(spool.options).value();
+    CHECK(summary.trouble.empty());
+    REQUIRE(summary.lanes.size() == 2);
+    CHECK(summary.lanes[0].name == "default");
+    CHECK(summary.lanes[0].records == 5);
+    CHECK(summary.lanes[0].oldest_unix_ms == 1'700'000'000'000);
+    CHECK(summary.lanes[1].name == "other");
+    CHECK(summary.lanes[1].records == 9);
+    CHECK(summary.dead_admission == 1);
+    CHECK(summary.dead_upstream == 1);
+    CHECK(summary.ids == 18);
+    CHECK(summary.bytes.at("logs") > 0);
+    CHECK(summary.bytes.at("tables/seg_0") > 0);
+    CHECK(summary.kept.empty());
+
+    std::uint64_t last = 0;
+    const auto report = verify(spool.options, [&last](std::uint64_t done, std::uint64_t total) {
+        CHECK(done >= last);
+        CHECK(done <= total);
+        last = done;
+    });
+    REQUIRE(report.has_value());
+    CHECK(report->damaged == 0);
+    CHECK(report->segments == 5);  // one went with its records
+    CHECK(last == report->bytes);
+
+    CHECK(take_all([&](const RecordSink& sink) { return export_records(spool.options, sink); }) ==
+          waiting());
+    CHECK(take_all([&](const RecordSink& sink) { return export_files(spool.db(), sink); }) ==
+          waiting());
+    CHECK(spool.contents() == before);
+}
+
+TEST_CASE("spool/offline: a sink that has enough ends the export") {
+    const Spool spool;
+    for (const bool files : {false, true}) {
+        std::size_t seen = 0;
+        const RecordSink sink = [&seen](const StoredRecord&) { return ++seen < 2; };
+        const auto report =
+            files ? export_files(spool.db(), sink) : export_records(spool.options, sink);
+        CHECK(report.value().records == 2);
+        CHECK(seen == 2);
+    }
+}
+
+TEST_CASE("spool/offline: what is not there, open or newer is refused") {
+    const Spool spool;
+    const auto refusal = [](const Options& options) {
+        const std::vector<Errc> codes{
+            summarize(options).error().code, verify(options, {}).error().code,
+            export_records(options, [](const StoredRecord&) { return true; }).error().code,
+            repair(options, false, Spool::id_of, {}).error().code,
+            repair(options, true, Spool::id_of, {}).error().code};
+        CHECK(std::count(codes.begin(), codes.end(), codes.front()) == 5);
+        return codes.front();
+    };
+    Options none;
+    none.dir = spool.dir / "none";
+    CHECK(refusal(none) == Errc::spool_unusable);
+    CHECK_FALSE(fs::exists(none.dir));
+    const auto store = spool.open();
+    CHECK(refusal(spool.options) == Errc::spool_locked);
+}
+
+TEST_CASE("spool/offline: verify names each damaged thing, stat and export still work") {
+    struct Case {
+        const char* name;
+        void (*damage)(const Spool&);
+        const char* named;
+        bool opens;
+    };
+    const auto largest = [](const Spool& spool, std::string_view extension) {
+        fs::path found;
+        for (const auto& entry : fs::directory_iterator(spool.db())) {
+            if (entry.path().extension() != extension) continue;
+            if (found.empty() || entry.file_size() > fs::file_size(found)) found = entry.path();
+        }
+        return found;
+    };
+    static const auto biggest = largest;
+    const Case cases[] = {
+        {"a byte of a table",
+         [](const Spool& spool) {
+             std::fstream stream(biggest(spool, ".sst"),
+                                 std::ios::in | std::ios::out | std::ios::binary);
+             stream.seekp(5);
+             stream << "X";
+         },
+         ".sst", true},
+        {"a table is missing", [](const Spool& spool) { fs::remove(biggest(spool, ".sst")); },
+         "No such file", false},
+        {"a byte of the log",
+         [](const Spool& spool) {
+             std::fstream stream(biggest(spool, ".log"),
+                                 std::ios::in | std::ios::out | std::ios::binary);
+             stream.seekp(30);
+             stream << "X";
+         },
+         ".log", true},
+        {"no manifest", [](const Spool& spool) { spool.remove_manifest(); }, "manifest", false},
+        {"no log", [](const Spool& spool) { fs::remove(biggest(spool, ".log")); }, "is missing",
+         true},
+    };
+    for (const auto& test : cases) {
+        const std::string name = test.name;
+        CAPTURE(name);
+        const Spool spool;
+        test.damage(spool);
+        const auto before = spool.contents();
+        const auto report = verify(spool.options, {}).value();
+        CHECK(report.damaged > 0);
+        std::string found;
+        for (const auto& finding : report.findings) {
+            found += fmt::format("{}: {}\n", finding.where, finding.what);
+        }
+        CAPTURE(found);
+        CHECK(found.find(test.named) != std::string::npos);
+        const auto summary = summarize(spool.options).value();
+        if (!test.opens) CHECK_FALSE(summary.trouble.empty());
+        const auto exported =
+            export_records(spool.options, [](const StoredRecord&) { return true; });
+        CHECK(exported.value().records > 0);
+        CHECK(spool.contents() == before);
+    }
+}
+
+TEST_CASE("spool/offline: repair takes the records of a database that was moved aside back") {
+    const Spool spool;
+    spool.remove_manifest();
+    {
+        const auto store = spool.open();
+        CHECK(read_all(*store).empty());
+        Spool::commit(*store, {"n0"});  // what came since
+        // A sender repeated an event that lies in the damaged database.
+        auto repeated = test::make_segment("x", 1, kOther);
+        repeated.payload = "b1.1\n";
+        repeated.ids = {*Spool::id_of(0, kOther, "b1.1")};
+        REQUIRE(store->commit(std::span(&repeated, 1), {}).has_value());
+    }
+    const auto moved = find_damage(spool.options).databases;
+    REQUIRE(moved.size() == 1);
+    CHECK(summarize(spool.options).value().kept.size() == 1);
+    CHECK(verify(spool.options, {}).value().damaged == 1);
+
+    const auto before = spool.contents();
+    const auto plan = repair(spool.options, false, Spool::id_of, {}).value();
+    REQUIRE(plan.sources.size() == 1);
+    CHECK(plan.sources[0].records == 14);
+    CHECK(plan.sources[0].kept_as.empty());
+    CHECK(spool.contents() == before);
+
+    const auto done = repair(spool.options, true, Spool::id_of, {}).value();
+    REQUIRE(done.sources.size() == 1);
+    CHECK(done.sources[0].records == 14);
+    CHECK(done.sources[0].known == 1);
+    CHECK(done.sources[0].admitted == 13);
+    CHECK(fs::exists(done.sources[0].kept_as));
+    CHECK_FALSE(fs::exists(moved.front()));
+
+    const auto store = spool.open();
+    auto first = read_all(*store);
+    std::vector<std::string> expected{"a1.0", "a1.2", "a2.0", "a2.1", "a2.2"};
+    std::sort(first.begin(), first.end());
+    CHECK(first == expected);
+    auto second = read_all(*store, 1, kOther);
+    expected = waiting()["other"];
+    for (const auto& record : names("n0", 0, 3)) expected.push_back(record);
+    std::sort(second.begin(), second.end());
+    CHECK(second == expected);
+    CHECK(test::ids_of(*store).size() == 17);
+}
+
+TEST_CASE("spool/offline: a repair that died is done again, nothing comes twice") {
+    const Spool spool;
+    spool.remove_manifest();
+    spool.open()->close();
+    const auto moved = find_damage(spool.options).databases.front();
+    const auto first = repair(spool.options, true, Spool::id_of, {}).value();
+    REQUIRE(first.sources.size() == 1);
+    fs::rename(first.sources[0].kept_as, moved);  // as if it had not come so far
+    const auto again = repair(spool.options, true, Spool::id_of, {}).value();
+    REQUIRE(again.sources.size() == 1);
+    CHECK(again.sources[0].admitted == 0);
+    CHECK(again.sources[0].known == 14);
+    CHECK(repair(spool.options, true, Spool::id_of, {}).value().sources.empty());
+    const auto store = spool.open();
+    CHECK(read_all(*store).size() == 5);
+    CHECK(read_all(*store, 1, kOther).size() == 9);
+}
+
+TEST_CASE("spool/offline: repair moves ids into runs, so that they are not all held in memory") {
+    Spool spool;
+    spool.remove_manifest();
+    spool.open()->close();
+    spool.options.ids.seal_ids = 4;
+    REQUIRE(repair(spool.options, true, Spool::id_of, {}).has_value());
+    const auto store = spool.open();
+    CHECK(store->id_runs().size() > 1);
+    CHECK(test::ids_of(*store).size() < 4);
+    for (const auto& [lane, number] : {std::pair{"other", kOther}, {"default", kDefaultLane}}) {
+        const auto records = waiting()[lane];
+        for (const auto& record : records) {
+            const std::vector<IdHash> id{*Spool::id_of(0, number, record)};
+            const auto logged = test::ids_of(*store);
+            CHECK((store->find_ids(id)[0] || std::count(logged.begin(), logged.end(), id[0]) == 1));
+        }
+    }
+}
+
+}  // namespace
+}  // namespace opsrelay::spool
