@@ -77,7 +77,9 @@ Desk::Desk(spool::Store& store, spool::Settler& settler, Clock& clock, Rng& rng,
       settler_(settler),
       clock_(clock),
       parser_(with_room(events), rng),
-      hooks_(std::move(hooks)) {}
+      hooks_(std::move(hooks)) {
+    for (const auto& state : store_.lanes()) names_.emplace(state.lane, state.name);
+}
 
 AdminResponse Desk::answer(std::string_view path, std::string_view body) {
     struct Route {
@@ -98,15 +100,14 @@ AdminResponse Desk::answer(std::string_view path, std::string_view body) {
 }
 
 std::string Desk::lane_name(LaneId lane) const {
-    for (const auto& state : store_.lanes()) {
-        if (state.lane == lane) return state.name;
-    }
+    const auto found = names_.find(lane);
+    if (found != names_.end()) return found->second;
     return fmt::format("lane-{}", static_cast<std::uint16_t>(lane));
 }
 
 std::optional<LaneId> Desk::find_lane(std::string_view name) const {
-    for (const auto& state : store_.lanes()) {
-        if (state.name == name) return state.lane;
+    for (const auto& [lane, its_name] : names_) {
+        if (its_name == name) return lane;
     }
     return std::nullopt;
 }
@@ -253,8 +254,8 @@ AdminResponse Desk::purge_lane(const Request& request) {
     const auto lane = find_lane(request.lane);
     if (!lane) {
         std::string known;
-        for (const auto& state : store_.lanes()) {
-            known += fmt::format("{}{}", known.empty() ? "" : ", ", state.name);
+        for (const auto& [id, name] : names_) {
+            known += fmt::format("{}{}", known.empty() ? "" : ", ", name);
         }
         return refusal(
             404, "not_found",

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -79,6 +80,7 @@ private:
     Clock& clock_;
     parse::EventParser parser_;
     DeskHooks hooks_;
+    std::map<LaneId, std::string> names_;  // of the spool's lanes, which stay as they are
 };
 
 }  // namespace opsrelay::operate

@@ -37,14 +37,14 @@ class DeadTest(RelayTest):
         return json.loads(out)["letters"]
 
     def refuse(self, relay, *events, fault="400"):
-        """Each is refused by upstream, with a delivery after it, so that the lane stays active."""
-        for one in events:
-            before = relay.ledger()["dead"]
+        """Each is refused by upstream, with a delivery after it, so that the lane stays active. The
+        first events of this daemon."""
+        for number, one in enumerate(events, 1):
             self.upstream.control(script=[fault])
             self.assertEqual(relay.post(one)[0], 200)
-            self.wait_ledger(relay, dead=before + 1)
+            self.wait_ledger(relay, dead=number)  # a status may be old, but not ahead
             relay.post(event())
-        wait_for(lambda: relay.ledger()["spooled"] == 0, "every outcome")
+            self.wait_ledger(relay, delivered=number, spooled=0)
 
     # --- With the daemon ---
 
