@@ -273,14 +273,15 @@ void SimWorld::change_key() {
 }
 
 // Events that were never accepted are not put back: their clients may have sent better ones since.
-void SimWorld::clear_dead_letters(bool all_back) {
+void SimWorld::clear_dead_letters(Clearing how) {
     if (stalled()) return;
     std::map<LaneId, std::vector<spool::Revival>> back;
     std::vector<spool::DeadKey> purge;
     for (const auto& letter : store_->dead_letters()) {
-        if (!all_back && rng_.chance(300)) continue;
+        if (how == Clearing::some && rng_.chance(300)) continue;
         const bool kept = letter.kind == spool::DeadKind::upstream;
-        if (kept && (all_back || rng_.chance(600))) {
+        const bool put_back = how == Clearing::some ? rng_.chance(600) : how == Clearing::put_back;
+        if (kept && put_back) {
             back[letter.lane].push_back({key_of(letter), {}});
             // Its reply may have been lost before it was refused.
             sides_[static_cast<std::size_t>(letter.lane)].upstream.excuse(letter.id);
@@ -459,7 +460,7 @@ void SimWorld::act() {
         if (rng_.chance(700)) return change_lanes();
         purge_lane();
     } else if (roll < 84) {
-        clear_dead_letters(false);
+        clear_dead_letters(Clearing::some);
     } else if (roll < 89 && may(disk)) {
         harm_store();
     } else if (roll < 91 && may(damaged)) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <utility>
 
 namespace opsrelay::sim {
 
@@ -12,7 +13,8 @@ namespace {
 
 constexpr int kActions = 120;
 constexpr int kStepsMax = 20'000'000;
-constexpr int kProcessesMax = 8;  // begun in the liveness phase, after leftover failures
+constexpr int kProcessesMax = 8;    // begun in the liveness phase, after leftover failures
+constexpr int kClearingsMax = 400;  // a world has fewer events that are refused for good
 // Once every wait is over: probes, the ramp and the backlog itself.
 constexpr hours kDrainLimit{2};
 
@@ -188,16 +190,28 @@ void SimWorld::recover_health() {
                    return lane.next_settle == lane.next_write;
                });
     };
-    for (int i = 0; i < kProcessesMax && outcome_.violation.empty(); ++i) {
+    const auto ended = [this, &done] { return done() || dead_full(); };
+    // What is refused once more after it was put back is purged, until the room for it suffices.
+    auto clearing = Clearing::put_back;
+    int processes = 0;
+    for (int i = 0; i < kClearingsMax && outcome_.violation.empty(); ++i) {
+        if (store_failed_ && ++processes > kProcessesMax) return;
         if (store_failed_) crash(false);
-        clear_dead_letters(true);
+        clear_dead_letters(std::exchange(clearing, Clearing::purge));
         advance(seconds{5});  // housekeeping opens intake again, clients hear what is durable
         resend();
         advance(seconds{5});
-        run_until(done, longest_wait() + kDrainLimit);
+        run_until(ended, longest_wait() + kDrainLimit);
         collect_acks();
         if (!store_failed_ && done()) return;
     }
+}
+
+bool SimWorld::dead_full() const {
+    const auto lanes = pipeline_->lanes();
+    return std::any_of(lanes.begin(), lanes.end(), [](const forward::LaneStatus& lane) {
+        return lane.state == forward::LaneState::dead_full;
+    });
 }
 
 Outcome SimWorld::run() {

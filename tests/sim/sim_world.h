@@ -92,6 +92,8 @@ private:
     template <typename Done>
     bool run_until(Done done, milliseconds limit);
     void recover_health();
+    /// A lane waits for room for dead letters.
+    [[nodiscard]] bool dead_full() const;
     [[nodiscard]] milliseconds longest_wait();
     void mark(Mark m) { outcome_.coverage.note(m); }
     void violate(std::string what);
@@ -112,8 +114,9 @@ private:
     void damage();
     void jump_wall();
     void change_key();
-    /// An operator purges some dead letters, or puts some back.
-    void clear_dead_letters(bool all_back);
+    enum class Clearing : std::uint8_t { some, put_back, purge };
+    /// An operator purges some dead letters and puts some back, or does the same with all.
+    void clear_dead_letters(Clearing how);
     void crash(bool power_loss);
     /// With some lanes more or less in the configuration, but never without the first.
     void change_lanes();
