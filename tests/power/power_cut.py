@@ -125,7 +125,7 @@ class Machine:
         self.child = subprocess.Popen(
             ["qemu-system-x86_64", "-accel", accelerator, "-m", "768", "-smp", "2", "-nodefaults", "-display",
              "none", "-no-reboot", "-kernel", str(kernel), "-initrd", str(initramfs),
-             "-append", f"console=ttyS0 quiet panic=-1 {parameters}",
+             "-append", f"console=ttyS0 quiet panic=-1 no_timer_check {parameters}",
              "-serial", f"file:{self.console_path}", "-serial", f"file:{self.report_path}",
              *drive, "-device", "virtio-blk-pci,drive=disk"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
