@@ -97,6 +97,7 @@ spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) 
             [this](LaneId lane) {
                 asio::post(executors_.forward, [this, lane] { pump(lane).notify_records(); });
             },
+        .drop_oldest = [this](LaneId lane, Seq end) { drop_oldest(lane, end); },
         .failed =
             [this, on_failed = std::move(on_failed)](const Error& error) {
                 asio::post(executors_.ingest, [this] { intake_.note_failed(); });
@@ -116,6 +117,15 @@ void Pipeline::report_unconfigured() const {
                                         "spool purge --lane {}`",
                                         name.name)}});
     }
+}
+
+// On the storage thread. Which lanes have a pump does not change.
+void Pipeline::drop_oldest(LaneId lane, Seq end) {
+    const bool sent = std::any_of(pumps_.begin(), pumps_.end(),
+                                  [lane](const auto& pump) { return pump.lane().lane == lane; });
+    if (!sent) return settler_.drop_unread(lane, end, DropReason::oldest);
+    asio::post(executors_.forward,
+               [this, lane, end] { pump(lane).drop_below(end, DropReason::oldest); });
 }
 
 Result<void> Pipeline::recover() {

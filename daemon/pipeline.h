@@ -109,6 +109,7 @@ private:
     void report_unconfigured() const;
     [[nodiscard]] Snapshot snapshot_here() const;
     [[nodiscard]] spool::IdKeeper::Hooks id_hooks();
+    void drop_oldest(LaneId lane, Seq end);
     [[nodiscard]] spool::CommitHooks hooks(std::function<void(const Error&)> on_failed);
 
     Executors executors_;

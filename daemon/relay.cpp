@@ -157,10 +157,11 @@ Result<void> Relay::open_store() {
 }
 
 Pipeline::Options Relay::pipeline_options() {
+    auto forward = config_.upstream;
+    forward.max_age = config_.spool.max_age;
     return {.intake = {.parse = config_.events, .admit = {.table_ids = config_.spool.ids.seal_ids}},
             .spool = config_.spool,
-            .lanes = {
-                {.name = {}, .forward = config_.upstream, .upstream = *upstream_, .plan = plan_}}};
+            .lanes = {{.name = {}, .forward = forward, .upstream = *upstream_, .plan = plan_}}};
 }
 
 Result<void> Relay::open_listeners() {

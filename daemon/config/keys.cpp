@@ -59,6 +59,7 @@ std::string identity_rule(parse::IdentityRule rule) {
     return std::string(kIdentityRules.at(index_of(rule)).name);
 }
 
+constexpr Range<Bytes> kVolumeSizes{16_MiB, 16'384_GiB};
 constexpr bool kNullable = true;
 constexpr bool kQuoted = true;
 
@@ -121,6 +122,25 @@ const std::array kKeys{
             return assign(c.spool.dead_bytes_max, bytes_field(key, text, {64_KiB, 16'384_GiB}));
         },
         [](const Config& c) { return format_bytes(c.spool.dead_bytes_max); }},
+    Key{"spool.volume_bytes", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.volume_bytes, text == "0" ? Result<Bytes>(Bytes{})
+                                                            : bytes_field(key, text, kVolumeSizes));
+        },
+        [](const Config& c) {
+            const auto bytes = c.spool.volume_bytes;
+            return bytes.count == 0 ? std::string("0") : format_bytes(bytes);
+        }},
+    Key{"spool.on_full", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.on_full, enum_field(key, text, spool::kOnFulls));
+        },
+        [](const Config& c) { return std::string(to_string(c.spool.on_full)); }},
+    Key{"spool.max_age", false, false,
+        [](Config& c, View key, View text) {
+            return assign(c.spool.max_age, duration_field(key, text, {0ms, 8760h}));
+        },
+        [](const Config& c) { return format_duration(c.spool.max_age); }},
     Key{"spool.ephemeral", false, false,
         [](Config& c, View key, View text) { return assign(c.ephemeral, bool_field(key, text)); },
         [](const Config& c) { return yes_no(c.ephemeral); }},

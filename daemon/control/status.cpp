@@ -111,6 +111,7 @@ std::string to_json(const StatusView& status) {
     out.StartObject();
     field(out, "bytes", status.spool_bytes);
     field(out, "limit", status.spool_limit);
+    field(out, "reserve", status.spool_reserve);
     seconds_field(out, "oldest_age_s", status.spool_oldest_age_s);
     field(out, "dead_letters", status.dead_letters);
     field(out, "dead_bytes", status.dead_bytes);

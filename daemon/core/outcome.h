@@ -68,10 +68,12 @@ constexpr std::string_view to_string(DuplicateKind k) {
 }
 
 /// Why an accepted record was given up. A retry, a duplicate, a rejection is not a drop.
-enum class DropReason : std::uint8_t { corrupt, purged };
-inline constexpr std::array<EnumName<DropReason>, 2> kDropReasons{{
+enum class DropReason : std::uint8_t { corrupt, purged, oldest, expired };
+inline constexpr std::array<EnumName<DropReason>, 4> kDropReasons{{
     {DropReason::corrupt, "corrupt"},  // the record could not be read back from the spool
     {DropReason::purged, "purged"},    // an operator gave up its lane's records
+    {DropReason::oldest, "oldest"},    // spool.on_full: drop_oldest
+    {DropReason::expired, "expired"},  // older than spool.max_age
 }};
 static_assert(dense(kDropReasons));
 constexpr std::string_view to_string(DropReason r) { return kDropReasons.at(index_of(r)).name; }

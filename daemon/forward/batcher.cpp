@@ -1,6 +1,7 @@
 #include "forward/batcher.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "core/assert.h"
@@ -28,19 +29,23 @@ void Batcher::on_read(spool::RecordBatch batch) {
         if (batch.lost > 0) next_read_ = std::max(next_read_, batch.first_seq);
         return;
     }
-    OPSRELAY_ASSERT(batch.first_seq >= next_read_);
     Loaded loaded;
     loaded.first = batch.first_seq;
     loaded.count = batch.size();
-    loaded.open = batch.size() - batch.settled.size();
-    loaded.needed = loaded.open;
     loaded.done.resize(batch.size());
     for (const auto index : batch.settled) loaded.done[index] = true;
+    // Forgotten while they were being read.
+    for (auto seq = loaded.first; seq < std::min(next_read_, loaded.first + loaded.count); ++seq) {
+        loaded.done[seq - loaded.first] = true;
+    }
+    loaded.open =
+        static_cast<std::size_t>(std::count(loaded.done.begin(), loaded.done.end(), false));
+    loaded.needed = loaded.open;
     while (loaded.first_open < loaded.count && loaded.done[loaded.first_open]) ++loaded.first_open;
     loaded.received_unix_ms = batch.received_unix_ms;
     loaded.bytes = batch.payload.size();
     loaded.segment = std::make_shared<const spool::RecordBatch>(std::move(batch));
-    next_read_ = loaded.first + loaded.count;
+    next_read_ = std::max(next_read_, loaded.first + loaded.count);
     if (loaded.open == 0) return;
     fresh_ += loaded.open;
     unsettled_ += loaded.open;
@@ -211,6 +216,49 @@ void Batcher::settled(Seq seq) {
     }
     if (copied == 0) release(loaded);
     while (!loaded_.empty() && loaded_.front().open == 0) loaded_.pop_front();
+}
+
+std::optional<Seq> Batcher::end_of_older(std::int64_t received_unix_ms) const noexcept {
+    std::optional<Seq> end;
+    for (const auto& loaded : loaded_) {
+        if (loaded.received_unix_ms >= received_unix_ms) break;
+        end = loaded.first + loaded.count;
+    }
+    return end;
+}
+
+Batcher::Forgotten Batcher::forget_below(Seq end) {
+    Forgotten forgotten{.end = end, .kept = {}};
+    std::vector<Seq> gone;
+    for (const auto& loaded : loaded_) {
+        for (auto i = loaded.first_open; i < loaded.count; ++i) {
+            const auto seq = loaded.first + i;
+            if (seq >= forgotten.end) break;
+            if (loaded.done[i]) continue;
+            if (seq >= next_fresh_ || again_.contains(seq)) {
+                gone.push_back(seq);
+                continue;
+            }
+            if (forgotten.kept.empty()) {
+                forgotten.end = std::min<Seq>(forgotten.end, seq + kSpanMax);
+            }
+            forgotten.kept.push_back(seq);
+        }
+    }
+    forgotten.nothing = gone.empty() && forgotten.end <= next_read_;
+    for (const auto seq : gone) {
+        if (seq < next_fresh_) {
+            std::ignore = take_again(seq);
+        } else {  // as if it had been handed out
+            --fresh_;
+            ++out_;
+        }
+        settled(seq);
+    }
+    next_read_ = std::max(next_read_, forgotten.end);
+    next_fresh_ = std::max(next_fresh_, forgotten.end);
+    skip_settled();
+    return forgotten;
 }
 
 }  // namespace opsrelay::forward

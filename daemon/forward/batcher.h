@@ -74,6 +74,18 @@ public:
     /// The record has its outcome.
     void settled(Seq seq);
 
+    /// Forgets what lies below `end`, except what is being sent: that is `kept`, ascending. With
+    /// something kept `end` may come nearer, so that the span stays below kSpanMax. Nothing below
+    /// it is asked for any more. The caller settles it.
+    struct Forgotten {
+        Seq end = 0;
+        std::vector<Seq> kept;
+        bool nothing = false;  // there was nothing to forget
+    };
+    [[nodiscard]] Forgotten forget_below(Seq end);
+    /// The end of those in front that were received before this; nullopt: the front was not.
+    [[nodiscard]] std::optional<Seq> end_of_older(std::int64_t received_unix_ms) const noexcept;
+
     /// Nothing is held, and the spool had nothing more when it was last read.
     [[nodiscard]] bool drained() const noexcept { return caught_up_ && unsettled_ == 0; }
     [[nodiscard]] std::size_t unsettled() const noexcept { return unsettled_; }

@@ -19,6 +19,7 @@ struct Options {
     unsigned connections = 8;      // 1..64 keep-alive connections
     milliseconds timeout{10'000};  // one request, from connect to the last byte of the reply
     std::size_t in_flight_max = 4096;  // records read but not settled
+    milliseconds max_age{0};           // spool.max_age: older records are given up; 0: never
     milliseconds backoff_base{250};
     milliseconds backoff_max{60'000};
     /// Records waiting, none settled, breaker closed for this long: connections are built anew.

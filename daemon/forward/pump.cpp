@@ -17,8 +17,6 @@ constexpr milliseconds kDrainTryEvery{500};  // a spool that is about to end tri
 constexpr milliseconds kChangeLogInterval{10'000};
 constexpr milliseconds kOutageLogInterval{60'000};
 constexpr seconds kWatchInterval{30};
-// Storage that refused an ack, or to put dead letters back, is asked again this much later.
-constexpr milliseconds kStorageRetry{1000};
 // An ack costs two changes of thread and a write: what ends within a moment is settled together.
 // The first one after a pause is settled at once. A crash sends again what was not settled yet.
 constexpr std::size_t kSettleGroup = 64;
@@ -86,6 +84,7 @@ void Pump::start() {
     loops_.spawn("forward read", read_loop());
     loops_.spawn("forward settle", settle_loop());
     timers_.spawn("forward watch", watch_loop());
+    if (options_.max_age.count() > 0) timers_.spawn("forward expire", expire_loop());
 }
 
 void Pump::wake_all() {
@@ -192,7 +191,7 @@ asio::awaitable<void> Pump::dispatch_loop() {
 
 std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
     until = TimePoint::max();
-    while (!stopping_) {
+    while (!stopping_ && !drop_) {  // what is to be given up is not sent any more
         const auto now = clock_.now();
         const auto permit = lane_.next(now);
         std::optional<Item> item;
@@ -241,6 +240,7 @@ asio::awaitable<void> Pump::read_loop() {
         if (batch) {
             read_backoff_.reset();
             batcher_.on_read(std::move(*batch));
+            drop_expired();
             publish();
             go_on();
             continue;
@@ -274,6 +274,8 @@ asio::awaitable<void> Pump::settle_loop() {
             co_await settleable_.wait_until(due_together);
         } else if (!ends_.empty()) {
             co_await settle_ends();
+        } else if (drop_ && !finishing_) {
+            co_await drop_records();
         } else if (!put_back_.empty() && (can_put_back || finishing_)) {
             co_await put_back_dead_letters();
         } else if (finishing_) {

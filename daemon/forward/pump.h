@@ -58,6 +58,9 @@ public:
     /// Begins at the lane's first unsettled record (Settler::adopt(true) has run). Without a key
     /// nothing is sent until set_key().
     void start();
+    /// Gives up the records below `end` that are not being sent, as soon as the spool has settled
+    /// what ended before. Asked for more while that waits, it gives up the more.
+    void drop_below(Seq end, DropReason reason);
     /// Records were committed to this lane.
     void notify_records();
     /// The key for later requests; empty: none. Takes effect at once, also in a lane that waits for
@@ -102,6 +105,9 @@ private:
     asio::awaitable<void> check_status(Ticket ticket);
     asio::awaitable<void> settle_ends();
     asio::awaitable<void> put_back_dead_letters();
+    asio::awaitable<void> drop_records();
+    void drop_expired();
+    asio::awaitable<void> expire_loop();
     /// The spool has not stored more ends than may be sent again after a crash: send nothing.
     [[nodiscard]] bool storage_lags() const noexcept;
 
@@ -125,7 +131,11 @@ private:
     void log_storage_lag();
     void log_stuck(const Item& item);
     void log_held_up();
+    void log_drop(DropReason reason, std::uint64_t records);
     void publish();
+
+    // Storage that refused an ack, or to put dead letters back, is asked again this much later.
+    static constexpr milliseconds kStorageRetry{1000};
 
     Clock& clock_;
     spool::Settler& settler_;
@@ -162,9 +172,14 @@ private:
     TimePoint settled_at_{};               // when the last ones were
     std::size_t unpersisted_ = 0;          // ends that the spool keeps in memory only
     TimePoint persist_due_{};              // when it is asked to store them again
-    std::vector<Seq> put_back_;            // dead letters to return to the spool
-    TimePoint put_back_due_{};             // not before this
-    bool no_key_known_ = false;            // that there is no key was logged, or there was one
+    struct Drop {
+        Seq end = 0;
+        DropReason reason = DropReason::oldest;
+    };
+    std::optional<Drop> drop_;   // what is to be given up
+    std::vector<Seq> put_back_;  // dead letters to return to the spool
+    TimePoint put_back_due_{};   // not before this
+    bool no_key_known_ = false;  // that there is no key was logged, or there was one
 
     std::map<std::string, observe::Counter*, std::less<>> requests_;  // by code: at most 1000
     int last_status_ = 0;                                             // of the last complete reply

@@ -53,6 +53,18 @@ void Pump::log_failure(Verdict verdict) {
                {"suppressed", *hidden}});
 }
 
+void Pump::log_drop(DropReason reason, std::uint64_t records) {
+    const auto hidden = outage_throttle_.allow(to_string(reason));
+    if (!hidden) return;
+    const bool expired = reason == DropReason::expired;
+    log::error("forward", expired ? "old events are given up" : "the oldest events are given up",
+               {{"lane", name_.name},
+                {"events", records},
+                {"cause", expired ? "spool.max_age" : "the spool is full, spool.on_full"},
+                {"next", "opsrelay_events_dropped_total counts all of them"},
+                {"suppressed", *hidden}});
+}
+
 void Pump::log_rejection(Seq seq, const Reply& reply) {
     const auto hidden = outage_throttle_.allow("rejected_event");
     if (!hidden) return;

@@ -13,6 +13,9 @@ namespace {
 constexpr milliseconds kRetryEvery{250};
 constexpr milliseconds kTroubleLogEvery{10'000};
 constexpr milliseconds kHousekeepingEvery{1000};
+constexpr milliseconds kReserveRetryEvery{60'000};
+// Of records; a second is long enough to fill a small volume.
+constexpr Bytes kCommittedPerWatch{2U << 20U};
 
 }  // namespace
 
@@ -113,7 +116,9 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
     commit_events_.add(group.events);
     for (const auto& segment : group.segments) {
         settler_.note_committed(segment.lane, segment.count);
+        committed_ += Bytes{segment.payload.size()};
     }
+    if (committed_ >= kCommittedPerWatch) watch_disk();
     ids_.note_committed(group.segments, group.last);
     durable_ = group.last;
     hooks_.settled(durable_);
@@ -135,13 +140,16 @@ Committer::Attempt Committer::attempt(const Group& group) {
     if (written) {
         if (!trouble_.empty()) log::info("spool", "commits work again", {{"after", trouble_}});
         trouble_.clear();
-        reopened_ = false;
+        volume_full_ = reopened_ = false;
         return Attempt::done;
     }
     const auto& error = written.error();
     trouble_ = error.context;
     switch (error.code) {
         case Errc::spool_full:
+            volume_full_ = true;
+            keep_reserve();
+            [[fallthrough]];
         case Errc::spool_busy:
             if (const auto hidden = throttle_.allow(to_string(error.code))) {
                 log::warn("spool", "commit refused, the batch is kept and tried again",
@@ -191,7 +199,9 @@ asio::awaitable<void> Committer::run_housekeeping() {
 void Committer::flush_acks() {
     const auto flushed = settler_.flush_idle();
     idle_trouble_ = flushed ? "" : flushed.error().context;
+    if (flushed && trouble_.empty()) volume_full_ = false;
     if (flushed) return;
+    volume_full_ = volume_full_ || flushed.error().code == Errc::spool_full;
     if (const auto hidden = throttle_.allow("acks")) {
         log::warn("spool", "acks cannot be written, they are kept and tried again",
                   {{"error", idle_trouble_}, {"suppressed", *hidden}});
@@ -203,8 +213,11 @@ void Committer::flush_acks() {
 }
 
 void Committer::watch_disk() {
+    committed_ = {};
     last_stats_ = store_.stats();
     const auto decided = budget_.decide(last_stats_);
+    keep_reserve();
+    if (budget_.tight(last_stats_)) make_room();
     const bool open = decided == Intake::open;
     if (open == queue_.spool_open()) return;
     queue_.set_spool_open(open);
@@ -219,6 +232,41 @@ void Committer::watch_disk() {
                    {"volume_free_bytes", last_stats_.volume_free.count},
                    {"next", "it opens again as records are delivered"}});
     }
+}
+
+void Committer::keep_reserve() {
+    const auto wanted = budget_.reserve_wanted(last_stats_, volume_full_);
+    const bool holds = last_stats_.reserve.count > 0;
+    if ((wanted.count > 0) == holds) return;
+    if (!holds && clock_.now() < reserve_due_) return;
+    const auto kept = store_.hold_reserve(wanted);
+    last_stats_ = store_.stats();
+    if (!kept) {
+        reserve_due_ = clock_.now() + kReserveRetryEvery;
+        if (const auto hidden = throttle_.allow("reserve")) {
+            log::warn("spool", "no space could be set aside",
+                      {{"error", kept.error().context}, {"suppressed", *hidden}});
+        }
+    } else if (holds) {
+        log::warn("spool", "the volume is full, the reserve is given back",
+                  {{"volume_free_bytes", last_stats_.volume_free.count},
+                   {"next", "it is set aside again when there is space"}});
+    } else {
+        log::info("spool", "space is set aside for a full volume", {{"bytes", wanted.count}});
+    }
+}
+
+void Committer::make_room() {
+    std::optional<LaneId> largest;
+    Bytes most;
+    for (const auto lane : settler_.lanes()) {
+        const auto bytes = store_.lane_bytes(lane);
+        if (!settler_.oldest_part(lane) || bytes <= most) continue;
+        largest = lane;
+        most = bytes;
+    }
+    if (!largest || !budget_.worth_dropping(most)) return;
+    hooks_.drop_oldest(*largest, *settler_.oldest_part(*largest));
 }
 
 void Committer::request_stop(TimePoint give_up_at) {

@@ -32,6 +32,8 @@ struct CommitHooks {
     std::function<void(std::vector<Position> positions)> struck;
     /// A lane got records.
     std::function<void(LaneId lane)> committed;
+    /// The lane is to give up its records below `end` that are not being sent, to make room.
+    std::function<void(LaneId lane, Seq end)> drop_oldest;
     /// The store cannot be used any more: nothing that is still waiting will become durable.
     std::function<void(const Error& error)> failed;
 };
@@ -51,7 +53,9 @@ public:
 
     /// Runs until request_stop() and an empty queue, until stop_at, or until the store failed.
     [[nodiscard]] asio::awaitable<void> run();
-    /// Once a second: syncs acks, retries refused ones, opens and closes intake by the disk budget.
+    /// Once a second: syncs acks, retries refused ones, opens and closes intake by the disk budget
+    /// (which run() does too, after much was committed), keeps the reserve, and makes room where
+    /// the oldest records may be dropped.
     [[nodiscard]] asio::awaitable<void> run_housekeeping();
     /// There is something in the queue, or room for ids again.
     void wake() { wake_.notify_all(); }
@@ -79,6 +83,8 @@ private:
     void end_stall();
     void flush_acks();
     void watch_disk();
+    void keep_reserve();
+    void make_room();
 
     Clock& clock_;
     SegmentQueue& queue_;
@@ -101,6 +107,9 @@ private:
     bool stalled_ = false;
     Position behind_stall_ = 0;  // up to here events waited while nothing was committed
     StoreStats last_stats_;
+    Bytes committed_;           // since then
+    bool volume_full_ = false;  // a commit or an ack met a full volume, and none worked since
+    TimePoint reserve_due_{};   // the reserve could not be had; not tried again before this
     std::string trouble_;       // of commits
     std::string idle_trouble_;  // of acks and syncs
     bool reopened_ = false;     // since the last commit that worked

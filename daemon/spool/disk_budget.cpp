@@ -4,7 +4,8 @@
 
 namespace opsrelay::spool {
 
-DiskBudget::DiskBudget(const Options& options) {
+DiskBudget::DiskBudget(const Options& options)
+    : limit_(options.bytes_max), volume_bytes_(options.volume_bytes), on_full_(options.on_full) {
     // The log is part of the measured directory, so only its growth by what is in flight counts.
     in_flight_ = options.write_buffers + kTableFileBytes + options.stall_buffer;
     // A small spool keeps at least half for records: it may overshoot its limit while a table is
@@ -19,11 +20,45 @@ Bytes DiskBudget::volume_reserve(Bytes volume_size) noexcept {
     return std::min(kVolumeReserveMax, Bytes{volume_size.count / 10});
 }
 
+DiskBudget::Volume DiskBudget::volume(const StoreStats& stats) const noexcept {
+    Volume volume{stats.volume_size, stats.volume_free, {}, {}};
+    if (volume_bytes_.count > 0) {
+        // What is said to be there is ours alone; the real one may still be fuller.
+        const Bytes left{volume_bytes_.count - std::min(volume_bytes_, stats.disk).count};
+        volume.free = stats.volume_size.count > 0 ? std::min(stats.volume_free, left) : left;
+        volume.size = volume_bytes_;
+    }
+    volume.ours = volume.free + stats.reserve;
+    volume.reserve = volume_reserve(volume.size);
+    return volume;
+}
+
+bool DiskBudget::tight(const StoreStats& stats) const noexcept {
+    const auto at = volume(stats);
+    const Bytes enough{at.reserve.count + at.reserve.count / 4};
+    return stats.disk > resume_at_ || (at.size.count > 0 && at.ours < enough);
+}
+
+Bytes DiskBudget::reserve_wanted(const StoreStats& stats, bool full) const noexcept {
+    const auto at = volume(stats);
+    const auto file =
+        std::min({kReserveFileMax, Bytes{at.reserve.count / 2}, Bytes{limit_.count / 16}});
+    if (full || at.size.count == 0) return {};
+    if (stats.reserve.count > 0) return at.free < file ? Bytes{} : stats.reserve;
+    return tight(stats) ? Bytes{} : file;
+}
+
+bool DiskBudget::worth_dropping(Bytes lane) const noexcept {
+    return on_full_ == OnFull::drop_oldest &&
+           lane >= std::min(kWorthDropping, Bytes{limit_.count / 16});
+}
+
 Intake DiskBudget::decide(const StoreStats& stats) noexcept {
     const auto limit = last_ == Intake::limit_reached ? resume_at_ : refuse_above_;
-    auto reserve = volume_reserve(stats.volume_size);
+    const auto at = volume(stats);
+    auto reserve = at.reserve;
     if (last_ == Intake::volume_full) reserve += Bytes{reserve.count / 4};
-    if (stats.volume_size.count > 0 && stats.volume_free < reserve) {
+    if (at.size.count > 0 && at.ours < reserve) {
         last_ = Intake::volume_full;
     } else {
         last_ = stats.disk > limit ? Intake::limit_reached : Intake::open;

@@ -1,6 +1,7 @@
-// Pure: whether the spool may take in more. Refusing starts a headroom before the limit, so that
-// what is under way when it starts (queued events, memory tables on their way to files, the log,
-// one compaction) still fits, and ends a hysteresis later, so that it does not flap.
+// Pure: whether the spool may take in more, and what gives way. Refusing starts a headroom before
+// the limit, so that what is under way when it starts (queued events, memory tables on their way to
+// files, the log, one compaction) still fits, and ends a hysteresis later, so that it does not
+// flap.
 #pragma once
 
 #include <array>
@@ -32,8 +33,13 @@ constexpr std::string_view to_string(Intake intake) { return kIntakes.at(index_o
 inline constexpr Bytes kLogBytesMax{32U << 20U};
 /// The size of one compaction output.
 inline constexpr Bytes kTableFileBytes{16U << 20U};
-/// Free space that is left to the rest of the volume: this or a tenth of it, whichever is less.
+/// Free space below which nothing is taken in: this or a tenth of the volume, whichever is less.
 inline constexpr Bytes kVolumeReserveMax{64U << 20U};
+/// What of it is set aside in a file: this, half of it, or a sixteenth of the limit.
+inline constexpr Bytes kReserveFileMax{16U << 20U};
+/// A lane that takes less gives up nothing: what it holds is in memory tables, and dropping it
+/// would give no space back. Or a sixteenth of the limit.
+inline constexpr Bytes kWorthDropping{4U << 20U};
 
 /// Thread: storage.
 class DiskBudget {
@@ -41,7 +47,7 @@ public:
     explicit DiskBudget(const Options& options);
 
     /// Decides from fresh stats; remembers the last answer. The volume counts only when its size is
-    /// known (not 0).
+    /// known (not 0). Space that is set aside counts as free, for it can be given back.
     [[nodiscard]] Intake decide(const StoreStats& stats) noexcept;
     [[nodiscard]] Intake last() const noexcept { return last_; }
 
@@ -49,10 +55,28 @@ public:
     [[nodiscard]] Bytes refuse_above() const noexcept { return refuse_above_; }
     /// ...and ends when it is at most this.
     [[nodiscard]] Bytes resume_at() const noexcept { return resume_at_; }
-    /// Space of the volume that is never used.
+    /// Free space of the volume below which nothing is taken in.
     [[nodiscard]] static Bytes volume_reserve(Bytes volume_size) noexcept;
 
+    /// Close to refusing: worth writing tables only to give space back, or dropping records.
+    [[nodiscard]] bool tight(const StoreStats& stats) const noexcept;
+    /// What should be set aside now. `full`: a write has met a full volume.
+    [[nodiscard]] Bytes reserve_wanted(const StoreStats& stats, bool full) const noexcept;
+    /// Whether records of a lane that takes so much may be dropped to make room.
+    [[nodiscard]] bool worth_dropping(Bytes lane) const noexcept;
+
 private:
+    struct Volume {
+        Bytes size;
+        Bytes free;  // for others too
+        Bytes ours;  // free, or set aside
+        Bytes reserve;
+    };
+    [[nodiscard]] Volume volume(const StoreStats& stats) const noexcept;
+
+    Bytes limit_;
+    Bytes volume_bytes_;
+    OnFull on_full_;
     Bytes refuse_above_;
     Bytes resume_at_;
     Bytes in_flight_;

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
+#include "core/enum_table.h"
 #include "core/units.h"
 
 namespace opsrelay::spool {
@@ -25,9 +28,24 @@ struct IdOptions {
     unsigned filter_bits = 0;
 };
 
+/// What gives way when the spool or its volume is nearly full.
+enum class OnFull : std::uint8_t {
+    refuse,      // what comes in; nothing that was accepted is given up
+    drop_oldest  // the oldest records of the lane that takes the most space
+};
+inline constexpr std::array<EnumName<OnFull>, 2> kOnFulls{{
+    {OnFull::refuse, "refuse"},
+    {OnFull::drop_oldest, "drop_oldest"},
+}};
+static_assert(dense(kOnFulls));
+constexpr std::string_view to_string(OnFull policy) { return kOnFulls.at(index_of(policy)).name; }
+
 struct Options {
-    std::string dir;                   // RocksDB lives in a subdirectory of mode 0700
-    Bytes bytes_max{512U << 20U};      // the whole directory; intake stops a headroom earlier
+    std::string dir;               // RocksDB lives in a subdirectory of mode 0700
+    Bytes bytes_max{512U << 20U};  // the whole directory; intake stops a headroom earlier
+    Bytes volume_bytes;            // what the volume holds; 0: what statvfs says
+    OnFull on_full = OnFull::refuse;
+    milliseconds max_age{0};           // by the wall clock; older records are given up. 0: never
     milliseconds commit_gap{2};        // between the starts of two syncs; 0: none
     Bytes stall_buffer{8U << 20U};     // events in memory that wait for the disk
     Bytes dead_bytes_max{64U << 20U};  // dead letters of accepted records (dead_bytes_limit)

@@ -14,6 +14,7 @@
 #include "spool/disk_budget.h"
 #include "spool/disk_usage.h"
 #include "spool/id_entry.h"
+#include "spool/reserve_file.h"
 #include "spool/rocks_dead.h"
 #include "spool/rocks_files.h"
 #include "spool/rocks_ids.h"
@@ -44,6 +45,7 @@ public:
         : options_(std::move(options)),
           setup_(std::move(setup)),
           budget_(options_),
+          reserve_(options_.dir),
           ids_(options_, setup_.env) {}
     RocksStore(const RocksStore&) = delete;
     RocksStore& operator=(const RocksStore&) = delete;
@@ -87,6 +89,8 @@ public:
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;
     [[nodiscard]] StoreStats stats() override;
+    [[nodiscard]] Bytes lane_bytes(LaneId lane) override;
+    [[nodiscard]] Result<void> hold_reserve(Bytes wanted) override { return reserve_.hold(wanted); }
     void close() override;
 
 private:
@@ -110,6 +114,7 @@ private:
     const Options options_;
     const RocksSetup setup_;
     const DiskBudget budget_;
+    const ReserveFile reserve_;
     std::shared_ptr<Watch> watch_;
     std::optional<RocksWriter> writer_;
     std::unique_ptr<RocksHandle> handle_;
@@ -396,7 +401,7 @@ Result<void> RocksStore::sync() {
     // Before files go: so that a missing range can be told from damage.
     if (auto synced = writer_->sync(*handle_, "sync acks"); !synced) return synced;
     drop_settled(*handle_, book_, compactions_stopped_);
-    if (settled_since_relief_ && directory_bytes(options_.dir) > budget_.resume_at()) {
+    if (settled_since_relief_ && budget_.tight(stats())) {
         settled_since_relief_ = !give_back_all(*handle_, book_);
     }
     return {};
@@ -467,10 +472,22 @@ StoreStats RocksStore::stats() {
     StoreStats stats;
     const auto volume = volume_space(options_.dir);
     stats.disk = directory_bytes(options_.dir);
+    stats.reserve = reserve_.held();
     stats.volume_free = volume.free;
     stats.volume_size = volume.size;
     stats.dead_letters = book_.dead.letters + book_.admission.size();
     return stats;
+}
+
+Bytes RocksStore::lane_bytes(LaneId id) {
+    Bytes bytes;
+    if (!handle_) return bytes;
+    for (const auto& property : {rocksdb::DB::Properties::kLiveSstFilesSize,
+                                 rocksdb::DB::Properties::kCurSizeAllMemTables}) {
+        std::uint64_t part = 0;
+        if (db().GetIntProperty(lane(id).family, property, &part)) bytes += Bytes{part};
+    }
+    return bytes;
 }
 
 void RocksStore::close() {

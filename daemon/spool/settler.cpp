@@ -39,6 +39,14 @@ asio::awaitable<bool> Settler::settle(LaneId lane, std::vector<Settlement> ends)
     co_return co_await run_on(storage_, std::move(job));
 }
 
+asio::awaitable<Settler::Dropped> Settler::drop(LaneId lane, Seq end, std::vector<Seq> kept,
+                                                DropReason reason) {
+    auto job = [this, lane, end, kept = std::move(kept), reason] {
+        return drop_here(lane, 0, end, kept, reason);
+    };
+    co_return co_await run_on(storage_, std::move(job));
+}
+
 asio::awaitable<Result<std::uint64_t>> Settler::replay(LaneId lane, std::vector<Seq> dead) {
     auto job = [this, lane, dead = std::move(dead)] {
         std::vector<Revival> letters;
@@ -179,26 +187,50 @@ void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
     std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
 }
 
-void Settler::drop_here(LaneId id, Seq first, std::uint64_t count) {
+Settler::Dropped Settler::drop_here(LaneId id, Seq first, Seq end, const std::vector<Seq>& kept,
+                                    DropReason reason) {
     auto& lane = lanes_[id];
-    auto& dropped = totals_.dropped[index_of(DropReason::corrupt)];
-    const auto last = first + count;
-    if (first <= lane.next && lane.next < last) {
-        // The usual hole is at the front and may be long: the cursor jumps over it.
-        const auto settled = std::distance(lane.ahead.begin(), lane.ahead.lower_bound(last));
-        lane.ahead.erase(lane.ahead.begin(), lane.ahead.lower_bound(last));
-        dropped += last - lane.next - static_cast<std::uint64_t>(settled);
-        lane.next = last;
+    end = std::min(end, lane.next_write);
+    const auto before = lane.spooled();
+    // The usual place is the front, and there may be much of it: the cursor jumps.
+    const auto jump = kept.empty() ? end : std::min(end, kept.front());
+    if (first <= lane.next && lane.next < jump) {
+        lane.ahead.erase(lane.ahead.begin(), lane.ahead.lower_bound(jump));
+        lane.next = jump;
     }
-    for (auto seq = std::max(first, lane.next); seq < last; ++seq) {
-        if (lane.ahead.insert(seq).second) ++dropped;
+    for (auto seq = std::max(first, lane.next); seq < end; ++seq) {
+        if (!std::binary_search(kept.begin(), kept.end(), seq)) lane.ahead.insert(seq);
     }
     advance(lane);
+    const auto records = before - lane.spooled();
+    totals_.dropped[index_of(reason)] += records;
+    if (records == 0 && !lane.dirty) return {};
     std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
+    return {records, !lane.dirty};
+}
+
+void Settler::drop_unread(LaneId lane, Seq end, DropReason reason) {
+    std::ignore = drop_here(lane, 0, end, {}, reason);
+}
+
+std::optional<Seq> Settler::oldest_part(LaneId id) const {
+    const auto found = lanes_.find(id);
+    if (found == lanes_.end() || found->second.spooled() == 0) return std::nullopt;
+    const auto& lane = found->second;
+    return lane.next + (lane.next_write - lane.next + 7) / 8;
+}
+
+std::vector<LaneId> Settler::lanes() const {
+    std::vector<LaneId> all;
+    for (const auto& [id, lane] : lanes_) all.push_back(id);
+    return all;
 }
 
 void Settler::take_stock(LaneId id, RecordBatch& batch) {
-    if (batch.lost > 0) drop_here(id, batch.first_seq - batch.lost, batch.lost);
+    if (batch.lost > 0) {
+        std::ignore =
+            drop_here(id, batch.first_seq - batch.lost, batch.first_seq, {}, DropReason::corrupt);
+    }
     // The loss above may have moved the cursor past records that were settled ahead of it.
     const auto& lane = lanes_[id];
     if (batch.first_seq >= lane.next && lane.ahead.empty()) return;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -49,6 +50,14 @@ public:
     /// store refuses acks at the moment, and the ends are kept in memory and tried again with the
     /// next call. The caller bounds them: it starts nothing new while too many are unwritten.
     [[nodiscard]] asio::awaitable<bool> settle(LaneId lane, std::vector<Settlement> ends);
+    /// Gives up what lies below `end` and has no outcome, except `kept` (ascending), which somebody
+    /// is sending: counted as dropped, in one batch with the cursor.
+    struct Dropped {
+        std::uint64_t records = 0;
+        bool persisted = true;  // as the result of settle()
+    };
+    [[nodiscard]] asio::awaitable<Dropped> drop(LaneId lane, Seq end, std::vector<Seq> kept,
+                                                DropReason reason);
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
@@ -79,6 +88,12 @@ public:
     /// Gives up every record of a lane that nothing reads from, durably; counted as dropped. After
     /// an error they are given up all the same, in memory, and the ack is tried again.
     [[nodiscard]] Result<std::uint64_t> purge_lane(LaneId lane);
+    /// As drop(), of a lane from which nobody sends.
+    void drop_unread(LaneId lane, Seq end, DropReason reason);
+    /// The end of the oldest eighth of the records without an outcome; nullopt: there are none.
+    [[nodiscard]] std::optional<Seq> oldest_part(LaneId lane) const;
+    /// Every lane.
+    [[nodiscard]] std::vector<LaneId> lanes() const;
     /// Durable records without an outcome, of all lanes.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
     [[nodiscard]] std::uint64_t spooled(LaneId lane) const;
@@ -98,7 +113,8 @@ private:
         }
     };
     void settle_here(LaneId lane, std::vector<Settlement>& ends);
-    void drop_here(LaneId lane, Seq first, std::uint64_t count);
+    Dropped drop_here(LaneId lane, Seq first, Seq end, const std::vector<Seq>& kept,
+                      DropReason reason);
     void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
     Result<void> write_ack(LaneId id, Lane& lane);

@@ -180,6 +180,7 @@ using RunJob = std::function<Result<NewRun>()>;
 
 struct StoreStats {
     Bytes disk;         // the whole spool directory
+    Bytes reserve;      // of it, what hold_reserve() set aside
     Bytes volume_free;  // statvfs f_bavail
     Bytes volume_size;  // statvfs f_blocks; 0: not known
     std::uint64_t dead_letters = 0;
@@ -262,6 +263,12 @@ public:
     /// After spool_reopen: opens the same directory again. Cursors are re-read.
     [[nodiscard]] virtual Result<void> reopen() = 0;
     [[nodiscard]] virtual StoreStats stats() = 0;
+    /// Space that the lane's records take, settled ones that were not given back yet included.
+    [[nodiscard]] virtual Bytes lane_bytes(LaneId lane) = 0;
+    /// Sets this much of the volume aside, so that nobody else can take it; 0 gives it back, which
+    /// works on a full volume. It survives the process. Errors: spool_full, spool_io; nothing is
+    /// held then.
+    [[nodiscard]] virtual Result<void> hold_reserve(Bytes wanted) = 0;
     /// Syncs and closes; the object is then only good for destruction.
     virtual void close() = 0;
 };

@@ -278,4 +278,73 @@ TEST_CASE(
     CHECK(batcher.drained());
 }
 
+TEST_CASE("forward/batcher: what is forgotten is neither sent nor asked for, what is out is kept") {
+    Batcher batcher(1, 100);
+    batcher.on_read(segment(1, 5));
+    batcher.on_read(segment(6, 5));
+    const auto one = batcher.next(kNow);
+    const auto two = batcher.next(kNow);
+    const auto three = batcher.next(kNow);
+    batcher.put_back(*two, kNow);
+    const auto forgotten = batcher.forget_below(8);
+    CHECK(forgotten.end == 8);
+    CHECK(forgotten.kept == std::vector<Seq>{1, 3});
+    CHECK_FALSE(forgotten.nothing);
+    CHECK(batcher.unsettled() == 5);  // 1, 3, 8, 9, 10
+    CHECK(batcher.next(kNow)->seq == 8);
+    CHECK(batcher.forget_below(8).nothing);
+    batcher.settled(1);
+    batcher.put_back(*three, kNow);
+    CHECK(batcher.forget_below(8).kept.empty());
+    CHECK(batcher.next(kNow)->seq == 9);
+    CHECK(batcher.next(kNow)->seq == 10);
+    CHECK_FALSE(batcher.next(kNow).has_value());
+}
+
+TEST_CASE("forward/batcher: records may be forgotten before they were read, and while they are") {
+    Batcher batcher(1, 100);
+    batcher.on_read(segment(1, 2));
+    REQUIRE(batcher.want_read() == 3);
+    CHECK(batcher.forget_below(10).kept.empty());
+    CHECK(batcher.want_read() == 10);
+    batcher.on_read(segment(3, 5));  // the answer to a read that had begun
+    CHECK(batcher.unsettled() == 0);
+    batcher.on_read(segment(8, 4));
+    CHECK(batcher.unsettled() == 2);
+    CHECK(batcher.next(kNow)->seq == 10);
+    CHECK(batcher.want_read() == 12);
+}
+
+TEST_CASE("forward/batcher: behind a record that is out no more is forgotten than an ack can say") {
+    Batcher batcher(1, 100);
+    batcher.on_read(segment(1, 10));
+    REQUIRE(batcher.next(kNow)->seq == 1);
+    const auto forgotten = batcher.forget_below(10 * kSpanMax);
+    CHECK(forgotten.kept == std::vector<Seq>{1});
+    CHECK(forgotten.end == 1 + kSpanMax);
+    CHECK(batcher.span() == kSpanMax);
+    CHECK_FALSE(batcher.want_read().has_value());
+    batcher.settled(1);
+    CHECK(batcher.want_read() == 1 + kSpanMax);
+}
+
+TEST_CASE("forward/batcher: a stuck record is forgotten with its copy") {
+    Batcher batcher(1, 100);
+    batcher.on_read(segment(1, 3, 1000));
+    make_stuck(batcher, 1);
+    CHECK(batcher.forget_below(4).kept.empty());
+    CHECK(batcher.stuck() == 0);
+    CHECK(batcher.held() == Bytes{});
+    CHECK(batcher.unsettled() == 0);
+}
+
+TEST_CASE("forward/batcher: the age of the front says what is too old") {
+    Batcher batcher(1, 100);
+    batcher.on_read(segment(10, 5));  // received at 10
+    batcher.on_read(segment(20, 5));
+    CHECK_FALSE(batcher.end_of_older(10).has_value());
+    CHECK(batcher.end_of_older(11) == 15);
+    CHECK(batcher.end_of_older(99) == 25);
+}
+
 }  // namespace opsrelay::forward

@@ -130,6 +130,86 @@ TEST_CASE("spool/committer: intake closes when the volume is full and opens agai
     CHECK(log.count("intake open again") == 1);
 }
 
+TEST_CASE("spool/committer: the reserve is given back to a full volume and taken again later") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.start_housekeeping();
+    world.run(seconds{1});
+    CHECK(world.store.stats().reserve == 16_MiB);
+    world.store.set_volume(20_MiB, 10_GiB);  // 4 MiB of it for others
+    world.run(seconds{1});
+    CHECK(world.store.stats().reserve == Bytes{});
+    world.store.set_volume(70_MiB, 10_GiB);
+    world.run(seconds{2});
+    CHECK(world.store.stats().reserve == Bytes{});
+    world.store.set_volume(9_GiB, 10_GiB);
+    world.run(seconds{1});
+    CHECK(world.store.stats().reserve == 16_MiB);
+    CHECK(log.count("the reserve is given back") == 1);
+}
+
+TEST_CASE("spool/committer: a write that meets a full volume gives the reserve back at once") {
+    const LogCapture log;
+    StorageWorld world;
+    world.start();
+    world.start_housekeeping();
+    world.run(seconds{1});
+    REQUIRE(world.store.stats().reserve.count > 0);
+    world.store.fail_next(StoreCall::commit, Errc::spool_full, 20);
+    world.push(1);
+    world.run(milliseconds{1});
+    CHECK(world.store.stats().reserve == Bytes{});
+    world.run(seconds{3});
+    CHECK(world.store.stats().reserve == Bytes{});  // statvfs says there is space; the engine knows
+    world.run(seconds{5});
+    CHECK(world.settled.back() == 1);
+    CHECK(world.store.stats().reserve == 16_MiB);
+}
+
+TEST_CASE("spool/committer: without a reserve it goes on, and asks again a minute later") {
+    const LogCapture log;
+    StorageWorld world;
+    world.store.refuse_reserve(Errc::spool_io);
+    world.start();
+    world.start_housekeeping();
+    world.run(seconds{30});
+    CHECK(log.count("no space could be set aside") == 1);
+    world.store.refuse_reserve(std::nullopt);
+    world.run(seconds{20});
+    CHECK(world.store.stats().reserve == Bytes{});
+    world.run(seconds{20});
+    CHECK(world.store.stats().reserve == 16_MiB);
+}
+
+TEST_CASE("spool/committer: drop_oldest makes room before intake closes, refuse does not") {
+    for (const auto policy : {OnFull::refuse, OnFull::drop_oldest}) {
+        CAPTURE(to_string(policy));
+        const LogCapture log;
+        Options options;
+        options.bytes_max = 256_KiB;
+        options.on_full = policy;
+        options.ids.ids_max = 1000;  // it is the records that fill it
+        options.ids.seal_ids = 100;
+        StorageWorld world(options);
+        world.start();
+        world.start_ids();
+        world.start_housekeeping();
+        bool closed = false;
+        for (int i = 0; i < 40; ++i) {
+            world.push(400);
+            world.run(seconds{1});
+            closed = closed || !world.queue.spool_open();
+        }
+        const auto dropped = world.ledger().storage.dropped[index_of(DropReason::oldest)];
+        CHECK(world.ledger().imbalance() == 0);
+        CHECK(closed == (policy == OnFull::refuse));
+        CHECK((dropped > 0) == (policy == OnFull::drop_oldest));
+        CHECK(world.settler.spooled() == 16'000 - dropped);
+        CHECK(world.settler.spooled() > 1000);  // no more than needed
+    }
+}
+
 TEST_CASE(
     "spool/committer: an ack that finds the store read-only has it opened again, without a "
     "commit") {

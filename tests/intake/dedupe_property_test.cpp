@@ -56,6 +56,7 @@ struct Process {
                              for (const auto position : positions) struck[position] = true;
                          },
                      .committed = [](LaneId) {},
+                     .drop_oldest = [](LaneId, Seq) {},
                      .failed = [this](const Error&) { failed = true; }}),
           tasks(io.get_executor(), clock) {
         settler.adopt(true);

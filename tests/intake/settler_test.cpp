@@ -229,4 +229,46 @@ TEST_CASE("spool/settler: a long hole at the front costs one step") {
     CHECK(world.ledger().imbalance() == 0);
 }
 
+TEST_CASE("spool/settler: what is dropped is settled, but not what somebody is sending") {
+    World world(20);
+    world.settle({3, 8});
+    std::optional<Settler::Dropped> dropped;
+    const auto drop = [&world, &dropped](Seq end, std::vector<Seq> kept) {
+        asio::co_spawn(
+            world.io, world.settler.drop(kDefaultLane, end, std::move(kept), DropReason::oldest),
+            [&dropped](const std::exception_ptr&, Settler::Dropped result) { dropped = result; });
+        world.run();
+        REQUIRE(dropped.has_value());
+    };
+    drop(11, {2, 5});
+    CHECK(dropped->records == 6);  // 1, 4, 6, 7, 9, 10
+    CHECK(dropped->persisted);
+    CHECK(world.stored().next_settle == 2);
+    CHECK(world.stored().ahead == std::vector<Seq>{3, 4, 6, 7, 8, 9, 10});
+    CHECK(world.settler.spooled() == 12);
+    world.settle({2}, {5});
+    CHECK(world.stored().next_settle == 11);
+
+    world.store.fail_next(StoreCall::ack, Errc::spool_full);
+    drop(1000, {});  // all there is
+    CHECK(dropped->records == 10);
+    CHECK_FALSE(dropped->persisted);
+    CHECK(world.settler.flush_idle().has_value());
+    CHECK(world.stored().next_settle == 21);
+    CHECK(world.totals.dropped[index_of(DropReason::oldest)] == 16);
+    CHECK(world.ledger().imbalance() == 0);
+    drop(1000, {});
+    CHECK(dropped->records == 0);
+}
+
+TEST_CASE("spool/settler: the oldest part is an eighth, and at least one") {
+    World world(16);
+    CHECK(world.settler.oldest_part(kDefaultLane) == 3);
+    world.settler.drop_unread(kDefaultLane, 15, DropReason::oldest);
+    CHECK(world.settler.oldest_part(kDefaultLane) == 16);
+    world.settler.drop_unread(kDefaultLane, 17, DropReason::oldest);
+    CHECK_FALSE(world.settler.oldest_part(kDefaultLane).has_value());
+    CHECK_FALSE(world.settler.oldest_part(LaneId{9}).has_value());
+}
+
 }  // namespace opsrelay::spool

@@ -86,23 +86,25 @@ struct StorageWorld {
     std::vector<LaneId> committed;
     std::optional<Error> failure;
     Position handed = 0;
-    spool::Committer committer{io.get_executor(),
-                               clock,
-                               queue,
-                               store,
-                               settler,
-                               ids,
-                               options,
-                               totals,
-                               registry,
-                               {.settled = [this](Position p) { settled.push_back(p); },
-                                .struck =
-                                    [this](const std::vector<Position>& positions) {
-                                        struck.insert(struck.end(), positions.begin(),
-                                                      positions.end());
-                                    },
-                                .committed = [this](LaneId lane) { committed.push_back(lane); },
-                                .failed = [this](const Error& error) { failure = error; }}};
+    spool::Committer committer{
+        io.get_executor(),
+        clock,
+        queue,
+        store,
+        settler,
+        ids,
+        options,
+        totals,
+        registry,
+        {.settled = [this](Position p) { settled.push_back(p); },
+         .struck =
+             [this](const std::vector<Position>& positions) {
+                 struck.insert(struck.end(), positions.begin(), positions.end());
+             },
+         .committed = [this](LaneId lane) { committed.push_back(lane); },
+         .drop_oldest = [this](LaneId lane,
+                               Seq end) { settler.drop_unread(lane, end, DropReason::oldest); },
+         .failed = [this](const Error& error) { failure = error; }}};
     TaskGroup tasks{io.get_executor(), clock};
 };
 

@@ -112,6 +112,8 @@ enum class Mark : std::uint8_t {
     disk_full_for_minutes,
     intake_closed,
     disk_stalled,
+    dropped_oldest,
+    dropped_expired,
     wall_clock_forward,
     wall_clock_back,
     duplicate,
@@ -154,7 +156,7 @@ enum class Mark : std::uint8_t {
     breaker_held,   // 20 failures in a row over a minute, one request at a time
     wait_observed,  // a Retry-After was obeyed to the end
 };
-inline constexpr std::array<EnumName<Mark>, 54> kMarks{{
+inline constexpr std::array<EnumName<Mark>, 56> kMarks{{
     {Mark::power_loss, "power_loss"},
     {Mark::kill, "kill"},
     {Mark::clean_restart, "clean_restart"},
@@ -168,6 +170,8 @@ inline constexpr std::array<EnumName<Mark>, 54> kMarks{{
     {Mark::disk_full_for_minutes, "disk_full_for_minutes"},
     {Mark::intake_closed, "intake_closed"},
     {Mark::disk_stalled, "disk_stalled"},
+    {Mark::dropped_oldest, "dropped_oldest"},
+    {Mark::dropped_expired, "dropped_expired"},
     {Mark::wall_clock_forward, "wall_clock_forward"},
     {Mark::wall_clock_back, "wall_clock_back"},
     {Mark::duplicate, "duplicate"},

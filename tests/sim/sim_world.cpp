@@ -38,12 +38,7 @@ SimWorld::SimWorld(std::uint64_t seed)
       hazards_(static_cast<std::uint32_t>(rng_.next())),
       began_(clock_.now()) {
     for (auto& io : threads_) work_.emplace_back(io.get_executor());
-    // Small, so that runs are made, merged and forgotten.
-    id_options_.window = rng_.between(milliseconds{minutes{20}}, milliseconds{hours{3}});
-    id_options_.ids_max = rng_.between(200, 3000);
-    id_options_.seal_ids = rng_.between(16, 64);
-    id_options_.filter_bits = rng_.chance(200) ? 1 : 0;  // 1: every id has to be looked up
-    if (rng_.chance(500)) dead_limits_.upstream_letters = rng_.between(1, 12);
+    choose_options();
     const auto lanes = 1 + seed % 4;
     if (lanes == 2) mark(Mark::two_lanes);
     if (lanes == 4) mark(Mark::four_lanes);
@@ -57,6 +52,24 @@ SimWorld::SimWorld(std::uint64_t seed)
     store_ = std::make_unique<test::MemStore>(seed | 1U, ids, dead_limits_);
 }
 
+void SimWorld::choose_options() {
+    spool_options_.stall_buffer = 64_KiB;  // small, so that it fills
+    // Small, so that runs are made, merged and forgotten.
+    auto& ids = spool_options_.ids;
+    ids.window = rng_.between(milliseconds{minutes{20}}, milliseconds{hours{3}});
+    ids.ids_max = rng_.between(200, 3000);
+    ids.seal_ids = rng_.between(16, 64);
+    ids.filter_bits = rng_.chance(200) ? 1 : 0;  // 1: every id has to be looked up
+    if (rng_.chance(400)) spool_options_.bytes_max = Bytes{rng_.between(300'000, 600'000)};
+    if (rng_.chance(300)) spool_options_.on_full = spool::OnFull::drop_oldest;
+    if (rng_.chance(150)) {
+        spool_options_.max_age = rng_.between(milliseconds{minutes{10}}, milliseconds{hours{6}});
+    }
+    if (rng_.chance(500)) dead_limits_.upstream_letters = rng_.between(1, 12);
+    drops_ =
+        spool_options_.on_full == spool::OnFull::drop_oldest || spool_options_.max_age.count() > 0;
+}
+
 SimWorld::~SimWorld() {
     if (pipeline_) stop(false);
 }
@@ -64,12 +77,13 @@ SimWorld::~SimWorld() {
 void SimWorld::start() {
     ++process_;
     Pipeline::Options options;
-    options.spool.stall_buffer = 64_KiB;  // small, so that it fills
-    options.spool.ids = id_options_;
-    options.intake.admit.table_ids = id_options_.seal_ids;
+    options.spool = spool_options_;
+    options.intake.admit.table_ids = spool_options_.ids.seal_ids;
     for (auto& side : sides_) {
         if (!side.configured) continue;
-        options.lanes.push_back({side.name, {}, side.upstream, side.plan});
+        forward::Options forward;
+        forward.max_age = spool_options_.max_age;
+        options.lanes.push_back({side.name, forward, side.upstream, side.plan});
     }
     std::uint64_t expected = 0;
     for (const auto& lane : store_->lanes()) {
@@ -144,6 +158,7 @@ void SimWorld::stop(bool clean) {
                    asio::detached);
     if (!run_until([&] { return stopped; }, hours{1})) violate("stop() does not end");
     settle_threads();
+    check_dropped();
     clients_.reset();
     pipeline_.reset();
 }

@@ -82,6 +82,7 @@ private:
         Position position = 0;
     };
     // sim_world.cpp: the machinery, and the phases.
+    void choose_options();
     void start();
     void stop(bool clean);
     void advance(milliseconds duration);
@@ -134,6 +135,8 @@ private:
     void mark_ids();
     /// Every acknowledged event is delivered, spooled in `store`, or a dead letter there.
     void check_kept(const test::MemStore& store, const char* when);
+    /// No more is missing than was counted as dropped by choice.
+    void check_dropped();
     void check_end();
 
     std::uint64_t seed_;
@@ -158,8 +161,11 @@ private:
     TimePoint stalled_until_{};  // the storage thread hangs in the disk
     TimePoint began_;
 
-    spool::IdOptions id_options_;
+    spool::Options spool_options_;
     spool::DeadLimits dead_limits_;
+    bool drops_ = false;         // records may be given up, by drop_oldest or max_age
+    std::uint64_t dropped_ = 0;  // by processes that ended
+    std::size_t missing_ = 0;    // acknowledged and nowhere, at most so far
     std::uint64_t accepts_ = 0;
     std::uint64_t process_ = 0;
     std::uint64_t next_id_ = 0;

@@ -64,5 +64,80 @@ TEST_CASE("spool/disk_budget: a full volume must get a quarter more than its res
     CHECK(budget.last() == Intake::open);
 }
 
+TEST_CASE("spool/disk_budget: volume_bytes counts in place of what the volume says") {
+    Options options;
+    options.volume_bytes = 1_GiB;  // reserve 64 MiB
+    struct Case {
+        const char* name;
+        Bytes disk;
+        Bytes free;
+        Bytes size;
+        Intake expected;
+    };
+    const Case cases[] = {
+        {"a large volume, little of it ours", 100_MiB, 90_GiB, 100_GiB, Intake::open},
+        {"our share is used up", 961_MiB, 90_GiB, 100_GiB, Intake::volume_full},
+        {"others filled the volume", 100_MiB, 63_MiB, 100_GiB, Intake::volume_full},
+        {"the volume does not say", 100_MiB, 0_B, 0_B, Intake::open},
+        {"more than our share", 2_GiB, 90_GiB, 100_GiB, Intake::volume_full},
+    };
+    options.bytes_max = 8_GiB;
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        DiskBudget budget(options);
+        CHECK(budget.decide(stats_of(test.disk, test.free, test.size)) == test.expected);
+    }
+}
+
+TEST_CASE("spool/disk_budget: what is set aside, and when it is given back") {
+    struct Case {
+        const char* name;
+        Bytes held;
+        Bytes free;
+        Bytes size;
+        bool full;
+        Bytes expected;
+    };
+    const Case cases[] = {
+        {"space enough", 0_B, 10_GiB, 100_GiB, false, 16_MiB},
+        {"held", 16_MiB, 10_GiB, 100_GiB, false, 16_MiB},
+        {"intake is closed, others still have space", 16_MiB, 30_MiB, 100_GiB, false, 16_MiB},
+        {"less than its own size is left", 16_MiB, 16_MiB - 1_B, 100_GiB, false, 0_B},
+        {"a write met a full volume", 16_MiB, 10_GiB, 100_GiB, true, 0_B},
+        {"given back, not a quarter to spare", 0_B, 80_MiB - 1_B, 100_GiB, false, 0_B},
+        {"given back, space again", 0_B, 80_MiB, 100_GiB, false, 16_MiB},
+        {"small volume: half of its tenth", 0_B, 50_MiB, 60_MiB, false, 3_MiB},
+        {"unknown volume", 0_B, 0_B, 0_B, false, 0_B},
+    };
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        const DiskBudget budget{Options{}};
+        auto stats = stats_of(1_MiB, test.free, test.size);
+        stats.reserve = test.held;
+        CHECK(budget.reserve_wanted(stats, test.full) == test.expected);
+    }
+}
+
+TEST_CASE("spool/disk_budget: what is set aside counts as free, for it can be given back") {
+    DiskBudget budget{Options{}};
+    auto stats = stats_of(1_MiB, 48_MiB, 100_GiB);
+    stats.reserve = 16_MiB;
+    CHECK(budget.decide(stats) == Intake::open);
+    stats.volume_free = 48_MiB - 1_B;
+    CHECK(budget.decide(stats) == Intake::volume_full);
+}
+
+TEST_CASE("spool/disk_budget: records are dropped only where that was chosen and gives space") {
+    Options options;
+    CHECK_FALSE(DiskBudget(options).worth_dropping(100_MiB));
+    options.on_full = OnFull::drop_oldest;
+    const DiskBudget budget(options);
+    CHECK(budget.worth_dropping(4_MiB));
+    CHECK_FALSE(budget.worth_dropping(4_MiB - 1_B));
+    CHECK_FALSE(budget.tight(stats_of(budget.resume_at(), 80_MiB, 100_GiB)));
+    CHECK(budget.tight(stats_of(budget.resume_at() + 1_B, 80_MiB, 100_GiB)));
+    CHECK(budget.tight(stats_of(1_MiB, 80_MiB - 1_B, 100_GiB)));
+}
+
 }  // namespace
 }  // namespace opsrelay::spool

@@ -491,7 +491,9 @@ spool::StoreStats MemStore::stats() {
     for (const auto& [name, run] : live_.runs) {
         stats.disk += Bytes{run.ids->size() * sizeof(IdHash)};
     }
-    stats.volume_free = volume_free_;
+    stats.disk += reserve_;
+    stats.reserve = reserve_;
+    stats.volume_free = volume_free_ - std::min(volume_free_, reserve_);
     stats.volume_size = volume_size_;
     stats.dead_letters = live_.letters.size();
     return stats;
@@ -535,6 +537,21 @@ bool MemStore::damage(LaneId id, Seq seq) {
     const auto durable = durable_.lanes.at(id).segments.find(found->first);
     if (durable != durable_.lanes.at(id).segments.end()) durable->second.damaged = true;
     return true;
+}
+
+Bytes MemStore::lane_bytes(LaneId id) {
+    Bytes bytes;
+    for (const auto& [first, stored] : live_.lanes.at(id).segments) {
+        bytes += Bytes{stored.segment->payload.size()};
+    }
+    return bytes;
+}
+
+Result<void> MemStore::hold_reserve(Bytes wanted) {
+    reserve_ = {};
+    if (wanted.count > 0 && reserve_refusal_) return Error{*reserve_refusal_, "injected"};
+    reserve_ = wanted;
+    return {};
 }
 
 void MemStore::set_volume(Bytes free, Bytes size) noexcept {

@@ -74,6 +74,8 @@ public:
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;
     [[nodiscard]] spool::StoreStats stats() override;
+    [[nodiscard]] Bytes lane_bytes(LaneId lane) override;
+    [[nodiscard]] Result<void> hold_reserve(Bytes wanted) override;
     void close() override;
 
     /// Power loss: of what was not synced the first `kept` changes are left; the store is then as a
@@ -99,6 +101,8 @@ public:
     bool damage_run(spool::RunName name);
     /// What stats() reports about the volume.
     void set_volume(Bytes free, Bytes size) noexcept;
+    /// From now on hold_reserve() fails with `code`, unless it is to give back; nullopt: no more.
+    void refuse_reserve(std::optional<Errc> code) noexcept { reserve_refusal_ = code; }
 
     // --- For assertions ---
 
@@ -195,7 +199,9 @@ private:
     std::optional<Errc> refusal_;
     bool needs_reopen_ = false;
     bool closed_ = false;
-    Bytes volume_free_{100ULL << 30U};
+    std::optional<Errc> reserve_refusal_;
+    Bytes reserve_;
+    Bytes volume_free_{100ULL << 30U};  // without a reserve
     Bytes volume_size_{200ULL << 30U};
     std::uint64_t commits_ = 0;
     std::map<LaneId, std::uint64_t> reads_;
