@@ -148,6 +148,7 @@ Committer::Attempt Committer::attempt(const Group& group) {
     switch (error.code) {
         case Errc::spool_full:
             volume_full_ = true;
+            reopened_ = false;  // that did what it can
             keep_reserve();
             [[fallthrough]];
         case Errc::spool_busy:
@@ -177,6 +178,11 @@ Committer::Attempt Committer::reopen(const Error& cause) {
             return Attempt::again;
         }
         trouble_ = opened.error().context;
+        if (opened.error().code == Errc::spool_full) {
+            volume_full_ = true;
+            reopened_ = false;
+            return Attempt::again;
+        }
     }
     log::error("spool", "the spool cannot be used any more",
                {{"error", trouble_}, {"next", "check the disk, then restart opsrelay"}});

@@ -13,6 +13,16 @@
 
 namespace opsrelay::spool {
 
+Bytes family_bytes(const RocksHandle& handle, rocksdb::ColumnFamilyHandle* family) {
+    Bytes bytes;
+    for (const auto& property : {rocksdb::DB::Properties::kLiveSstFilesSize,
+                                 rocksdb::DB::Properties::kCurSizeAllMemTables}) {
+        std::uint64_t part = 0;
+        if (handle.db().GetIntProperty(family, property, &part)) bytes += Bytes{part};
+    }
+    return bytes;
+}
+
 rocksdb::Status drop_files(const RocksHandle& handle, rocksdb::ColumnFamilyHandle* family,
                            std::uint64_t below) {
     const auto key = seq_key(below);

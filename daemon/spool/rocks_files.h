@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/units.h"
+
 namespace rocksdb {
 class ColumnFamilyHandle;
 class Status;
@@ -14,6 +16,8 @@ namespace opsrelay::spool {
 class RocksHandle;
 struct SpoolBook;
 
+/// Space that a family takes, in files and in memory tables.
+[[nodiscard]] Bytes family_bytes(const RocksHandle& handle, rocksdb::ColumnFamilyHandle* family);
 /// Drops the files that lie wholly below entry `below`. Works on a full volume. Files of level 0
 /// are left to the next compaction.
 [[nodiscard]] rocksdb::Status drop_files(const RocksHandle& handle,

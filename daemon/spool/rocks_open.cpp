@@ -104,7 +104,11 @@ Error open_error(const Options& options, const rocksdb::Status& status) {
     if (is_locked(status)) return locked_error(options, status);
     const auto text = status.ToString();
     if (is_damage(status)) return {Errc::spool_corrupt, text};
-    if (status.IsNoSpace()) return unusable(options.dir, text, "free space on its volume");
+    if (status.IsNoSpace()) {
+        auto error = unusable(options.dir, text, "free space on its volume");
+        error.code = Errc::spool_full;
+        return error;
+    }
     if (status.IsNotSupported()) {
         return unusable(options.dir, text, "run the version that wrote it");
     }

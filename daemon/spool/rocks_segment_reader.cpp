@@ -27,6 +27,18 @@ rocksdb::Slice slice(const SeqKey& key) { return {key.data(), key.size()}; }
 
 }  // namespace
 
+std::optional<Seq> last_key_up_to(rocksdb::DB& db, rocksdb::ColumnFamilyHandle& family, Seq low,
+                                  Seq seq) {
+    const auto low_key = seq_key(low);
+    const auto low_slice = slice(low_key);
+    auto read = make_read_options();
+    read.iterate_lower_bound = &low_slice;
+    const std::unique_ptr<rocksdb::Iterator> it(db.NewIterator(read, &family));
+    const auto target = seq_key(seq);
+    it->SeekForPrev(slice(target));
+    return it->Valid() ? parse_seq_key(it->key().ToStringView()) : std::nullopt;
+}
+
 Result<std::optional<StoredSegment>> SegmentReader::find(Seq from) {
     const auto low_key = seq_key(std::min(low_, from));
     const auto end_key = seq_key(end_);

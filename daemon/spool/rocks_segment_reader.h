@@ -18,6 +18,12 @@ class Status;
 
 namespace opsrelay::spool {
 
+/// The largest key of the family in [low, seq], without reading what it holds; nullopt: none that
+/// can be found.
+[[nodiscard]] std::optional<Seq> last_key_up_to(rocksdb::DB& db,
+                                                rocksdb::ColumnFamilyHandle& family, Seq low,
+                                                Seq seq);
+
 /// A stretch of keys of one family, [low, end). Lives for one read.
 class SegmentReader {
 public:

@@ -89,7 +89,9 @@ public:
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;
     [[nodiscard]] StoreStats stats() override;
-    [[nodiscard]] Bytes lane_bytes(LaneId lane) override;
+    [[nodiscard]] Bytes lane_bytes(LaneId id) override {
+        return handle_ ? family_bytes(*handle_, lane(id).family) : Bytes{};
+    }
     [[nodiscard]] Result<void> hold_reserve(Bytes wanted) override { return reserve_.hold(wanted); }
     void close() override;
 
@@ -298,14 +300,7 @@ Seq RocksStore::segment_at(LaneBook& book, Seq next) const {
     while (!book.read.empty() && book.read.front().end <= next) book.read.pop_front();
     if (!book.read.empty() && book.read.front().first <= next) return book.read.front().first;
     if (next == book.next_write) return next;
-    const auto low = seq_key(book.cursor.segment);
-    const auto low_slice = slice(low);
-    auto read = make_read_options();
-    read.iterate_lower_bound = &low_slice;
-    const std::unique_ptr<rocksdb::Iterator> it(db().NewIterator(read, book.family));
-    const auto target = seq_key(next);
-    it->SeekForPrev(slice(target));
-    const auto first = it->Valid() ? parse_seq_key(it->key().ToStringView()) : std::nullopt;
+    const auto first = last_key_up_to(db(), *book.family, book.cursor.segment, next);
     return first.value_or(book.cursor.segment);
 }
 
@@ -449,7 +444,7 @@ Result<void> RocksStore::reopen() {
     auto before = std::exchange(book_, SpoolBook{});
     if (auto opened = take(reopen_spool); !opened) {
         book_ = std::move(before);  // reopen() may be tried again
-        return Error{Errc::spool_reopen, std::move(opened.error().context)};
+        return reopen_error(opened.error());
     }
     for (auto& [id, book] : book_.lanes) {
         const auto old = before.lanes.find(id);
@@ -479,17 +474,6 @@ StoreStats RocksStore::stats() {
     return stats;
 }
 
-Bytes RocksStore::lane_bytes(LaneId id) {
-    Bytes bytes;
-    if (!handle_) return bytes;
-    for (const auto& property : {rocksdb::DB::Properties::kLiveSstFilesSize,
-                                 rocksdb::DB::Properties::kCurSizeAllMemTables}) {
-        std::uint64_t part = 0;
-        if (db().GetIntProperty(lane(id).family, property, &part)) bytes += Bytes{part};
-    }
-    return bytes;
-}
-
 void RocksStore::close() {
     if (!handle_) return;
     // The next start has no log to replay.
@@ -504,7 +488,7 @@ void RocksStore::close() {
 
 Result<std::unique_ptr<Store>> open_rocks_store(const Options& options, const RocksSetup& setup) {
     auto store = std::make_unique<RocksStore>(options, setup);
-    if (auto opened = store->open(); !opened) return opened.error();
+    if (auto opened = store->open(); !opened) return start_error(opened.error());
     if (auto prepared = store->prepare(); !prepared) return prepared.error();
     return std::unique_ptr<Store>(std::move(store));
 }

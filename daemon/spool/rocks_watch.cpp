@@ -29,6 +29,12 @@ public:
         }
     }
 
+    void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status error,
+                              bool* recover) override {
+        // It would go on with the log that has failed, and assert (RocksWriter).
+        if (error.severity() >= rocksdb::Status::kHardError) *recover = false;
+    }
+
 private:
     const std::shared_ptr<Watch> watch_;
 };

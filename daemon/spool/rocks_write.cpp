@@ -1,11 +1,14 @@
 #include "spool/rocks_write.h"
 
+#include <fmt/format.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
 
+#include <filesystem>
 #include <utility>
 #include <vector>
 
+#include "spool/disk_usage.h"
 #include "spool/options.h"
 #include "spool/rocks_files.h"
 #include "spool/rocks_open.h"
@@ -19,11 +22,46 @@ namespace {
 
 // Memory tables are looked at after this much was written.
 constexpr std::size_t kWrittenPerLook = 64U << 10U;
+// For manifest, options and a new log, besides the tables.
+constexpr Bytes kRoomToOpen{2U << 20U};
+
+Bytes log_bytes(const std::string& dir) {
+    namespace fs = std::filesystem;
+    Bytes bytes;
+    std::error_code ec;
+    for (fs::directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
+        std::error_code gone;
+        const auto size = it->path().extension() == ".log" ? it->file_size(gone) : 0;
+        if (!gone) bytes += Bytes{size};
+    }
+    return bytes;
+}
+
+bool room_to_open(const std::string& dir) {
+    const auto volume = volume_space(dir);
+    if (volume.size.count == 0) return true;
+    return volume.free >= log_bytes(dir) + kRoomToOpen;
+}
 
 }  // namespace
 
+Error start_error(Error error) {
+    if (error.code == Errc::spool_full) error.code = Errc::spool_unusable;
+    return error;
+}
+
+Error reopen_error(Error error) {
+    if (error.code != Errc::spool_full) error.code = Errc::spool_reopen;
+    return error;
+}
+
 Result<void> RocksWriter::write(const RocksHandle& handle, rocksdb::WriteBatch& batch, bool durable,
                                 std::string_view what) {
+    if (full_) {
+        if (!room_to_open(database_dir(options_))) return *full_;
+        return Error{Errc::spool_reopen,
+                     fmt::format("there is space again after: {}", full_->context)};
+    }
     written_ += batch.GetDataSize();
     if (written_ >= kWrittenPerLook) {
         const auto flushed = flush_full_tables(handle);
@@ -40,8 +78,8 @@ Result<void> RocksWriter::write(const RocksHandle& handle, rocksdb::WriteBatch& 
 
 Result<void> RocksWriter::sync(const RocksHandle& handle, std::string_view what) {
     if (log_failed_) {
-        // To sync a log that has failed asserts (WritableFileWriter in 7.8). A write does not, and
-        // goes to the new log that RocksDB makes when the volume has space again.
+        // To sync a log that has failed asserts (WritableFileWriter in 7.8). A write does not: it
+        // is refused.
         rocksdb::WriteBatch nothing;
         nothing.PutLogData({});
         return write(handle, nothing, true, what);
@@ -56,6 +94,7 @@ Error RocksWriter::failed(const rocksdb::Status& status, std::string_view what) 
     auto error = rocks_error(status, what);
     // The first failure comes back without its severity; the listener has heard of it by then.
     if (watch_->fatal()) error.code = Errc::spool_reopen;
+    if (error.code == Errc::spool_full) full_ = error;
     return error;
 }
 

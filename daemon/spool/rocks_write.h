@@ -3,7 +3,10 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/error.h"
 
@@ -18,6 +21,11 @@ class RocksHandle;
 class Watch;
 struct Options;
 
+/// What an open that failed means at start, where nobody waits for space: never spool_full.
+[[nodiscard]] Error start_error(Error error);
+/// And when it was not the first: spool_full, try again when there is space; or spool_reopen.
+[[nodiscard]] Error reopen_error(Error error);
+
 class RocksWriter {
 public:
     RocksWriter(std::shared_ptr<Watch> watch, const Options& options)
@@ -25,6 +33,8 @@ public:
 
     /// All of the batch or nothing; `durable`: returns once it survives power loss. `what` begins
     /// the error's text. Errors: as classify(), with spool_reopen for whatever ended all writing.
+    /// After spool_full nothing is tried until the volume has room for the tables that opening
+    /// makes of the logs: then spool_reopen.
     [[nodiscard]] Result<void> write(const RocksHandle& handle, rocksdb::WriteBatch& batch,
                                      bool durable, std::string_view what);
     /// Makes earlier writes durable. Errors: as write().
@@ -41,8 +51,9 @@ private:
 
     std::shared_ptr<Watch> watch_;
     const Options& options_;
-    bool log_failed_ = false;  // the last write or sync
-    std::size_t written_ = 0;  // bytes since the memory tables were looked at
+    bool log_failed_ = false;    // the last write or sync
+    std::size_t written_ = 0;    // bytes since the memory tables were looked at
+    std::optional<Error> full_;  // the volume was, and RocksDB takes no write until it is opened
 };
 
 }  // namespace opsrelay::spool

@@ -260,7 +260,8 @@ public:
 
     /// Makes earlier acks durable.
     [[nodiscard]] virtual Result<void> sync() = 0;
-    /// After spool_reopen: opens the same directory again. Cursors are re-read.
+    /// After spool_reopen: opens the same directory again. Cursors are re-read. Errors: spool_full,
+    /// try again when there is space; spool_reopen.
     [[nodiscard]] virtual Result<void> reopen() = 0;
     [[nodiscard]] virtual StoreStats stats() = 0;
     /// Space that the lane's records take, settled ones that were not given back yet included.

@@ -155,9 +155,9 @@ class FaultTest(RelayTest):
         log = relay.log()
         if "the spool cannot be used any more" in log:
             return ENDED
-        if "opening the spool again" in log:
-            return REOPENED
-        return KEPT if "the batch is kept and tried again" in log else None
+        if "the batch is kept and tried again" in log:
+            return KEPT
+        return REOPENED if "opening the spool again" in log else None
 
     def test_a_running_daemon_on_a_failing_disk(self):
         self.start_upstream()
