@@ -16,8 +16,10 @@ DiskBudget::DiskBudget(const Options& options)
     resume_at_ = Bytes{refuse_above_.count - refuse_above_.count / 16};
 }
 
-Bytes DiskBudget::volume_reserve(Bytes volume_size) noexcept {
-    return std::min(kVolumeReserveMax, Bytes{volume_size.count / 10});
+Bytes DiskBudget::volume_reserve(Bytes volume_size) const noexcept {
+    // On a small volume a tenth would not hold what is under way, and the engine would fail first.
+    return std::max(std::min(kVolumeReserveMax, Bytes{volume_size.count / 10}),
+                    std::min(in_flight_, Bytes{volume_size.count / 4}));
 }
 
 DiskBudget::Volume DiskBudget::volume(const StoreStats& stats) const noexcept {

@@ -33,7 +33,8 @@ constexpr std::string_view to_string(Intake intake) { return kIntakes.at(index_o
 inline constexpr Bytes kLogBytesMax{32U << 20U};
 /// The size of one compaction output.
 inline constexpr Bytes kTableFileBytes{16U << 20U};
-/// Free space below which nothing is taken in: this or a tenth of the volume, whichever is less.
+/// Free space below which nothing is taken in: this or a tenth of the volume, whichever is less,
+/// but what is under way, or a quarter of a small volume.
 inline constexpr Bytes kVolumeReserveMax{64U << 20U};
 /// What of it is set aside in a file: this, half of it, or a sixteenth of the limit.
 inline constexpr Bytes kReserveFileMax{16U << 20U};
@@ -56,7 +57,7 @@ public:
     /// ...and ends when it is at most this.
     [[nodiscard]] Bytes resume_at() const noexcept { return resume_at_; }
     /// Free space of the volume below which nothing is taken in.
-    [[nodiscard]] static Bytes volume_reserve(Bytes volume_size) noexcept;
+    [[nodiscard]] Bytes volume_reserve(Bytes volume_size) const noexcept;
 
     /// Close to refusing: worth writing tables only to give space back, or dropping records.
     [[nodiscard]] bool tight(const StoreStats& stats) const noexcept;

@@ -45,8 +45,12 @@ TEST_CASE("spool/disk_budget: the volume keeps its reserve") {
     const Case cases[] = {
         {"large volume, 64 MiB left", 64_MiB, 100_GiB, Intake::open},
         {"large volume, less", 64_MiB - 1_B, 100_GiB, Intake::volume_full},
-        {"small volume, a tenth left", 10_MiB, 100_MiB, Intake::open},
-        {"small volume, less", 10_MiB - 1_B, 100_MiB, Intake::volume_full},
+        {"a tenth left", 50_MiB, 500_MiB, Intake::open},
+        {"less than a tenth", 50_MiB - 1_B, 500_MiB, Intake::volume_full},
+        {"what is under way fits", 32_MiB, 200_MiB, Intake::open},
+        {"less", 32_MiB - 1_B, 200_MiB, Intake::volume_full},
+        {"small volume, a quarter left", 25_MiB, 100_MiB, Intake::open},
+        {"small volume, less", 25_MiB - 1_B, 100_MiB, Intake::volume_full},
         {"unknown size", 0_B, 0_B, Intake::open},
     };
     for (const auto& test : cases) {
@@ -106,7 +110,7 @@ TEST_CASE("spool/disk_budget: what is set aside, and when it is given back") {
         {"a write met a full volume", 16_MiB, 10_GiB, 100_GiB, true, 0_B},
         {"given back, not a quarter to spare", 0_B, 80_MiB - 1_B, 100_GiB, false, 0_B},
         {"given back, space again", 0_B, 80_MiB, 100_GiB, false, 16_MiB},
-        {"small volume: half of its tenth", 0_B, 50_MiB, 60_MiB, false, 3_MiB},
+        {"small volume: half of its quarter", 0_B, 50_MiB, 60_MiB, false, 7_MiB + 512_KiB},
         {"unknown volume", 0_B, 0_B, 0_B, false, 0_B},
     };
     for (const auto& test : cases) {

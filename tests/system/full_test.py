@@ -65,7 +65,6 @@ class FullTest(RelayTest):
             self.assertTrue(relay.running())
             volume.free()
             wait_for(relay.ready, "ready again")
-            wait_for(lambda: self.reserve(relay) > 0, "the reserve is set aside again")
             more = len(sender.acknowledged) + 100
             wait_for(lambda: len(sender.acknowledged) >= more, "the sender goes on")
 
@@ -78,6 +77,7 @@ class FullTest(RelayTest):
         in_threads([sender.run, fill_then_stop])
         ledger = self.wait_ledger(relay, spooled=0, pending=0)
         self.assertEqual(ledger["dropped"], 0)
+        wait_for(lambda: self.reserve(relay) > 0, "the reserve is set aside again")
         rows = upstream.row_ids()
         wanted = sender.acknowledged | {one["externalRequestId"] for one in before}
         self.assertEqual(wanted - set(rows), set(), "acknowledged and missing")
@@ -88,7 +88,7 @@ class FullTest(RelayTest):
         """`refuse`: clients are told before the engine fails, and what was accepted arrives."""
         upstream = self.start_upstream()
         upstream.control(down=True)
-        _, relay = self.start_on("tmpfs", 160)  # of which a tenth is kept free
+        _, relay = self.start_on("tmpfs", 160)
         accepted = []
         status, body = 200, None
         while status == 200 and len(accepted) < 8000:
