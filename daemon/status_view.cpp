@@ -37,6 +37,7 @@ control::StatusView status_view(const Snapshot& snapshot,
             "purge --lane";
     }
     view.spool_bytes = snapshot.store.disk.count;
+    view.damaged = snapshot.store.damaged;
     view.spool_reserve = snapshot.store.reserve.count;
     view.dead_letters = snapshot.store.dead_letters;
     view.dead_bytes = snapshot.dead.bytes.count;
@@ -54,6 +55,7 @@ control::StatusView status_view(const Snapshot& snapshot,
 void publish(const control::StatusView& view, observe::Registry& registry) {
     view.ledger.publish(registry);
     registry.gauge(observe::kSpoolBytes).set(static_cast<double>(view.spool_bytes));
+    registry.gauge(observe::kSpoolDamaged).set(static_cast<double>(view.damaged.size()));
     registry.gauge(observe::kSpoolReserveBytes).set(static_cast<double>(view.spool_reserve));
     registry.gauge(observe::kSpoolLimitBytes).set(static_cast<double>(view.spool_limit));
     registry.gauge(observe::kSpoolOldestAge).set(view.spool_oldest_age_s);

@@ -114,6 +114,14 @@ void append_spool(std::string& out, const Json& spool, const Json* dedupe) {
     if (limit > 0) fmt::format_to(to, " ({:.0f} %)", 100 * bytes / limit);
     fmt::format_to(to, ", oldest {}, {} dead letters\n", age_text(number(spool, "oldest_age_s")),
                    count(spool, "dead_letters"));
+    if (const auto* const damaged = member(spool, "damaged");
+        damaged != nullptr && damaged->IsArray()) {
+        for (const auto& path : damaged->GetArray()) {
+            if (!path.IsString()) continue;
+            fmt::format_to(to, "  damaged, moved aside: {}\n    next: opsrelay spool repair\n",
+                           printable({path.GetString(), path.GetStringLength()}));
+        }
+    }
     if (dedupe == nullptr) return;
     fmt::format_to(to, "  {} of {} ids remembered, back to {} ago\n", count(*dedupe, "ids"),
                    count(*dedupe, "ids_max"), age_text(number(*dedupe, "window_s")));

@@ -116,6 +116,10 @@ std::string to_json(const StatusView& status) {
     field(out, "dead_letters", status.dead_letters);
     field(out, "dead_bytes", status.dead_bytes);
     field(out, "dead_limit", status.dead_bytes_limit);
+    out.Key("damaged");
+    out.StartArray();
+    for (const auto& path : status.damaged) string(out, path);
+    out.EndArray();
     out.EndObject();
     out.Key("dedupe");
     out.StartObject();

@@ -68,6 +68,9 @@ inline constexpr Metric kSpoolLimitBytes{"opsrelay_spool_limit_bytes", Kind::gau
 inline constexpr Metric kSpoolReserveBytes{"opsrelay_spool_reserve_bytes", Kind::gauge,
                                            "Of it, set aside; 0 when given back to a full volume",
                                            ""};
+inline constexpr Metric kSpoolDamaged{
+    "opsrelay_spool_damaged", Kind::gauge,
+    "Databases moved aside as damaged-<time>: opsrelay spool repair", ""};
 inline constexpr Metric kSpoolOldestAge{"opsrelay_spool_oldest_age_seconds", Kind::gauge,
                                         "Age of the oldest record; 0 when empty", ""};
 /// The three below: dead letters.
@@ -129,16 +132,16 @@ inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::co
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,     &kEventsAccepted,  &kEventsDuplicate, &kEventsRejected,
-    &kEventsShed,         &kEventsPending,   &kEventsRecovered, &kEventsReplayed,
-    &kEventsDelivered,    &kEventsDead,      &kEventsDropped,   &kLedgerImbalance,
-    &kEventsRepaired,     &kSpoolEvents,     &kSpoolBytes,      &kSpoolLimitBytes,
-    &kSpoolReserveBytes,  &kSpoolOldestAge,  &kDeadLetters,     &kDeadBytes,
-    &kDeadLimitBytes,     &kCommitSeconds,   &kCommitEvents,    &kDedupeIds,
-    &kDedupeWindow,       &kDedupeRuns,      &kDedupeLookups,   &kDedupeDamaged,
-    &kUpstreamRequests,   &kUpstreamSeconds, &kUpstreamRetries, &kLaneState,
-    &kLaneRetryAt,        &kLaneSpooled,     &kKernelDrops,     &kListenerReceived,
-    &kConnectionsRefused, &kClientDropped,   &kBuildInfo,
+    &kEventsReceived,    &kEventsAccepted,     &kEventsDuplicate, &kEventsRejected,
+    &kEventsShed,        &kEventsPending,      &kEventsRecovered, &kEventsReplayed,
+    &kEventsDelivered,   &kEventsDead,         &kEventsDropped,   &kLedgerImbalance,
+    &kEventsRepaired,    &kSpoolEvents,        &kSpoolBytes,      &kSpoolLimitBytes,
+    &kSpoolReserveBytes, &kSpoolDamaged,       &kSpoolOldestAge,  &kDeadLetters,
+    &kDeadBytes,         &kDeadLimitBytes,     &kCommitSeconds,   &kCommitEvents,
+    &kDedupeIds,         &kDedupeWindow,       &kDedupeRuns,      &kDedupeLookups,
+    &kDedupeDamaged,     &kUpstreamRequests,   &kUpstreamSeconds, &kUpstreamRetries,
+    &kLaneState,         &kLaneRetryAt,        &kLaneSpooled,     &kKernelDrops,
+    &kListenerReceived,  &kConnectionsRefused, &kClientDropped,   &kBuildInfo,
 };
 
 /// Any thread.

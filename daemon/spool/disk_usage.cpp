@@ -26,4 +26,11 @@ VolumeSpace volume_space(const std::string& dir) noexcept {
     return {Bytes{info.f_bavail * info.f_frsize}, Bytes{info.f_blocks * info.f_frsize}};
 }
 
+void measure(const std::string& dir, StoreStats& stats) {
+    const auto volume = volume_space(dir);
+    stats.disk = directory_bytes(dir);
+    stats.volume_free = volume.free;
+    stats.volume_size = volume.size;
+}
+
 }  // namespace opsrelay::spool

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/units.h"
+#include "spool/store.h"
 
 namespace opsrelay::spool {
 
@@ -16,5 +17,8 @@ struct VolumeSpace {
     Bytes size;  // 0: not known
 };
 [[nodiscard]] VolumeSpace volume_space(const std::string& dir) noexcept;
+
+/// Fills in disk, volume_free and volume_size.
+void measure(const std::string& dir, StoreStats& stats);
 
 }  // namespace opsrelay::spool

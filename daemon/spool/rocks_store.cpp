@@ -14,6 +14,7 @@
 #include "spool/disk_budget.h"
 #include "spool/disk_usage.h"
 #include "spool/id_entry.h"
+#include "spool/quarantine.h"
 #include "spool/reserve_file.h"
 #include "spool/rocks_dead.h"
 #include "spool/rocks_files.h"
@@ -465,11 +466,9 @@ Result<void> RocksStore::reopen() {
 StoreStats RocksStore::stats() {
     if (handle_) heed_damage();
     StoreStats stats;
-    const auto volume = volume_space(options_.dir);
-    stats.disk = directory_bytes(options_.dir);
+    measure(options_.dir, stats);
     stats.reserve = reserve_.held();
-    stats.volume_free = volume.free;
-    stats.volume_size = volume.size;
+    stats.damaged = find_damage(options_).databases;
     stats.dead_letters = book_.dead.letters + book_.admission.size();
     return stats;
 }

@@ -184,6 +184,7 @@ struct StoreStats {
     Bytes volume_free;  // statvfs f_bavail
     Bytes volume_size;  // statvfs f_blocks; 0: not known
     std::uint64_t dead_letters = 0;
+    std::vector<std::string> damaged;  // databases that were moved aside and not taken back
 };
 
 /// Durable storage of segments, ids, cursors and dead letters. Thread: storage, every method.

@@ -18,6 +18,7 @@ TEST_CASE("control/status: the JSON has every documented field") {
                             .next = "it waits"});
     status.spool_bytes = 10;
     status.spool_limit = 20;
+    status.damaged = {"/spool/damaged-1"};
     status.spool_reserve = 4;
     status.spool_oldest_age_s = 12.34;
     status.dead_letters = 1;
@@ -36,7 +37,7 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"oldest_age_s":12.3,)"
           R"("last_error":"HTTP 429","next":"it waits"}],)"
           R"("spool":{"bytes":10,"limit":20,"reserve":4,"oldest_age_s":12.3,"dead_letters":1,)"
-          R"("dead_bytes":300,"dead_limit":400},)"
+          R"("dead_bytes":300,"dead_limit":400,"damaged":["/spool/damaged-1"]},)"
           R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
           R"("listeners":[{"type":"udp","address":"127.0.0.1:8710","received":5,)"
           R"("kernel_drops":2}]})");

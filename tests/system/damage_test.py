@@ -112,10 +112,12 @@ class DamageTest(RelayTest):
         fresh, repeated = event(), self.events[7]
         self.ids.add(fresh["externalRequestId"])
         self.assertEqual(self.relay.send_acked([fresh, repeated]), (2, 0))
-        self.assertEqual(self.relay.end(), 0)
-
         damaged = glob.glob(os.path.join(self.relay.spool_dir, "damaged-*"))
         self.assertEqual(len(damaged), 1)
+        self.assertEqual(self.relay.status()["spool"]["damaged"], damaged)
+        self.assertIn("opsrelay_spool_damaged 1\n", self.relay.admin("/metrics")[1])
+        self.assertEqual(self.relay.end(), 0)
+
         self.assertEqual(self.spool("verify")[0], 1)
         exported = self.spool("export", )[1].splitlines()
         self.assertEqual(len(exported), 2)
