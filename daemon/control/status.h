@@ -37,7 +37,7 @@ struct StatusView {
     std::uint64_t spool_bytes = 0;
     std::uint64_t spool_limit = 0;
     std::vector<std::string> damaged;  // databases that were moved aside
-    std::uint64_t spool_reserve = 0;  // of spool_bytes, set aside
+    std::uint64_t spool_reserve = 0;   // of spool_bytes, set aside
     double spool_oldest_age_s = 0;
     std::uint64_t dead_letters = 0;      // stored now
     std::uint64_t dead_bytes = 0;        // of those of accepted records...
