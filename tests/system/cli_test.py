@@ -18,10 +18,11 @@ from harness import (DEADLINE, KEY, RELAY, RelayTest, UnixHttp, event, http_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMANDS = {"run", "check", "send", "status", "dead", "spool", "version"}
-GROUPS = {"dead": {"list", "show", "export", "replay", "purge"}, "spool": {"purge"}}
+GROUPS = {"dead": {"list", "show", "export", "replay", "purge"},
+          "spool": {"stat", "verify", "export", "repair", "purge"}}
 # What later issues may bring; help must not promise it before.
 NOT_YET = ["tail", "flush", "pause", "resume", "reload", "doctor",
-           "spool verify", "spool repair", "metrics-port", "webhook", "kafka", "nats",
+           "metrics-port", "webhook", "kafka", "nats",
            "otlp", "batch", "SIGHUP", "completion"]
 
 
