@@ -207,7 +207,11 @@ void Committer::flush_acks() {
     idle_trouble_ = flushed ? "" : flushed.error().context;
     if (flushed && trouble_.empty()) volume_full_ = false;
     if (flushed) return;
-    volume_full_ = volume_full_ || flushed.error().code == Errc::spool_full;
+    if (flushed.error().code == Errc::spool_full) {
+        volume_full_ = true;
+        reopened_ = false;                               // that did what it can
+        if (in_hand_ == 0) std::ignore = store_.sync();  // says whether to open again
+    }
     if (const auto hidden = throttle_.allow("acks")) {
         log::warn("spool", "acks cannot be written, they are kept and tried again",
                   {{"error", idle_trouble_}, {"suppressed", *hidden}});

@@ -58,7 +58,10 @@ Error reopen_error(Error error) {
 Result<void> RocksWriter::write(const RocksHandle& handle, rocksdb::WriteBatch& batch, bool durable,
                                 std::string_view what) {
     if (full_) {
-        if (!room_to_open(database_dir(options_))) return *full_;
+        // Whoever commits hears of the full volume before it is to open again, for that is not the
+        // failure after which a second one ends the process. Acks may have met it first.
+        const bool told = std::exchange(full_told_, full_told_ || durable);
+        if (!told || !room_to_open(database_dir(options_))) return *full_;
         return Error{Errc::spool_reopen,
                      fmt::format("there is space again after: {}", full_->context)};
     }

@@ -54,6 +54,7 @@ private:
     bool log_failed_ = false;    // the last write or sync
     std::size_t written_ = 0;    // bytes since the memory tables were looked at
     std::optional<Error> full_;  // the volume was, and RocksDB takes no write until it is opened
+    bool full_told_ = false;     // a durable write was refused for it
 };
 
 }  // namespace opsrelay::spool
