@@ -100,6 +100,9 @@ public:
 private:
     Result<void> open_store();
     [[nodiscard]] Pipeline::Options pipeline_options();
+    [[nodiscard]] const forward::Options& upstream_options() const {
+        return config_.lanes.begin()->second;
+    }
     Result<void> open_listeners();
     void log_start() const;
     void load_key();
@@ -157,7 +160,7 @@ Result<void> Relay::open_store() {
 }
 
 Pipeline::Options Relay::pipeline_options() {
-    auto forward = config_.upstream;
+    auto forward = upstream_options();
     forward.max_age = config_.spool.max_age;
     return {.intake = {.parse = config_.events, .admit = {.table_ids = config_.spool.ids.seal_ids}},
             .spool = config_.spool,
@@ -187,7 +190,7 @@ Result<void> Relay::open_listeners() {
 Result<void> Relay::open() {
     // First: a signal that comes while the spool is being opened waits for run().
     signals_ = std::make_unique<asio::signal_set>(forward_.io(), SIGTERM, SIGINT);
-    auto upstream = forward::HttpUpstream::make(forward_.executor(), clock_, config_.upstream);
+    auto upstream = forward::HttpUpstream::make(forward_.executor(), clock_, upstream_options());
     if (!upstream) return upstream.error();
     upstream_ = std::move(*upstream);
     if (auto opened = open_store(); !opened) return opened;
@@ -225,7 +228,7 @@ void Relay::log_start() const {
     log::info("relay", "ready",
               {{"version", OPSRELAY_VERSION},
                {"spool", config_.spool.dir},
-               {"upstream", config_.upstream.url},
+               {"upstream", upstream_options().url},
                {"admin_socket", config_.admin.socket},
                {"pid", ::getpid()}});
 }
@@ -294,9 +297,9 @@ asio::awaitable<control::AdminResponse> Relay::change(control::AdminRequest requ
 }
 
 void Relay::load_key() {
-    const auto& path = config_.upstream.api_key_file;
+    const auto& path = upstream_options().api_key_file;
     if (path.empty()) {
-        pipeline_->pump().set_key(config_.upstream.api_key);
+        pipeline_->pump().set_key(upstream_options().api_key);
         return;
     }
     key_file_.emplace(path, clock_);

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "cli/commands.h"
+#include "config/lanes.h"
 #include "core/log.h"
 
 namespace opsrelay::cli {
@@ -94,8 +95,10 @@ void check_file(config::Config& config, std::string_view key, const std::string&
 int check(const RunFlags& given, Output output, Program& program) {
     auto config = load(given, program);
     if (!config) return fail(program, config.error());
-    check_file(*config, "upstream.api_key_file", config->upstream.api_key_file);
-    check_file(*config, "upstream.ca_file", config->upstream.ca_file);
+    for (const auto& [lane, upstream] : config->lanes) {
+        check_file(*config, config::lane_key(lane, "api_key_file"), upstream.api_key_file);
+        check_file(*config, config::lane_key(lane, "ca_file"), upstream.ca_file);
+    }
     if (output == Output::json) {
         fmt::print(program.out, "{}", config::to_json(*config));
         return 0;

@@ -13,6 +13,7 @@
 #include "config/event_rules.h"
 #include "config/fields.h"
 #include "config/keys.h"
+#include "config/lanes.h"
 #include "config/listeners.h"
 #include "config/memory_plan.h"
 #include "config/yaml_reader.h"
@@ -87,11 +88,11 @@ public:
     Result<Config> load() {
         for (const auto step :
              {&Loader::read_file_layer, &Loader::read_environment_layer, &Loader::read_flag_layer,
-              &Loader::set_directories, &Loader::check_upstream, &Loader::check_sizes}) {
+              &Loader::set_directories, &Loader::check_sizes}) {
             const auto done = (this->*step)();
             if (!done) return done.error();
         }
-        for (const auto settle : {settle_listeners, settle_privacy}) {
+        for (const auto settle : {settle_listeners, settle_privacy, settle_lanes}) {
             const auto settled = settle(config_);
             if (!settled) return settled.error();
         }
@@ -180,7 +181,7 @@ private:
         if (value.kind != YamlNode::Kind::scalar && !(null && key.nullable)) {
             return at(value.place, fmt::format("{}: needs one value", key.name));
         }
-        const auto done = key.set(config_, key.name, value.text);
+        const auto done = key.assign(config_, value.text);
         if (!done) return at(value.place, done.error().context);
         return {};
     }
@@ -189,7 +190,6 @@ private:
     Result<void> read_secret(std::string_view text);
     Result<void> read_flag_layer();
     Result<void> set_directories();
-    Result<void> check_upstream();
     Result<void> check_sizes();
     void add_warnings();
 
@@ -248,7 +248,7 @@ Result<void> Loader::read_environment_layer() {
                 near ? fmt::format("did you mean {}?", *near) : std::string("unset it")));
         }
         if (key->read != nullptr) return file_only(name);
-        const auto done = key->set(config_, key->name, text);
+        const auto done = key->assign(config_, text);
         if (!done) return with_prefix(done.error(), name);
     }
     const auto own = variable_name("upstream.api_key_file");
@@ -272,7 +272,7 @@ Result<void> Loader::read_secret(std::string_view text) {
                         "ASCII characters",
                         kSecretVariable));
     }
-    config_.upstream.api_key = std::string(text);
+    config_.lanes[kDefaultLaneName].api_key = std::string(text);
     return {};
 }
 
@@ -293,7 +293,7 @@ Result<void> Loader::read_flag_layer() {
     };
     for (const auto& flag : scalars) {
         if (!flag.text) continue;
-        const auto done = find_key(flag.key)->set(config_, flag.key, *flag.text);
+        const auto done = find_key(flag.key)->assign(config_, *flag.text);
         if (!done) return with_prefix(done.error(), flag.name);
     }
     auto& listeners = config_.listen.listeners;
@@ -355,23 +355,6 @@ Result<void> Loader::set_directories() {
     return {};
 }
 
-Result<void> Loader::check_upstream() {
-    auto& upstream = config_.upstream;
-    const bool plaintext =
-        upstream.url.starts_with("http://") && !is_loopback(url_host(upstream.url));
-    if (plaintext && !upstream.allow_plaintext) {
-        return invalid(
-            fmt::format("upstream.url: {} would send the API key unencrypted; use "
-                        "https:// or set upstream.allow_plaintext: true",
-                        upstream.url));
-    }
-    if (plaintext) {
-        config_.warnings.push_back(fmt::format(
-            "upstream.url: {} sends the API key and all events unencrypted", upstream.url));
-    }
-    return {};
-}
-
 Result<void> Loader::check_sizes() {
     const auto stall = config_.spool.stall_buffer;
     const Bytes quarter{config_.spool.bytes_max.count / 4};
@@ -404,21 +387,7 @@ Result<void> Loader::check_sizes() {
 }
 
 void Loader::add_warnings() {
-    auto& upstream = config_.upstream;
     auto& warnings = config_.warnings;
-    if (!upstream.api_key.empty() && !upstream.api_key_file.empty()) {
-        upstream.api_key.clear();
-        warnings.emplace_back(
-            "OPSRELAY_API_KEY is ignored because upstream.api_key_file is set; unset the variable");
-    } else if (!upstream.api_key.empty()) {
-        warnings.emplace_back(
-            "OPSRELAY_API_KEY holds the API key where other processes may see it; prefer a file "
-            "and OPSRELAY_API_KEY_FILE");
-    } else if (upstream.api_key_file.empty()) {
-        warnings.emplace_back(
-            "no API key: events are accepted and spooled, not delivered; put the key into a file "
-            "and set upstream.api_key_file or OPSRELAY_API_KEY_FILE");
-    }
     if (config_.listen.listeners.empty()) {
         warnings.emplace_back("no listeners: no event can be received");
     }

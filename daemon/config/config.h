@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -28,6 +29,9 @@ inline constexpr const char* kSystemSpoolDir = "/var/lib/opsrelay";
 inline constexpr const char* kStreamSocket = "telemetry.stream.sock";
 inline constexpr const char* kAdminSocket = "admin.sock";
 
+/// The lane that `upstream` is short for, and that listeners deliver to unless they name another.
+inline constexpr const char* kDefaultLaneName = "default";
+
 /// The read-only admin listener and the admin socket.
 struct Admin {
     bool enabled = true;                // the IP listener; the socket is always there
@@ -39,7 +43,8 @@ struct Admin {
 /// A valid configuration. All paths are absolute; relative socket paths have been resolved against
 /// the run directory. The directories need not exist.
 struct Config {
-    forward::Options upstream;
+    /// By name, at least one: where each lane delivers to.
+    std::map<std::string, forward::Options, std::less<>> lanes;
     listen::Options listen;
     std::string run_dir;
     spool::Options spool;

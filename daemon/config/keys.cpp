@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "config/assign.h"
 #include "config/event_rules.h"
 #include "config/fields.h"
 
@@ -17,28 +18,6 @@ using std::chrono_literals::operator""s;
 using std::chrono_literals::operator""min;
 using std::chrono_literals::operator""h;
 using View = std::string_view;
-
-enum class UpstreamKind : std::uint8_t { opsmeter };
-constexpr std::array<EnumName<UpstreamKind>, 1> kUpstreamKinds{{
-    {UpstreamKind::opsmeter, "opsmeter"},
-}};
-static_assert(dense(kUpstreamKinds));
-
-template <typename T, typename Value>
-Result<void> assign(T& target, Result<Value> value) {
-    if (!value) return value.error();
-    target = static_cast<T>(*std::move(value));
-    return {};
-}
-
-// A file that may be unset: an empty text clears it.
-Result<void> assign_file(std::string& target, View key, View text) {
-    if (text.empty()) {
-        target.clear();
-        return {};
-    }
-    return assign(target, path_field(key, text, true));
-}
 
 Result<void> assign_admin(Admin& admin, View key, View text) {
     if (text == "off") {
@@ -53,8 +32,6 @@ Result<void> assign_admin(Admin& admin, View key, View text) {
     return {};
 }
 
-std::string yes_no(bool value) { return value ? "true" : "false"; }
-
 std::string identity_rule(parse::IdentityRule rule) {
     return std::string(kIdentityRules.at(index_of(rule)).name);
 }
@@ -63,45 +40,7 @@ constexpr Range<Bytes> kVolumeSizes{16_MiB, 16'384_GiB};
 constexpr bool kNullable = true;
 constexpr bool kQuoted = true;
 
-const std::array kKeys{
-    Key{"upstream.kind", false, false,
-        [](Config&, View key, View text) -> Result<void> {
-            const auto kind = enum_field(key, text, kUpstreamKinds);
-            if (!kind) return kind.error();
-            return {};
-        },
-        [](const Config&) { return std::string(kUpstreamKinds.front().name); }},
-    Key{"upstream.url", false, kQuoted,
-        [](Config& c, View key, View text) { return assign(c.upstream.url, url_field(key, text)); },
-        [](const Config& c) { return c.upstream.url; }},
-    Key{"upstream.path", false, kQuoted,
-        [](Config& c, View key, View text) {
-            return assign(c.upstream.path, url_path_field(key, text));
-        },
-        [](const Config& c) { return c.upstream.path; }},
-    Key{"upstream.api_key_file", kNullable, kQuoted,
-        [](Config& c, View key, View text) {
-            return assign_file(c.upstream.api_key_file, key, text);
-        },
-        [](const Config& c) { return c.upstream.api_key_file; }},
-    Key{"upstream.ca_file", kNullable, kQuoted,
-        [](Config& c, View key, View text) { return assign_file(c.upstream.ca_file, key, text); },
-        [](const Config& c) { return c.upstream.ca_file; }},
-    Key{"upstream.allow_plaintext", false, false,
-        [](Config& c, View key, View text) {
-            return assign(c.upstream.allow_plaintext, bool_field(key, text));
-        },
-        [](const Config& c) { return yes_no(c.upstream.allow_plaintext); }},
-    Key{"upstream.connections", false, false,
-        [](Config& c, View key, View text) {
-            return assign(c.upstream.connections, count_field(key, text, {1, 64}));
-        },
-        [](const Config& c) { return fmt::format("{}", c.upstream.connections); }},
-    Key{"upstream.timeout", false, false,
-        [](Config& c, View key, View text) {
-            return assign(c.upstream.timeout, duration_field(key, text, {100ms, 5min}));
-        },
-        [](const Config& c) { return format_duration(c.upstream.timeout); }},
+const std::array kOwnKeys{
     Key{"run_dir", false, kQuoted,
         [](Config& c, View key, View text) {
             return assign(c.run_dir, path_field(key, text, true));
@@ -243,19 +182,37 @@ const std::array kKeys{
         [](const Config& c) { return std::string(kLogLevels.at(index_of(c.log_level)).name); }},
 };
 
+std::vector<Key> all_keys() {
+    std::vector<Key> all;
+    for (const auto& key : upstream_keys()) {
+        all.push_back({key.name, key.nullable, key.quoted, nullptr, nullptr, nullptr, &key});
+    }
+    all.insert(all.end(), kOwnKeys.begin(), kOwnKeys.end());
+    return all;
+}
+
 }  // namespace
 
-std::span<const Key> keys() { return kKeys; }
+Result<void> Key::assign(Config& config, std::string_view text) const {
+    if (upstream == nullptr) return set(config, name, text);
+    return upstream->set(config.lanes[kDefaultLaneName], name, text);
+}
+
+std::span<const Key> keys() {
+    static const auto all = all_keys();
+    return all;
+}
 
 const Key* find_key(std::string_view name) {
-    const auto* const found = std::find_if(kKeys.begin(), kKeys.end(),
-                                           [name](const Key& key) { return key.name == name; });
-    return found == kKeys.end() ? nullptr : &*found;
+    const auto all = keys();
+    const auto found =
+        std::find_if(all.begin(), all.end(), [name](const Key& key) { return key.name == name; });
+    return found == all.end() ? nullptr : &*found;
 }
 
 std::vector<std::string_view> key_names() {
     std::vector<std::string_view> names;
-    for (const auto& key : kKeys) names.push_back(key.name);
+    for (const auto& key : keys()) names.push_back(key.name);
     return names;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/upstream_keys.h"
 #include "config/yaml_reader.h"
 #include "core/enum_table.h"
 #include "core/error.h"
@@ -23,6 +24,11 @@ struct Key {
     std::string (*show)(const Config& config);
     /// Of a list or map, which has no `set`: it stands in the file only, and `show` gives JSON.
     Result<void> (*read)(Config& config, const YamlNode& node, std::string_view file) = nullptr;
+    /// Of `upstream`, which is short for the lane `default`; it has none of the three above.
+    const UpstreamKey* upstream = nullptr;
+
+    /// Sets a key that is neither list nor map. Error: config_invalid, beginning with the name.
+    [[nodiscard]] Result<void> assign(Config& config, std::string_view text) const;
 };
 
 /// Every key, in the order in which the configuration is shown.

@@ -7,6 +7,7 @@
 #include "config/event_rules.h"
 #include "config/fields.h"
 #include "config/keys.h"
+#include "config/upstream_keys.h"
 #include "core/json_text.h"
 
 namespace opsrelay::config {
@@ -20,17 +21,66 @@ bool is_json_word(std::string_view text) {
     return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
 }
 
-std::string yaml_value(const Key& key, const Config& config) {
-    const auto text = key.show(config);
-    if (text.empty() && key.nullable) return "null";
-    return key.quoted ? json_string(text) : text;
+// `text` is what the key shows.
+std::string yaml_value(std::string text, bool nullable, bool quoted) {
+    if (text.empty() && nullable) return "null";
+    return quoted ? json_string(text) : text;
 }
 
-std::string json_value(const Key& key, const Config& config) {
-    const auto text = key.show(config);
-    if (text.empty() && key.nullable) return "null";
-    if (key.read != nullptr) return text;
-    return !key.quoted && is_json_word(text) ? text : json_string(text);
+std::string json_value(std::string text, bool nullable, bool quoted) {
+    if (text.empty() && nullable) return "null";
+    return !quoted && is_json_word(text) ? text : json_string(text);
+}
+
+std::string yaml_upstream(const forward::Options& upstream, std::string_view indent) {
+    std::string out;
+    for (const auto& key : upstream_keys()) {
+        fmt::format_to(std::back_inserter(out), "{}{}: {}\n", indent, key.short_name(),
+                       yaml_value(key.show(upstream), key.nullable, key.quoted));
+    }
+    if (upstream.api_key.empty()) return out;
+    return out + fmt::format("{}# OPSRELAY_API_KEY: \"{}\"\n", indent, kMask);
+}
+
+std::string json_upstream(const forward::Options& upstream) {
+    std::string out;
+    for (const auto& key : upstream_keys()) {
+        fmt::format_to(std::back_inserter(out), "{}{}:{}", out.empty() ? "" : ",",
+                       json_string(key.short_name()),
+                       json_value(key.show(upstream), key.nullable, key.quoted));
+    }
+    if (!upstream.api_key.empty()) out += fmt::format(",\"api_key\":{}", json_string(kMask));
+    return fmt::format("{{{}}}", out);
+}
+
+// One lane, which is the usual one, is shown in its short form.
+bool only_default(const Config& config) {
+    return config.lanes.size() == 1 && config.lanes.begin()->first == kDefaultLaneName;
+}
+
+std::string yaml_lanes(const Config& config) {
+    if (only_default(config)) {
+        return fmt::format("{}:\n{}", kUpstreamSection,
+                           yaml_upstream(config.lanes.begin()->second, "  "));
+    }
+    std::string out = "lanes:\n";
+    for (const auto& [name, upstream] : config.lanes) {
+        out += fmt::format("  {}:\n{}", json_string(name), yaml_upstream(upstream, "    "));
+    }
+    return out;
+}
+
+std::string json_lanes(const Config& config) {
+    if (only_default(config)) {
+        return fmt::format("{}:{}", json_string(kUpstreamSection),
+                           json_upstream(config.lanes.begin()->second));
+    }
+    std::string out;
+    for (const auto& [name, upstream] : config.lanes) {
+        fmt::format_to(std::back_inserter(out), "{}{}:{}", out.empty() ? "" : ",",
+                       json_string(name), json_upstream(upstream));
+    }
+    return fmt::format("\"lanes\":{{{}}}", out);
 }
 
 // A flow map, `key: "value"` or `"key":"value"`; all values but the defaults are strings.
@@ -92,20 +142,18 @@ Name split(std::string_view name) {
 }  // namespace
 
 std::string to_yaml(const Config& config) {
-    std::string out;
+    std::string out = yaml_lanes(config);
     auto to = std::back_inserter(out);
     std::string_view section;
     for (const auto& key : keys()) {
+        if (key.upstream != nullptr) continue;
         const auto name = split(key.name);
         if (name.section != section && !name.section.empty()) {
             fmt::format_to(to, "{}:\n", name.section);
         }
         section = name.section;
         fmt::format_to(to, "{}{}: {}\n", section.empty() ? "" : "  ", name.key,
-                       yaml_value(key, config));
-        if (key.name == "upstream.api_key_file" && !config.upstream.api_key.empty()) {
-            fmt::format_to(to, "  # OPSRELAY_API_KEY: \"{}\"\n", kMask);
-        }
+                       yaml_value(key.show(config), key.nullable, key.quoted));
     }
     if (config.listen.listeners.empty()) return out + "listeners: []\n";
     out += "listeners:\n";
@@ -116,23 +164,23 @@ std::string to_yaml(const Config& config) {
 }
 
 std::string to_json(const Config& config) {
-    std::string out;
+    std::string out = json_lanes(config);
     std::string_view section;
     const auto add = [&](std::string_view text) {
-        if (!out.empty() && out.back() != '{') out += ',';
+        if (out.back() != '{') out += ',';
         out += text;
     };
     for (const auto& key : keys()) {
+        if (key.upstream != nullptr) continue;
         const auto name = split(key.name);
         if (name.section != section) {
             if (!section.empty()) out += '}';
             if (!name.section.empty()) add(fmt::format("{}:{{", json_string(name.section)));
         }
         section = name.section;
-        add(fmt::format("{}:{}", json_string(name.key), json_value(key, config)));
-        if (key.name == "upstream.api_key_file" && !config.upstream.api_key.empty()) {
-            add(fmt::format("\"api_key\":{}", json_string(kMask)));
-        }
+        const auto text = key.show(config);
+        const auto value = key.read != nullptr ? text : json_value(text, key.nullable, key.quoted);
+        add(fmt::format("{}:{}", json_string(name.key), value));
     }
     if (!section.empty()) out += '}';
     add(fmt::format("\"listeners\":{}", json_listeners(config)));

@@ -145,7 +145,7 @@ TEST_CASE("config/config: the API key from the environment is taken, warned abou
     auto sources = bare_sources();
     sources.environment.variables["OPSRELAY_API_KEY"] = "sk-secret\n";
     auto config = load_config(sources).value();
-    CHECK(config.upstream.api_key == "sk-secret");
+    CHECK(config.lanes.at("default").api_key == "sk-secret");
     CHECK(warns(config, "OPSRELAY_API_KEY_FILE"));
     CHECK(to_yaml(config).find("sk-secret") == std::string::npos);
     CHECK(to_yaml(config).find("***") != std::string::npos);
@@ -154,8 +154,8 @@ TEST_CASE("config/config: the API key from the environment is taken, warned abou
 
     sources.environment.variables["OPSRELAY_API_KEY_FILE"] = "/run/key";
     config = load_config(sources).value();
-    CHECK(config.upstream.api_key.empty());
-    CHECK(config.upstream.api_key_file == "/run/key");
+    CHECK(config.lanes.at("default").api_key.empty());
+    CHECK(config.lanes.at("default").api_key_file == "/run/key");
     CHECK(warns(config, "ignored"));
 
     sources.environment.variables["OPSRELAY_API_KEY"] = "sk secret";
