@@ -1,5 +1,6 @@
 #include "spool/committer.h"
 
+#include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <tuple>
 #include <utility>
@@ -11,6 +12,7 @@ namespace opsrelay::spool {
 namespace {
 
 constexpr milliseconds kRetryEvery{250};
+constexpr milliseconds kReopenPauseMax{10'000};
 constexpr milliseconds kTroubleLogEvery{10'000};
 constexpr milliseconds kHousekeepingEvery{1000};
 constexpr milliseconds kReserveRetryEvery{60'000};
@@ -136,6 +138,7 @@ void Committer::end_stall() {
 }
 
 Committer::Attempt Committer::attempt(const Group& group) {
+    if (clock_.now() < reopen_due_) return Attempt::again;
     const auto written = store_.commit(group.segments, group.rejected);
     if (written) {
         if (!trouble_.empty()) log::info("spool", "commits work again", {{"after", trouble_}});
@@ -165,6 +168,7 @@ Committer::Attempt Committer::attempt(const Group& group) {
 }
 
 Committer::Attempt Committer::reopen(const Error& cause) {
+    if (clock_.now() < reopen_due_) return Attempt::again;
     if (!reopened_) {
         reopened_ = true;
         if (const auto hidden = throttle_.allow("reopen")) {
@@ -173,6 +177,7 @@ Committer::Attempt Committer::reopen(const Error& cause) {
         }
         const auto opened = store_.reopen();
         if (opened) {
+            reopen_pause_ = {};
             settler_.adopt(false);
             ids_.note_reopened();
             return Attempt::again;
@@ -181,6 +186,9 @@ Committer::Attempt Committer::reopen(const Error& cause) {
         if (opened.error().code == Errc::spool_full) {
             volume_full_ = true;
             reopened_ = false;
+            // Each try writes what the logs hold into tables first.
+            reopen_pause_ = std::clamp(reopen_pause_ * 2, kRetryEvery, kReopenPauseMax);
+            reopen_due_ = clock_.now() + reopen_pause_;
             return Attempt::again;
         }
     }

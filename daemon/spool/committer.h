@@ -113,6 +113,8 @@ private:
     std::string trouble_;       // of commits
     std::string idle_trouble_;  // of acks and syncs
     bool reopened_ = false;     // since the last commit that worked
+    TimePoint reopen_due_{};    // there was no space to open it again; not tried before this
+    milliseconds reopen_pause_{};
     bool ended_ = false;
 };
 

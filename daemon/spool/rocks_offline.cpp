@@ -25,13 +25,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kTimeBytes = 8;  // in front of the ids of a log entry
 
-/// RocksDB would begin a new diary in the directory.
-class Silent final : public rocksdb::Logger {
-public:
-    using rocksdb::Logger::Logv;
-    void Logv(const char*, va_list) override {}
-};
-
 std::uint64_t file_bytes(const fs::path& path) {
     std::error_code ec;
     const auto size = fs::file_size(path, ec);
@@ -165,7 +158,6 @@ Result<ReadOnlySpool> open_read_only(const Options& options) {
     auto db_options = make_db_options(options);
     db_options.create_if_missing = false;
     db_options.create_missing_column_families = false;
-    db_options.info_log = std::make_shared<Silent>();
     db_options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
     const auto dir = database_dir(options);
     std::vector<std::string> names;

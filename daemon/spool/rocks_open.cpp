@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <optional>
 #include <set>
 
@@ -158,6 +160,44 @@ Result<std::vector<rocksdb::ColumnFamilyDescriptor>> describe_families(
     return families;
 }
 
+std::optional<std::string> read_current(const std::string& dir) {
+    std::ifstream file(dir + "/CURRENT");
+    std::string name;
+    if (!std::getline(file, name)) return std::nullopt;
+    return name;
+}
+
+/// What is in a directory, so that files which came later can be told.
+class KnownFiles {
+public:
+    explicit KnownFiles(std::string dir) : dir_(std::move(dir)), current_(read_current(dir_)) {
+        for_each([this](const fs::path& path) { names_.insert(path.filename()); });
+    }
+    /// For an open that failed: until CURRENT names its manifest nothing refers to its files, and
+    /// each further one would add the tables that it makes of the logs.
+    void remove_others() const {
+        if (read_current(dir_) != current_) return;
+        std::vector<fs::path> others;
+        for_each([&](const fs::path& path) {
+            if (!names_.contains(path.filename())) others.push_back(path);
+        });
+        std::error_code ec;
+        for (const auto& path : others) fs::remove(path, ec);  // else the next one that fails does
+    }
+
+private:
+    void for_each(const std::function<void(const fs::path&)>& visit) const {
+        std::error_code ec;
+        for (fs::directory_iterator it(dir_, ec), end; !ec && it != end; it.increment(ec)) {
+            visit(it->path());
+        }
+    }
+
+    const std::string dir_;
+    const std::optional<std::string> current_;
+    std::set<fs::path> names_;
+};
+
 /// The steps of opening one database.
 class Opening {
 public:
@@ -193,8 +233,12 @@ rocksdb::Status Opening::open(rocksdb::WALRecoveryMode mode) {
     db_options_.wal_recovery_mode = mode;
     rocksdb::DB* db = nullptr;
     std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    const KnownFiles before(dir_);
     const auto status = rocksdb::DB::Open(db_options_, dir_, families_, &handles, &db);
-    if (!status.ok()) return status;
+    if (!status.ok()) {
+        before.remove_others();
+        return status;
+    }
     handle_ = std::make_unique<RocksHandle>(std::unique_ptr<rocksdb::DB>(db), std::move(handles));
     return status;
 }

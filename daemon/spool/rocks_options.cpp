@@ -10,6 +10,7 @@
 #include "spool/disk_budget.h"
 #include "spool/keys.h"
 #include "spool/options.h"
+#include "spool/rocks_logger.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -52,8 +53,7 @@ rocksdb::DBOptions make_db_options(const Options& options) {
     db.stats_dump_period_sec = 0;
     db.stats_persist_period_sec = 0;
     db.info_log_level = rocksdb::WARN_LEVEL;
-    db.max_log_file_size = 1U << 20U;
-    db.keep_log_file_num = 2;
+    db.info_log = make_logger();
     db.max_total_wal_size = kLogBytesMax.count;
     db.db_write_buffer_size = options.write_buffers.count;
     db.recycle_log_file_num = 0;

@@ -278,8 +278,7 @@ Outcome check(const Case& broken, const std::set<std::string>& may_lose, bool ma
 std::vector<std::string> files_of_image() {
     std::vector<std::string> names;
     for (const auto& entry : fs::directory_iterator(Image::get().dir() + "/db")) {
-        const auto name = entry.path().filename().string();
-        if (!name.starts_with("LOG")) names.push_back(name);  // RocksDB's own diary
+        names.push_back(entry.path().filename().string());
     }
     std::sort(names.begin(), names.end());
     return names;

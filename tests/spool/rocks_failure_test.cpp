@@ -3,7 +3,11 @@
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
 
+#include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <string>
+#include <vector>
 
 #include "samples.h"
 #include "spool/rocks_setup.h"
@@ -17,9 +21,9 @@ using test::make_segment;
 using test::names;
 using test::read_all;
 
-enum class Fault { none, sync_fails, volume_full };
+enum class Fault { none, sync_fails, volume_full, manifest_full };
 
-/// Fails syncs or appends of the log on request.
+/// Fails syncs or appends of the log, or appends of the manifest, on request.
 class FailingFileSystem final : public rocksdb::FileSystemWrapper {
 public:
     explicit FailingFileSystem(const std::shared_ptr<rocksdb::FileSystem>& base)
@@ -30,6 +34,21 @@ public:
                                       rocksdb::IODebugContext* debug) override;
 
     std::atomic<Fault> fault{Fault::none};
+};
+
+class FailingManifest final : public rocksdb::FSWritableFileOwnerWrapper {
+public:
+    FailingManifest(std::unique_ptr<rocksdb::FSWritableFile>&& file, FailingFileSystem& system)
+        : FSWritableFileOwnerWrapper(std::move(file)), system_(system) {}
+    using FSWritableFileOwnerWrapper::Append;
+    rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                             rocksdb::IODebugContext* debug) override {
+        if (system_.fault == Fault::manifest_full) return rocksdb::IOStatus::NoSpace("injected");
+        return FSWritableFileOwnerWrapper::Append(data, options, debug);
+    }
+
+private:
+    FailingFileSystem& system_;
 };
 
 class FailingLog final : public rocksdb::FSWritableFileOwnerWrapper {
@@ -60,6 +79,8 @@ rocksdb::IOStatus FailingFileSystem::NewWritableFile(
     if (!status.ok()) return status;
     if (name.ends_with(".log")) {
         *result = std::make_unique<FailingLog>(std::move(file), *this);
+    } else if (name.find("/MANIFEST-") != std::string::npos) {
+        *result = std::make_unique<FailingManifest>(std::move(file), *this);
     } else {
         *result = std::move(file);
     }
@@ -127,6 +148,38 @@ TEST_CASE("spool/rocks_store: a batch that was given up after a failed sync does
     CHECK(spool.next_write() == 1);
     CHECK(read_all(*spool.store, 1, LaneId{1}) == names("x", 0, 1));
     CHECK(test::ids_of(*spool.store).size() == 1);
+}
+
+std::vector<std::string> files_of(const std::string& dir) {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(dir)) {
+        if (entry.is_regular_file()) found.push_back(entry.path());
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
+TEST_CASE(
+    "spool/rocks_store: to open again and again without space for a manifest leaves nothing") {
+    FailingSpool spool;
+    REQUIRE(spool.commit(make_segment("a", 2)).has_value());
+    const auto before = files_of(spool.options.dir);
+    spool.disk->fault = Fault::manifest_full;
+    for (int i = 0; i < 5; ++i) CHECK(spool.store->reopen().error().code == Errc::spool_full);
+    CHECK(files_of(spool.options.dir) == before);
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    REQUIRE(spool.commit(make_segment("b", 1)).has_value());
+    const std::vector<std::string> expected{"a.0", "a.1", "b.0"};
+    CHECK(read_all(*spool.store) == expected);
+}
+
+// Its logger aborts the process at the first line after one that did not fit on the disk.
+TEST_CASE("spool/rocks_store: RocksDB keeps no log file of its own") {
+    const FailingSpool spool;
+    for (const auto& name : files_of(spool.options.dir)) {
+        CHECK_MESSAGE(name.find("/LOG") == std::string::npos, name);
+    }
 }
 
 TEST_CASE("spool/rocks_store: a replay whose sync failed is undone, and takes no number away") {

@@ -31,9 +31,6 @@ class FullTest(RelayTest):
     def reserve(self, relay):
         return relay.status()["spool"]["reserve"]
 
-    # About one time in ten RocksDB 7.8, built with assertions, aborts when it is opened again after
-    # this (WritableFileWriter::AssertFalseAndGetStatusForPrevError); a restart has everything.
-    @unittest.skipUnless(os.environ.get("RELAYTEST_LONG"), "not reliable yet: RELAYTEST_LONG=1")
     def test_a_volume_that_somebody_else_fills_and_frees_again(self):
         for kind in KINDS:
             with self.subTest(volume=kind):
