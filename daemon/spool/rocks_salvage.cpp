@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "spool/keys.h"
 #include "spool/rocks_log.h"
@@ -36,6 +38,7 @@ private:
 
     void put(FamilyNumber number, std::string_view key, std::string_view value);
     void put_meta(std::string_view key, std::string_view value);
+    void put_ids(Family family, std::string_view key, std::string_view value);
     void put_cursor(LaneId lane, std::string_view key, std::string_view value);
     void put_segment(Family family, LaneId lane, std::string_view key, std::string_view value);
     void remove(FamilyNumber number, std::string_view key);
@@ -52,6 +55,7 @@ private:
     std::map<LaneId, Seq> cursors_;
     std::string last_end_key_;  // "end/<lane>", for a segment whose family cannot be read
     rocksdb::WriteBatch batch_;
+    std::set<std::pair<LaneId, Seq>> removed_;  // segments that the batch deletes
     rocksdb::Status status_;
     SalvageReport report_;
 };
@@ -88,10 +92,20 @@ void Salvage::put(FamilyNumber number, std::string_view key, std::string_view va
     const auto name = known->second->GetName();
     if (const auto lane = parse_segment_family(name)) {
         put_segment(known->second, *lane, key, value);
-    } else if (name == kDeadFamily || (name == kIdLogFamily && with_ids_)) {
+    } else if (name == kIdLogFamily) {
+        put_ids(known->second, key, value);
+    } else if (name == kDeadFamily) {
         batch_.Put(known->second, slice(key), slice(value));
     }
     write_if_full();
+}
+
+// The number after it follows in the same record, which may be damaged.
+void Salvage::put_ids(Family family, std::string_view key, std::string_view value) {
+    const auto entry = parse_seq_key(key);
+    if (!entry || !with_ids_) return;
+    batch_.Put(family, slice(key), slice(value));
+    batch_.Put(slice(kIdEndKey), encode_u64(*entry + 1));
 }
 
 void Salvage::put_meta(std::string_view key, std::string_view value) {
@@ -120,7 +134,8 @@ void Salvage::put_segment(Family family, LaneId lane, std::string_view key,
     if (!first) return;
     const auto segment = decode_segment(value, *first);
     if (!segment || segment->end_seq() <= cursors_[lane]) return;
-    if (const auto there = get(family, key); there && *there == value) return;
+    const auto there = get(family, key);
+    if (there && *there == value && !removed_.contains({lane, *first})) return;
     batch_.Put(family, slice(key), slice(value));
     note(lane, *segment);
 }
@@ -131,6 +146,8 @@ void Salvage::remove(FamilyNumber number, std::string_view key) {
     const auto lane = parse_segment_family(known->second->GetName());
     const auto first = parse_seq_key(key);
     if (lane && first && *first < cursors_[*lane]) return;  // settled: nobody sees it
+    // A commit that was given up; the one after it has the same key.
+    if (lane && first) removed_.emplace(*lane, *first);
     batch_.Delete(known->second, slice(key));
 }
 
@@ -148,6 +165,7 @@ void Salvage::write() {
         status_ = handle_.db().Write(rocksdb::WriteOptions(), &batch_);
     }
     batch_.Clear();
+    removed_.clear();
 }
 
 Result<void> Salvage::take_log(const std::string& file) {

@@ -227,9 +227,9 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
         put_segment(batch, segment.lane, segment, lane(segment.lane).next_write);
         batch.Put(handle_->family(kIdLogFamily), slice(seq_key(entry++)), encode_ids(segment));
     }
-    if (entry != book_.next_entry) batch.Put(slice(kIdEndKey), encode_u64(entry));
     const auto change = put_rejected(*handle_, batch, book_.admission, rejected);
     if (batch.Count() == 0) return {};
+    batch.Put(slice(kIdEndKey), encode_u64(entry));  // takes the ids of a commit given up away, too
     settle_doubts(batch, written);
 
     const auto what = fmt::format("commit {} segments", segments.size());

@@ -173,6 +173,16 @@ TEST_CASE("spool/rocks_store: outcomes behind damage in the log are kept, ids to
     CHECK(logs.count("records were taken back") == 1);  // once, not with each start
 }
 
+TEST_CASE("spool/rocks_store: a last batch whose end is damaged keeps its ids with its records") {
+    const Spool spool(false);
+    const auto file = spool.log_file();
+    overwrite(file, fs::file_size(file) - 8);  // the number after its last id log entry
+    const auto store = spool.open();
+    CHECK(spool.logs.count("the write log is damaged") == 1);
+    CHECK(tags(read_all(*store)) == all_but({}));
+    CHECK(test::ids_of(*store).size() == 30);
+}
+
 TEST_CASE("spool/rocks_store: a start that died before it took records back does it again") {
     const Spool spool(false);
     overwrite(spool.log_file(), find_in(spool.log_file(), "s5.1"));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -180,6 +181,47 @@ TEST_CASE("spool/rocks_store: RocksDB keeps no log file of its own") {
     for (const auto& name : files_of(spool.options.dir)) {
         CHECK_MESSAGE(name.find("/LOG") == std::string::npos, name);
     }
+}
+
+TEST_CASE("spool/rocks_store: the ids of a commit given up go, though no event comes after it") {
+    FailingSpool spool;
+    spool.disk->fault = Fault::sync_fails;
+    CHECK(spool.commit(make_segment("given_up", 3)).has_error());
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    const std::vector<DeadLetter> rejected{test::make_dead(0, "bad", DeadKind::admission)};
+    REQUIRE(spool.store->commit({}, rejected).has_value());
+    spool.store.reset();
+    spool.store = open_rocks_store(spool.options, spool.setup).value();
+    CHECK(read_all(*spool.store).empty());
+    CHECK(test::ids_of(*spool.store).empty());  // else the event could not be sent again
+}
+
+TEST_CASE("spool/rocks_store: what took the place of a commit given up survives a damaged log") {
+    FailingSpool spool;
+    spool.disk->fault = Fault::sync_fails;
+    CHECK(spool.commit(make_segment("given_up", 3)).has_error());
+    spool.disk->fault = Fault::none;
+    REQUIRE(spool.store->reopen().has_value());
+    REQUIRE(spool.commit(make_segment("x", 1, LaneId{1})).has_value());  // deletes it
+    REQUIRE(spool.commit(make_segment("a", 2)).has_value());             // under the same key
+    auto torn = spool.options;
+    torn.dir = spool.dir / "torn";
+    test::copy_as_killed(spool.options.dir, torn.dir);
+    std::string log;
+    for (const auto& entry : std::filesystem::directory_iterator(torn.dir + "/db")) {
+        if (entry.path().extension() == ".log" && entry.file_size() > 0) log = entry.path();
+    }
+    REQUIRE_FALSE(log.empty());
+    // A fragment of 16 bytes whose checksum does not hold.
+    const std::string rubbish = std::string("####\x10\0\x01", 7) + std::string(600, '#');
+    std::ofstream(log, std::ios::binary | std::ios::app) << rubbish;
+    RocksSetup setup = spool.setup;
+    setup.env = nullptr;
+    const auto store = open_rocks_store(torn, setup).value();
+    CHECK(spool.logs.count("the write log is damaged") == 1);
+    CHECK(read_all(*store) == names("a", 0, 2));
+    CHECK(read_all(*store, 1, LaneId{1}) == names("x", 0, 1));
 }
 
 TEST_CASE("spool/rocks_store: a replay whose sync failed is undone, and takes no number away") {
