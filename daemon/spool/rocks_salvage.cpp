@@ -4,11 +4,13 @@
 #include <rocksdb/db.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "spool/keys.h"
 #include "spool/rocks_log.h"
@@ -52,7 +54,7 @@ private:
     const bool with_ids_;
     std::map<FamilyNumber, Family> families_;
     std::map<std::string, LaneId, std::less<>> lane_of_ack_;
-    std::map<LaneId, Seq> cursors_;
+    std::map<LaneId, Cursor> cursors_;
     std::string last_end_key_;  // "end/<lane>", for a segment whose family cannot be read
     rocksdb::WriteBatch batch_;
     std::set<std::pair<LaneId, Seq>> removed_;  // segments that the batch deletes
@@ -67,8 +69,7 @@ Salvage::Salvage(const RocksHandle& handle, bool with_ids) : handle_(handle), wi
         if (!lane) continue;
         lane_of_ack_.emplace(ack_key(*lane), *lane);
         const auto stored = get(handle.db().DefaultColumnFamily(), ack_key(*lane));
-        const auto cursor = stored ? decode_cursor(*stored) : std::nullopt;
-        cursors_[*lane] = cursor ? cursor->next : 1;
+        cursors_[*lane] = (stored ? decode_cursor(*stored) : std::nullopt).value_or(Cursor{});
     }
 }
 
@@ -120,12 +121,18 @@ void Salvage::put_meta(std::string_view key, std::string_view value) {
 }
 
 void Salvage::put_cursor(LaneId lane, std::string_view key, std::string_view value) {
-    const auto cursor = decode_cursor(value);
-    auto& next = cursors_[lane];
-    // The same again may say more of what lies ahead.
-    if (!cursor || cursor->next < next) return;
-    next = cursor->next;
-    batch_.Put(slice(key), slice(value));
+    auto cursor = decode_cursor(value);
+    auto& known = cursors_[lane];
+    if (!cursor || cursor->next < known.next) return;
+    // A log older than the tables says less of what lies ahead.
+    std::vector<Seq> ahead;
+    std::set_union(cursor->ahead.begin(), cursor->ahead.end(),
+                   std::upper_bound(known.ahead.begin(), known.ahead.end(), cursor->next),
+                   known.ahead.end(), std::back_inserter(ahead));
+    cursor->ahead = std::move(ahead);
+    cursor->segment = std::max(cursor->segment, known.segment);
+    known = std::move(*cursor);
+    batch_.Put(slice(key), encode_cursor(known));
 }
 
 void Salvage::put_segment(Family family, LaneId lane, std::string_view key,
@@ -133,7 +140,7 @@ void Salvage::put_segment(Family family, LaneId lane, std::string_view key,
     const auto first = parse_seq_key(key);
     if (!first) return;
     const auto segment = decode_segment(value, *first);
-    if (!segment || segment->end_seq() <= cursors_[lane]) return;
+    if (!segment || segment->end_seq() <= cursors_[lane].next) return;
     const auto there = get(family, key);
     if (there && *there == value && !removed_.contains({lane, *first})) return;
     batch_.Put(family, slice(key), slice(value));
@@ -145,7 +152,7 @@ void Salvage::remove(FamilyNumber number, std::string_view key) {
     if (known == families_.end() || number == kDefaultFamilyNumber) return;
     const auto lane = parse_segment_family(known->second->GetName());
     const auto first = parse_seq_key(key);
-    if (lane && first && *first < cursors_[*lane]) return;  // settled: nobody sees it
+    if (lane && first && *first < cursors_[*lane].next) return;  // settled: nobody sees it
     // A commit that was given up; the one after it has the same key.
     if (lane && first) removed_.emplace(*lane, *first);
     batch_.Delete(known->second, slice(key));
@@ -153,7 +160,7 @@ void Salvage::remove(FamilyNumber number, std::string_view key) {
 
 void Salvage::note(LaneId lane, const StoredSegment& segment) {
     ++report_.segments;
-    report_.records += segment.end_seq() - std::max(segment.first_seq, cursors_[lane]);
+    report_.records += segment.end_seq() - std::max(segment.first_seq, cursors_[lane].next);
 }
 
 void Salvage::write_if_full() {
@@ -205,7 +212,8 @@ Result<void> Salvage::take_table(const std::string& file) {
     if (!bytes) return bytes.error();
     scan_segments(*bytes, [&](const FoundSegment& found) {
         const auto& segment = found.segment;
-        if (segment.end_seq() <= cursors_[*lane] || !fits_between(family, segment)) return true;
+        if (segment.end_seq() <= cursors_[*lane].next || !fits_between(family, segment))
+            return true;
         const auto key = seq_key(segment.first_seq);
         batch_.Put(family, {key.data(), key.size()}, slice(found.value));
         note(*lane, segment);

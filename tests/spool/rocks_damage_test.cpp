@@ -173,6 +173,45 @@ TEST_CASE("spool/rocks_store: outcomes behind damage in the log are kept, ids to
     CHECK(logs.count("records were taken back") == 1);  // once, not with each start
 }
 
+TEST_CASE("spool/rocks_store: an old log that came back with a damaged one takes no outcome back") {
+    test::TempDir dir;
+    test::LogCapture logs;
+    Options options;
+    options.dir = dir / "running";
+    const auto commit = [](Store& store, std::string_view tag) {
+        const std::vector<Segment> one{make_segment(tag, 9)};
+        REQUIRE(store.commit(one, {}).has_value());
+    };
+    {
+        const auto store = open_rocks_store(options).value();
+        commit(*store, "a");
+        const std::vector<Seq> ahead{3};
+        REQUIRE(store->ack({kDefaultLane, 1, {}, ahead}).has_value());
+        REQUIRE(store->sync().has_value());
+        test::copy_as_killed(options.dir, dir / "early");
+        const std::vector<Seq> more{3, 5};
+        REQUIRE(store->ack({kDefaultLane, 1, {}, more}).has_value());
+        store->close();
+    }
+    {
+        const auto store = open_rocks_store(options).value();
+        commit(*store, "b");
+        test::copy_as_killed(options.dir, dir / "late");
+    }
+    options.dir = dir / "late";
+    for (const auto& file : files_of(database_dir(options), ".log")) {
+        if (fs::file_size(file) > 0) overwrite(file, fs::file_size(file) - 8);
+    }
+    // A power loss may take back that it was deleted.
+    for (const auto& file : files_of(dir / "early/db", ".log")) {
+        fs::copy(file, database_dir(options), fs::copy_options::skip_existing);
+    }
+    const auto store = open_rocks_store(options).value();
+    CHECK(logs.count("the write log is damaged") == 1);
+    CHECK(store->lanes().front().ahead == std::vector<Seq>{3, 5});
+    CHECK(store->lanes().front().next_write == 19);
+}
+
 TEST_CASE("spool/rocks_store: a last batch whose end is damaged keeps its ids with its records") {
     const Spool spool(false);
     const auto file = spool.log_file();
