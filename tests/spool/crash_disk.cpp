@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <utility>
 
 namespace opsrelay::test {
@@ -80,14 +81,11 @@ void CrashDisk::cut() {
     off_ = true;
 }
 
-void CrashDisk::restore(bool power_loss) {
+void CrashDisk::restore(bool power_loss, bool tears) {
     const std::lock_guard lock(mutex_);
     if (power_loss) {
         for (const auto& [name, file] : files_) {
-            if (file.synced >= file.written || !fs::exists(name)) continue;
-            auto left = file.synced;
-            if (rng_.chance(500)) left = rng_.between(file.synced, file.written);
-            if (fs::file_size(name) > left) fs::resize_file(name, left);
+            if (file.synced < file.written && fs::exists(name)) forget_unsynced(name, file, tears);
         }
         for (auto& [dir, changes] : dirs_) {
             const auto left = rng_.between(0, changes.size());
@@ -103,6 +101,27 @@ void CrashDisk::restore(bool power_loss) {
     off_ = full_ = sync_fails_ = false;
 }
 
+void CrashDisk::forget_unsynced(const std::string& name, const File& file, bool tears) {
+    auto left = file.synced;
+    if (rng_.chance(500)) left = rng_.between(file.synced, file.written);
+    const auto size = fs::file_size(name);
+    if (size <= left) return;
+    fs::resize_file(name, left);
+    if (tears && rng_.chance(500)) tear(name, left, std::min(size, file.written));
+}
+
+// Disks write sectors, file systems pages: the file may have the length of the whole block when
+// only a part of it holds what was written.
+void CrashDisk::tear(const std::string& name, std::uint64_t from, std::uint64_t end) {
+    const std::uint64_t block = rng_.chance(500) ? 512 : 4096;
+    end = std::min(end, (from / block + 1) * block);
+    const bool zeros = rng_.chance(500);
+    std::string rest(end - from, '\0');
+    for (auto& byte : rest) byte = zeros ? '\0' : static_cast<char>(rng_.next());
+    std::ofstream(name, std::ios::binary | std::ios::app) << rest;
+    ++torn_;
+}
+
 void CrashDisk::undo(const DirChange& change) {
     switch (change.change) {
         case Change::made: fs::remove(change.name); break;
@@ -112,6 +131,11 @@ void CrashDisk::undo(const DirChange& change) {
             if (!change.trash.empty()) fs::rename(change.trash, change.name);
             break;
     }
+}
+
+void CrashDisk::lose_unsynced(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    files_[name].lost = true;
 }
 
 void CrashDisk::fail_next_log_sync(bool landed) {
@@ -239,7 +263,7 @@ IOStatus CrashDisk::note_sync(const std::string& name) {
     auto& file = files_[name];
     const bool fails = sync_fails_ && is_log(name);
     if (fails) sync_fails_ = false;
-    if (!fails || sync_lands_) file.synced = file.written;
+    if (!file.lost && (!fails || sync_lands_)) file.synced = file.written;
     return fails ? IOStatus::IOError("injected") : IOStatus::OK();
 }
 

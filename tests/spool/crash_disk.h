@@ -17,8 +17,9 @@ namespace opsrelay::test {
 /// Wraps a real file system. Tracks for each file written through it how many bytes were synced,
 /// and for each directory what was made, renamed or deleted since it was synced. After a power loss
 /// of every file a prefix is left that holds at least what was synced, and of every directory's
-/// changes a prefix in their order. Thread: any; cut() and restore() while nothing else uses it is
-/// up to the caller.
+/// changes a prefix in their order. Now and then the last block that was being written is torn: its
+/// beginning is there, the rest of its sector or page is zeros or rubbish. Thread: any; cut() and
+/// restore() while nothing else uses it is up to the caller.
 class CrashDisk final : public rocksdb::FileSystemWrapper {
 public:
     CrashDisk(const std::shared_ptr<rocksdb::FileSystem>& base, std::uint64_t seed);
@@ -28,13 +29,18 @@ public:
     /// dying process still tries has no effect.
     void cut();
     /// The disk works again. With `power_loss` it has lost what was not synced; else only the
-    /// process died.
-    void restore(bool power_loss);
+    /// process died. `tears`: blocks may be torn.
+    void restore(bool power_loss, bool tears = true);
 
+    /// A sync of this file has failed. As on Linux, what was not synced by then never will be: the
+    /// pages count as written, and later syncs succeed without them.
+    void lose_unsynced(const std::string& name);
     /// The next sync of a log fails; nobody knows whether the bytes are safe (`landed` does).
     void fail_next_log_sync(bool landed);
     /// Appends to logs fail with "no space" while set.
     void set_full(bool full);
+    /// Blocks that power losses have torn.
+    [[nodiscard]] std::uint64_t torn() const noexcept { return torn_; }
 
     rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                                       std::unique_ptr<rocksdb::FSWritableFile>* result,
@@ -65,6 +71,7 @@ private:
     struct File {
         std::uint64_t written = 0;
         std::uint64_t synced = 0;
+        bool lost = false;  // lose_unsynced(): `synced` stays as it is
     };
     enum class Change : std::uint8_t { made, renamed, deleted };  // made: or linked
     struct DirChange {
@@ -76,6 +83,8 @@ private:
     [[nodiscard]] rocksdb::IOStatus off() const;
     [[nodiscard]] std::string keep_aside(const std::string& name);
     void undo(const DirChange& change);
+    void forget_unsynced(const std::string& name, const File& file, bool tears);
+    void tear(const std::string& name, std::uint64_t from, std::uint64_t end);
 
     std::mutex mutex_;
     // Protected by mutex_.
@@ -85,6 +94,7 @@ private:
     bool sync_fails_ = false;
     bool sync_lands_ = false;
     std::uint64_t trash_number_ = 0;
+    std::uint64_t torn_ = 0;
     std::map<std::string, File> files_;
     std::map<std::string, std::vector<DirChange>> dirs_;  // changes since the last sync, in order
 };

@@ -221,7 +221,7 @@ struct World {
         });
         ++met["failed_commit"];
         const auto dice = rng.between(0, 3);
-        if (dice == 0) return restart(rng.chance(500));
+        if (dice == 0) return restart(rng.chance(500), false);
         reopen();
         if (dice == 1) return;  // given up, whatever comes next
         commit(dice == 2 ? segments : make_segments());
@@ -303,7 +303,7 @@ struct World {
         });
         ++met["failed_replay"];
         if (rng.chance(500)) return reopen();
-        restart(rng.chance(500));
+        restart(rng.chance(500), false);
     }
     void sync() {
         CHECK(rocks->sync().has_value());
@@ -326,10 +326,12 @@ struct World {
             });
         }
     }
-    void restart(bool power_loss) {
+    /// `tears`: of a batch that failed a part may be left then, which no MemStore tells
+    /// (fault_sweep_test.cpp does).
+    void restart(bool power_loss, bool tears = true) {
         disk->cut();
         rocks.reset();
-        disk->restore(power_loss);
+        disk->restore(power_loss, tears);
         std::vector<MemStore> after;
         for (auto& world : worlds) {
             if (!power_loss) {
@@ -442,6 +444,7 @@ TEST_CASE("spool/store: RocksStore, MemStore and their promises agree on any act
         world.restart_cleanly();
         world.check_promises();
         for (const auto& [what, times] : world.met) met[what] += times;
+        met["torn_block"] += static_cast<int>(world.disk->torn());
         // Before compactions were stopped, RocksDB took no write any more after such damage.
         // Whether one meets it is a matter of RocksDB's own threads, so it is told and not
         // demanded.
@@ -449,8 +452,8 @@ TEST_CASE("spool/store: RocksStore, MemStore and their promises agree on any act
     }
     if (seeds < 20) return;
     MESSAGE("compactions that met damage: " << met["compaction_met_damage"]);
-    for (const auto* const what : {"power_loss", "kill", "clean", "failed_commit", "full_commit",
-                                   "replay", "failed_replay", "damage"}) {
+    for (const auto* const what : {"power_loss", "torn_block", "kill", "clean", "failed_commit",
+                                   "full_commit", "replay", "failed_replay", "damage"}) {
         CHECK_MESSAGE(met[what] > 0, "never happened: " << what);
     }
 }
