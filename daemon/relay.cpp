@@ -131,6 +131,7 @@ private:
     Loop forward_;
     Loop maintenance_;
     std::unique_ptr<spool::Store> store_;
+    std::optional<forward::Resolver> resolver_;
     std::unique_ptr<forward::HttpUpstream> upstream_;
     std::unique_ptr<Pipeline> pipeline_;
     std::optional<StorageWatch> storage_watch_;
@@ -190,7 +191,9 @@ Result<void> Relay::open_listeners() {
 Result<void> Relay::open() {
     // First: a signal that comes while the spool is being opened waits for run().
     signals_ = std::make_unique<asio::signal_set>(forward_.io(), SIGTERM, SIGINT);
-    auto upstream = forward::HttpUpstream::make(forward_.executor(), clock_, upstream_options());
+    resolver_.emplace(forward_.executor(), clock_);
+    auto upstream =
+        forward::HttpUpstream::make(forward_.executor(), clock_, *resolver_, upstream_options());
     if (!upstream) return upstream.error();
     upstream_ = std::move(*upstream);
     if (auto opened = open_store(); !opened) return opened;
@@ -311,7 +314,7 @@ void Relay::load_key() {
                   {{"error", key.error().context}});
         pipeline_->pump().set_key({});
     }
-    auto use = [this](std::string key) { pipeline_->pump().set_key(std::move(key)); };
+    auto use = [this](const Secret& key) { pipeline_->pump().set_key(key); };
     key_tasks_.spawn("key", key_file_->watch(std::move(use)));
 }
 
@@ -373,9 +376,6 @@ asio::awaitable<void> Relay::shut_down() {
     log_ledger(snapshot.ledger);
     stopped_ = true;
     wake_.notify_all();
-    // A name server that does not answer cannot be cancelled, and the resolver's thread would be
-    // waited for. Everything is durable and closed.
-    if (upstream_->resolving()) leave();
     signals_->cancel();
 }
 

@@ -98,6 +98,8 @@ int check(const RunFlags& given, Output output, Program& program) {
     for (const auto& [lane, upstream] : config->lanes) {
         check_file(*config, config::lane_key(lane, "api_key_file"), upstream.api_key_file);
         check_file(*config, config::lane_key(lane, "ca_file"), upstream.ca_file);
+        check_file(*config, config::lane_key(lane, "client_cert_file"), upstream.client_cert_file);
+        check_file(*config, config::lane_key(lane, "client_key_file"), upstream.client_key_file);
     }
     if (output == Output::json) {
         fmt::print(program.out, "{}", config::to_json(*config));

@@ -92,10 +92,12 @@ public:
             const auto done = (this->*step)();
             if (!done) return done.error();
         }
-        for (const auto settle : {settle_listeners, settle_privacy, settle_lanes}) {
+        for (const auto settle : {settle_listeners, settle_privacy}) {
             const auto settled = settle(config_);
             if (!settled) return settled.error();
         }
+        const auto settled = settle_lanes(config_, sources_.environment);
+        if (!settled) return settled.error();
         add_warnings();
         return std::move(config_);
     }
@@ -272,7 +274,7 @@ Result<void> Loader::read_secret(std::string_view text) {
                         "ASCII characters",
                         kSecretVariable));
     }
-    config_.lanes[kDefaultLaneName].api_key = std::string(text);
+    config_.lanes[kDefaultLaneName].api_key = Secret(text);
     return {};
 }
 

@@ -62,7 +62,8 @@ struct Config {
 
 /// What the process was started with. Tests make their own; the program calls take_environment().
 struct Environment {
-    /// OPSRELAY_*, XDG_RUNTIME_DIR, XDG_STATE_HOME and HOME; others are not looked at.
+    /// OPSRELAY_*, XDG_RUNTIME_DIR, XDG_STATE_HOME, HOME, CREDENTIALS_DIRECTORY, and HTTPS_PROXY,
+    /// HTTP_PROXY, NO_PROXY in either spelling; others are not looked at.
     std::map<std::string, std::string> variables;
     bool root = false;  // effective user id 0
 };
@@ -95,8 +96,9 @@ struct Sources {
 /// touches nothing else.
 [[nodiscard]] Result<Config> load_config(const Sources& sources);
 
-/// The only reader of the process environment. Takes OPSRELAY_API_KEY out of it, so that neither a
-/// child nor /proc/PID/environ shows the key. Call once, before threads start.
+/// The only reader of the process environment. Takes OPSRELAY_API_KEY and OPSRELAY_UPSTREAM__PROXY
+/// out of it, so that neither a child nor /proc/PID/environ shows key or password. Call once,
+/// before threads start.
 [[nodiscard]] Environment take_environment();
 
 /// The effective configuration as YAML that load_config() reads again, secrets shown as ***.

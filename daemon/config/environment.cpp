@@ -1,7 +1,10 @@
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string_view>
 
 #include "config/config.h"
@@ -10,11 +13,16 @@ namespace opsrelay::config {
 
 namespace {
 
-constexpr std::string_view kSecret = "OPSRELAY_API_KEY";
+// Of ours, those that hold a key or a password.
+constexpr std::array<std::string_view, 2> kSecrets{"OPSRELAY_API_KEY", "OPSRELAY_UPSTREAM__PROXY"};
 
-bool is_ours(std::string_view name) {
-    return name.starts_with("OPSRELAY_") || name == "XDG_RUNTIME_DIR" || name == "XDG_STATE_HOME" ||
-           name == "HOME";
+constexpr std::array<std::string_view, 10> kOthers{
+    "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "HOME",       "CREDENTIALS_DIRECTORY",
+    "https_proxy",     "HTTPS_PROXY",    "http_proxy", "HTTP_PROXY",
+    "no_proxy",        "NO_PROXY"};
+
+bool is_among(std::span<const std::string_view> names, std::string_view name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 }  // namespace
@@ -27,12 +35,14 @@ Environment take_environment() {
         const auto equals = whole.find('=');
         if (equals == std::string_view::npos) continue;
         const auto name = whole.substr(0, equals);
-        if (!is_ours(name)) continue;
+        if (!name.starts_with("OPSRELAY_") && !is_among(kOthers, name)) continue;
         taken.variables.insert_or_assign(std::string(name), std::string(whole.substr(equals + 1)));
         // /proc/PID/environ shows the bytes of the initial environment, even after unsetenv().
-        if (name == kSecret) std::memset(*entry + equals + 1, 0, whole.size() - equals - 1);
+        if (is_among(kSecrets, name)) {
+            ::explicit_bzero(*entry + equals + 1, whole.size() - equals - 1);
+        }
     }
-    ::unsetenv(std::string(kSecret).c_str());
+    for (const auto name : kSecrets) ::unsetenv(std::string(name).c_str());
     return taken;
 }
 

@@ -1,6 +1,7 @@
 #include "config/fields.h"
 
 #include <arpa/inet.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cctype>
@@ -12,6 +13,8 @@
 namespace opsrelay::config {
 
 namespace {
+
+constexpr std::string_view kUnixScheme = "unix:";
 
 struct Unit {
     std::string_view name;
@@ -109,6 +112,16 @@ std::size_t distance(std::string_view a, std::string_view b) {
 std::string_view last_part(std::string_view name) {
     const auto dot = name.rfind('.');
     return dot == std::string_view::npos ? name : name.substr(dot + 1);
+}
+
+// The path of a socket behind unix:.
+Result<std::string> unix_url_field(std::string_view key, std::string_view text) {
+    const auto path = path_field(key, text.substr(kUnixScheme.size()), true);
+    if (!path) return path.error();
+    if (path->size() < sizeof(sockaddr_un::sun_path))
+        return fmt::format("{}{}", kUnixScheme, *path);
+    return invalid(key, fmt::format("{} is too long for a socket: its path may have {} bytes", text,
+                                    sizeof(sockaddr_un::sun_path) - 1));
 }
 
 }  // namespace
@@ -210,13 +223,15 @@ Result<std::string> path_field(std::string_view key, std::string_view text, bool
 }
 
 Result<std::string> url_field(std::string_view key, std::string_view text) {
+    if (text.starts_with(kUnixScheme)) return unix_url_field(key, text);
     const std::string_view shown = text.find('@') == std::string_view::npos ? text : "***";
     const auto refuse = [&](std::string_view why) {
         return invalid(
             key, fmt::format("\"{}\" {}; write https://host or https://host:port", shown, why));
     };
     const bool https = text.starts_with("https://");
-    if (!https && !text.starts_with("http://")) return refuse("is not an http or https URL");
+    if (!https && !text.starts_with("http://"))
+        return refuse("is not an http or https URL, nor unix: and a path");
     auto rest = text.substr(https ? 8 : 7);
     if (rest.ends_with('/')) rest.remove_suffix(1);
     if (!is_visible_ascii(rest)) return refuse("contains characters that a URL cannot have");

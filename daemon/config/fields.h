@@ -53,7 +53,8 @@ struct Endpoint {
 /// A path without control characters; `absolute` asks for a leading slash.
 [[nodiscard]] Result<std::string> path_field(std::string_view key, std::string_view text,
                                              bool absolute);
-/// "https://host[:port]" or "http://...": no user, path or query. A trailing slash is dropped.
+/// "https://host[:port]" or "http://...": no user, path or query; or "unix:/path" of a socket. A
+/// trailing slash is dropped.
 [[nodiscard]] Result<std::string> url_field(std::string_view key, std::string_view text);
 /// The path of a request: begins with a slash, printable ASCII without spaces, `?` or `#`.
 [[nodiscard]] Result<std::string> url_path_field(std::string_view key, std::string_view text);

@@ -6,6 +6,7 @@
 
 #include "config/assign.h"
 #include "config/fields.h"
+#include "config/upstream_proxy.h"
 
 namespace opsrelay::config {
 
@@ -47,6 +48,15 @@ const std::array kKeys{
     UpstreamKey{"upstream.ca_file", kNullable, kQuoted,
                 [](Options& o, View key, View text) { return assign_file(o.ca_file, key, text); },
                 [](const Options& o) { return o.ca_file; }},
+    UpstreamKey{
+        "upstream.client_cert_file", kNullable, kQuoted,
+        [](Options& o, View key, View text) { return assign_file(o.client_cert_file, key, text); },
+        [](const Options& o) { return o.client_cert_file; }},
+    UpstreamKey{
+        "upstream.client_key_file", kNullable, kQuoted,
+        [](Options& o, View key, View text) { return assign_file(o.client_key_file, key, text); },
+        [](const Options& o) { return o.client_key_file; }},
+    UpstreamKey{"upstream.proxy", kNullable, kQuoted, assign_proxy, show_upstream_proxy},
     UpstreamKey{"upstream.allow_plaintext", false, false,
                 [](Options& o, View key, View text) {
                     return assign(o.allow_plaintext, bool_field(key, text));

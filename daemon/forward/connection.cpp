@@ -1,6 +1,9 @@
 #include "forward/connection.h"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/ssl/error.hpp>
@@ -32,12 +35,17 @@ bool expect_peer(SSL* session, const Endpoint& endpoint) {
 }
 
 namespace ssl = asio::ssl;
-using asio::ip::tcp;
 using boost::system::error_code;
-using Tls = ssl::stream<tcp::socket>;
+using Socket = asio::generic::stream_protocol::socket;  // TCP or Unix
+using Tls = ssl::stream<Socket>;
 
 // One read buffer per connection: the rest of a header line and a piece of body.
 constexpr std::size_t kReadBufferMax = 16U << 10U;
+
+// An idle connection whose peer has gone without a word is found out within half a minute.
+constexpr int kKeepaliveIdle = 15;     // seconds
+constexpr int kKeepaliveInterval = 5;  // seconds
+constexpr int kKeepaliveProbes = 3;
 
 Reply failure(Transport transport, std::string error) {
     Reply reply;
@@ -54,7 +62,7 @@ class Watch : public std::enable_shared_from_this<Watch> {
 public:
     explicit Watch(const asio::any_io_executor& executor) : timer_(executor) {}
 
-    void set(tcp::socket& socket, TimePoint due) {
+    void set(Socket& socket, TimePoint due) {
         socket_ = &socket;
         due_ = due;
         if (due_ < armed_for_) arm();
@@ -87,30 +95,59 @@ private:
     }
 
     asio::steady_timer timer_;
-    tcp::socket* socket_ = nullptr;
+    Socket* socket_ = nullptr;
     TimePoint due_ = TimePoint::max();
     TimePoint armed_for_ = TimePoint::max();  // no wait is pending
     bool expired_ = false;
 };
 
 // What the kernel takes at once, which is nearly always everything.
-std::size_t send_now(tcp::socket& socket, std::string_view bytes) {
+std::size_t send_now(Socket& socket, std::string_view bytes) {
     error_code ignored;  // comes again where the rest is sent
     return socket.write_some(asio::buffer(bytes.data(), bytes.size()), ignored);
 }
 std::size_t send_now(Tls&, std::string_view) { return 0; }
 
+void set_option(Socket& socket, int level, int option, int value) {
+    // Only latency, and how soon a dead peer is noticed, depend on them.
+    (void)::setsockopt(socket.native_handle(), level, option, &value, sizeof value);
+}
+
+void prepare(Socket& socket, const Route& route) {
+    error_code ignored;  // known to work on every socket; send_now() is why it is asked for
+    socket.non_blocking(true, ignored);
+    if (route.address.protocol().family() == AF_UNIX) return;
+    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdle);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveInterval);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+    set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(route.silence_max.count()));
+}
+
+// The status of a CONNECT's reply, whose head is whole; nullopt: that is no HTTP reply.
+std::optional<int> tunnel_status(std::string_view head) {
+    if (!head.starts_with("HTTP/1.") || head.size() < 12 || head[8] != ' ') return std::nullopt;
+    int status = 0;
+    for (const char c : head.substr(9, 3)) {
+        if (c < '0' || c > '9') return std::nullopt;
+        status = status * 10 + (c - '0');
+    }
+    return status;
+}
+
 }  // namespace
 
 struct Connection::Impl {
-    Impl(asio::any_io_executor e, const Endpoint& where, ssl::context* context)
+    Impl(asio::any_io_executor e, const Endpoint& where, Route way)
         : executor(std::move(e)),
           endpoint(where),
-          tls(context),
+          route(std::move(way)),
           watch(std::make_shared<Watch>(executor)) {}
     ~Impl() { watch->stop(); }
 
-    [[nodiscard]] tcp::socket& lowest() { return secure ? secure->next_layer() : *plain; }
+    [[nodiscard]] Socket& lowest() { return secure ? secure->next_layer() : *plain; }
+    asio::awaitable<Reply> ask_for_tunnel();
     asio::awaitable<Reply> shake_hands();
     template <typename Stream>
     asio::awaitable<Exchange> exchange_over(Stream& stream, std::string_view request);
@@ -121,8 +158,8 @@ struct Connection::Impl {
 
     asio::any_io_executor executor;
     const Endpoint& endpoint;
-    ssl::context* tls;
-    std::optional<tcp::socket> plain;  // one of the two
+    Route route;
+    std::optional<Socket> plain;  // one of the two
     std::optional<Tls> secure;
     std::shared_ptr<Watch> watch;  // shared with its timer's handler
     ReplyReader reader;
@@ -141,35 +178,66 @@ Reply Connection::Impl::failed(std::string_view doing, const error_code& ec, Tra
     return failure(otherwise, fmt::format("{}: {}", doing, ec.message()));
 }
 
-Connection::Connection(asio::any_io_executor executor, const Endpoint& endpoint,
-                       asio::ssl::context* tls)
-    : impl_(std::make_unique<Impl>(std::move(executor), endpoint, tls)) {}
+Connection::Connection(asio::any_io_executor executor, const Endpoint& endpoint, Route route)
+    : impl_(std::make_unique<Impl>(std::move(executor), endpoint, std::move(route))) {}
 
 Connection::~Connection() = default;
 
-asio::awaitable<Reply> Connection::open(tcp::endpoint address, TimePoint connect_by,
-                                        TimePoint deadline) {
+asio::awaitable<Reply> Connection::open(TimePoint connect_by, TimePoint deadline) {
     auto& plain = impl_->plain.emplace(impl_->executor);
     impl_->watch->set(plain, connect_by);
-    const auto [ec] = co_await plain.async_connect(address, nothrow);
+    const auto [ec] = co_await plain.async_connect(impl_->route.address, nothrow);
     if (ec) {
-        const auto doing =
-            fmt::format("connect to {}:{}", address.address().to_string(), address.port());
-        co_return impl_->failed(doing, ec, Transport::refused);
+        co_return impl_->failed(fmt::format("connect to {}", impl_->route.name), ec,
+                                Transport::refused);
     }
-    error_code ignored;  // only latency depends on them
-    plain.set_option(tcp::no_delay(true), ignored);
-    plain.non_blocking(true, ignored);
-    if (impl_->tls == nullptr) {
-        impl_->watch->clear();
-        co_return Reply{};
+    prepare(plain, impl_->route);
+    impl_->watch->set(plain, deadline);
+    Reply reply;
+    if (!impl_->route.tunnel.empty()) reply = co_await impl_->ask_for_tunnel();
+    if (reply.transport == Transport::ok && impl_->route.tls) {
+        impl_->secure.emplace(std::move(plain), *impl_->route.tls);
+        impl_->watch->set(impl_->lowest(), deadline);
+        impl_->plain.reset();
+        reply = co_await impl_->shake_hands();
     }
-    impl_->secure.emplace(std::move(plain), *impl_->tls);
-    impl_->watch->set(impl_->lowest(), deadline);
-    impl_->plain.reset();
-    auto reply = co_await impl_->shake_hands();
     impl_->watch->clear();
     co_return reply;
+}
+
+// RFC 9110 9.3.6. A reply of 2xx ends with its head, and neither TLS nor HTTP lets the other side
+// speak first, so what comes after it belongs to nobody.
+asio::awaitable<Reply> Connection::Impl::ask_for_tunnel() {
+    const auto doing = fmt::format("CONNECT through proxy {}", route.name);
+    const auto request = route.tunnel.view();
+    const auto [ec, sent] =
+        co_await asio::async_write(*plain, asio::buffer(request.data(), request.size()), nothrow);
+    if (ec) co_return failed(doing, ec, Transport::refused);
+    auto end = std::string_view::npos;
+    while (end == std::string_view::npos) {
+        if (buffered == buffer.size()) {
+            co_return failure(Transport::refused, fmt::format("{}: the reply has no end", doing));
+        }
+        const auto room = asio::buffer(buffer.data() + buffered, buffer.size() - buffered);
+        const auto [read_ec, read] = co_await plain->async_read_some(room, nothrow);
+        if (read_ec) co_return failed(doing, read_ec, Transport::refused);
+        buffered += read;
+        end = std::string_view(buffer.data(), buffered).find("\r\n\r\n");
+    }
+    const std::string_view head(buffer.data(), buffered);
+    const auto status = tunnel_status(head);
+    if (!status) co_return failure(Transport::refused, fmt::format("{}: not HTTP", doing));
+    if (*status / 100 != 2) {
+        co_return failure(
+            Transport::refused,
+            fmt::format("{}: refused with status {}{}", doing, *status,
+                        *status == 407 ? ", which asks for a user and password" : ""));
+    }
+    if (end + 4 != buffered) {
+        co_return failure(Transport::refused, fmt::format("{}: bytes behind the reply", doing));
+    }
+    buffered = 0;
+    co_return Reply{};
 }
 
 asio::awaitable<Reply> Connection::Impl::shake_hands() {

@@ -1,11 +1,13 @@
-// One keep-alive connection to the upstream, plain or TLS.
+// One keep-alive connection to the upstream, plain or TLS, direct or through a proxy's tunnel.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/ip/address.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,19 +24,29 @@ struct Exchange {
     bool any_reply = false;  // at least one byte of a reply came
 };
 
+/// The way to the upstream.
+struct Route {
+    asio::generic::stream_protocol::endpoint address;  // where the socket is connected to
+    std::string name;                                  // the same for errors
+    /// A CONNECT request that is sent first; empty: none. May hold credentials, is never shown.
+    Secret tunnel;
+    /// Null: plain HTTP. Shared: it may be replaced while a handshake is under way.
+    std::shared_ptr<asio::ssl::context> tls;
+    milliseconds silence_max{10'000};  // sent bytes that are not acknowledged end a TCP connection
+};
+
 /// Thread: forward. Destruction closes the socket; nothing may be pending then.
 class Connection {
 public:
-    /// `tls` is null for plain http; both outlive the connection.
-    Connection(asio::any_io_executor executor, const Endpoint& endpoint, asio::ssl::context* tls);
+    /// `endpoint` outlives the connection.
+    Connection(asio::any_io_executor executor, const Endpoint& endpoint, Route route);
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
     ~Connection();
 
-    /// Connects to one address and, with TLS, shakes hands: the certificate must be valid for the
-    /// endpoint's host. A Reply whose transport is ok means success.
-    [[nodiscard]] asio::awaitable<Reply> open(asio::ip::tcp::endpoint address, TimePoint connect_by,
-                                              TimePoint deadline);
+    /// Connects, asks a proxy for the tunnel and, with TLS, shakes hands: the certificate must be
+    /// valid for the endpoint's host. A Reply whose transport is ok means success.
+    [[nodiscard]] asio::awaitable<Reply> open(TimePoint connect_by, TimePoint deadline);
     /// Sends `request` (head and body) and reads the reply: 1xx replies are skipped, a body over
     /// kReplyBodyMax is cut and the connection given up. `request` lives until this returns.
     [[nodiscard]] asio::awaitable<Exchange> exchange(std::string_view request, TimePoint deadline);
@@ -42,6 +54,7 @@ public:
     TimePoint opened_at{};  // kept by the pool
     TimePoint used_at{};
     std::uint64_t generation = 0;
+    std::optional<asio::ip::address> address;  // of the peer or its proxy; nullopt: a Unix socket
 
 private:
     struct Impl;  // Beast stays out of headers

@@ -1,6 +1,7 @@
 #include "forward/endpoint_url.h"
 
 #include <fmt/format.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>
@@ -12,6 +13,8 @@ namespace opsrelay::forward {
 namespace {
 
 namespace ip = boost::asio::ip;
+
+constexpr std::string_view kUnixScheme = "unix:";
 
 Error invalid(std::string_view key, std::string_view value, std::string_view complaint) {
     return {Errc::config_invalid, fmt::format("{}: \"{}\": {}", key, value, complaint)};
@@ -81,6 +84,24 @@ std::optional<std::uint16_t> to_port(std::string_view text) {
     return port;
 }
 
+Result<Endpoint> parse_unix(std::string_view url) {
+    const auto path = url.substr(kUnixScheme.size());
+    if (!path.starts_with('/') || path.find('\0') != std::string_view::npos) {
+        return invalid("upstream.url", url, "write unix: and the absolute path of a socket");
+    }
+    if (path.size() >= sizeof(sockaddr_un::sun_path)) {
+        return invalid(
+            "upstream.url", url,
+            fmt::format("a socket's path has at most {} bytes", sizeof(sockaddr_un::sun_path) - 1));
+    }
+    Endpoint endpoint;
+    endpoint.tls = false;
+    endpoint.host = endpoint.host_header = "localhost";
+    endpoint.port = 80;
+    endpoint.unix_path = path;
+    return endpoint;
+}
+
 Result<Endpoint> parse_url(std::string_view url, bool allow_plaintext) {
     const auto bad = [&](std::string_view complaint) {
         return invalid("upstream.url", url, complaint);
@@ -88,8 +109,9 @@ Result<Endpoint> parse_url(std::string_view url, bool allow_plaintext) {
     Endpoint endpoint;
     const auto scheme_end = url.find("://");
     const auto scheme = lower(url.substr(0, scheme_end));
+    if (url.starts_with(kUnixScheme)) return parse_unix(url);
     if (scheme_end == std::string_view::npos || (scheme != "http" && scheme != "https")) {
-        return bad("begin it with https:// or http://");
+        return bad("begin it with https://, http:// or unix:/");
     }
     endpoint.tls = scheme == "https";
     if (!visible_ascii(url)) return bad("it must not contain spaces or non-ASCII characters");

@@ -9,6 +9,7 @@
 #include <array>
 #include <boost/asio/this_coro.hpp>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "core/unique_fd.h"
@@ -22,15 +23,11 @@ constexpr minutes kLogInterval{1};
 constexpr std::string_view kNextStep =
     "put the workspace's API key into it, readable by opsrelay's user";
 
-std::int64_t to_ns(const timespec& time) {
-    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
-}
-
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 }  // namespace
 
-Result<std::string> check_api_key(std::string_view text, std::string_view source) {
+Result<Secret> check_api_key(std::string_view text, std::string_view source) {
     while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
     while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
     if (text.empty()) {
@@ -50,10 +47,10 @@ Result<std::string> check_api_key(std::string_view text, std::string_view source
                                  "inside; it must hold the key and nothing else",
                                  source)};
     }
-    return std::string(text);
+    return Secret(text);
 }
 
-Result<std::string> read_api_key(const std::string& path) {
+Result<Secret> read_api_key(const std::string& path) {
     const auto what = fmt::format("API key file {}", path);
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -78,20 +75,16 @@ Result<std::string> read_api_key(const std::string& path) {
                      fmt::format("{}: longer than {} bytes; it must hold the key and nothing else",
                                  what, kKeyBytesMax)};
     }
-    return check_api_key({buffer.data(), length}, fmt::format("file {}", path));
+    auto key = check_api_key({buffer.data(), length}, fmt::format("file {}", path));
+    ::explicit_bzero(buffer.data(), length);
+    return key;
 }
 
 KeyFile::KeyFile(std::string path, Clock& clock)
     : path_(std::move(path)), clock_(clock), throttle_(clock, kLogInterval) {}
 
-KeyFile::Stamp KeyFile::look() const {
-    struct stat info {};
-    if (::stat(path_.c_str(), &info) != 0) return {};
-    return {true, info.st_dev, info.st_ino, info.st_size, to_ns(info.st_mtim), to_ns(info.st_ctim)};
-}
-
-Result<std::string> KeyFile::load() {
-    stamp_ = look();  // before reading: a change in between is seen by the next poll
+Result<Secret> KeyFile::load() {
+    stamp_ = stamp_of(path_);  // before reading: a change in between is seen by the next poll
     auto key = read_api_key(path_);
     if (key) key_ = *key;
     // A file that is there and could not be read (EMFILE, EIO) is read again by the next poll,
@@ -100,8 +93,8 @@ Result<std::string> KeyFile::load() {
     return key;
 }
 
-std::optional<std::string> KeyFile::poll() {
-    if (look() == stamp_) return std::nullopt;
+std::optional<Secret> KeyFile::poll() {
+    if (stamp_of(path_) == stamp_) return std::nullopt;
     const auto before = key_;
     const auto key = load();
     if (!key) {
@@ -116,10 +109,10 @@ std::optional<std::string> KeyFile::poll() {
     return *key;
 }
 
-asio::awaitable<void> KeyFile::watch(std::function<void(std::string)> on_key) {
+asio::awaitable<void> KeyFile::watch(std::function<void(const Secret&)> on_key) {
     const auto stop = co_await asio::this_coro::cancellation_state;
     while (stop.cancelled() == asio::cancellation_type::none) {
-        if (auto key = poll()) on_key(std::move(*key));
+        if (auto key = poll()) on_key(*key);
         co_await clock_.sleep_for(kPollInterval);
     }
 }

@@ -2,9 +2,7 @@
 // Kubernetes volume's symbolic link).
 #pragma once
 
-#include <sys/types.h>
 #include <boost/asio/awaitable.hpp>
-#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -12,6 +10,8 @@
 #include "core/clock.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/secret.h"
+#include "forward/file_stamp.h"
 
 namespace opsrelay::forward {
 
@@ -20,9 +20,9 @@ inline constexpr std::size_t kKeyBytesMax = 4096;
 /// The key itself: white space around it removed. Errors (Errc::config_invalid, io) name the file
 /// and the next step, never its content: not readable, not a regular file, empty, over 4 KiB, or
 /// with control characters, spaces or non-ASCII bytes inside (they cannot go into a header).
-[[nodiscard]] Result<std::string> read_api_key(const std::string& path);
+[[nodiscard]] Result<Secret> read_api_key(const std::string& path);
 /// The same rules for a key from elsewhere; `source` names it in errors.
-[[nodiscard]] Result<std::string> check_api_key(std::string_view text, std::string_view source);
+[[nodiscard]] Result<Secret> check_api_key(std::string_view text, std::string_view source);
 
 /// Watches one file. A file that becomes unreadable or invalid is logged (once a minute) and the
 /// key last read stays in use. Thread: forward.
@@ -32,31 +32,19 @@ public:
 
     /// Reads the file and remembers its state, unless it is there and could not be read: then the
     /// next poll() tries again.
-    [[nodiscard]] Result<std::string> load();
+    [[nodiscard]] Result<Secret> load();
     /// Looks once a second and calls `on_key` with every new key, until cancelled. Call load()
     /// first.
-    [[nodiscard]] asio::awaitable<void> watch(std::function<void(std::string)> on_key);
+    [[nodiscard]] asio::awaitable<void> watch(std::function<void(const Secret&)> on_key);
     /// One look: the new key, if there is one. watch() is this in a loop.
-    [[nodiscard]] std::optional<std::string> poll();
+    [[nodiscard]] std::optional<Secret> poll();
 
 private:
-    /// What stat(2) says through symbolic links; enough to see a rewrite and a replacement.
-    struct Stamp {
-        bool exists = false;
-        dev_t device = 0;
-        ino_t inode = 0;
-        off_t size = 0;
-        std::int64_t modified_ns = 0;
-        std::int64_t changed_ns = 0;
-        bool operator==(const Stamp&) const = default;
-    };
-    [[nodiscard]] Stamp look() const;
-
     std::string path_;
     Clock& clock_;
     log::Throttle throttle_;
-    Stamp stamp_;
-    std::string key_;
+    FileStamp stamp_;
+    Secret key_;
 };
 
 }  // namespace opsrelay::forward

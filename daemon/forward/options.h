@@ -2,19 +2,26 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "core/proxy.h"
+#include "core/secret.h"
 #include "core/units.h"
 
 namespace opsrelay::forward {
 
 struct Options {
-    std::string url = "https://api.opsmeter.io";  // scheme, host and optional port
+    std::string url = "https://api.opsmeter.io";  // scheme, host and optional port; or unix:/path
     std::string path = "/v1/ingest/llm-request";
     std::string status_path = "/v1/diagnostics/workspace-status";
     std::string api_key_file;      // empty: no file. Watched: a change takes effect within a second
-    std::string api_key;           // from OPSRELAY_API_KEY only; empty: none
+    Secret api_key;                // from OPSRELAY_API_KEY only; empty: none
     std::string ca_file;           // extra trust anchors (PEM); empty: the system's store
+    std::string client_cert_file;  // who we are in TLS (PEM, with what is above it); empty: nobody
+    std::string client_key_file;   // its private key (PEM, no passphrase); both or none
+    std::optional<Proxy> proxy;    // asked for a tunnel to the upstream; not for unix: URLs
+    bool proxy_off = false;        // no proxy, whatever the environment names
     bool allow_plaintext = false;  // http:// to a host that is not loopback
     unsigned connections = 8;      // 1..64 keep-alive connections
     milliseconds timeout{10'000};  // one request, from connect to the last byte of the reply

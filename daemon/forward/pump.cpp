@@ -96,9 +96,9 @@ void Pump::notify_records() {
     readable_.notify_all();
 }
 
-void Pump::set_key(std::string key) {
+void Pump::set_key(const Secret& key) {
     const bool has_key = !key.empty();
-    upstream_.set_api_key(std::move(key));
+    upstream_.set_api_key(key);
     lane_.on_key(has_key, moment());
     // The lane begins without a key, which is worth a word only when none was given.
     if (has_key) {

@@ -65,7 +65,7 @@ public:
     void notify_records();
     /// The key for later requests; empty: none. Takes effect at once, also in a lane that waits for
     /// it.
-    void set_key(std::string key);
+    void set_key(const Secret& key);
     /// Whether the room for dead letters is used up (Settler::on_dead_full()).
     void note_dead_full(bool full);
     /// Sends nothing new, lets requests in flight finish until `deadline`, then cancels them, and

@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/enum_table.h"
+#include "core/secret.h"
 
 namespace opsrelay::forward {
 
@@ -50,7 +51,7 @@ public:
     /// GET /v1/diagnostics/workspace-status.
     [[nodiscard]] virtual asio::awaitable<Reply> workspace_status(TimePoint deadline) = 0;
     /// The key for later requests; empty: none.
-    virtual void set_api_key(std::string key) = 0;
+    virtual void set_api_key(const Secret& key) = 0;
     /// Closes idle connections that are too old, or with `rebuild` all of them; those in use then
     /// end with their request, and the next ones resolve and connect anew. Never waits.
     virtual void tend_connections(bool rebuild) { static_cast<void>(rebuild); }

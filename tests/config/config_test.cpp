@@ -145,7 +145,7 @@ TEST_CASE("config/config: the API key from the environment is taken, warned abou
     auto sources = bare_sources();
     sources.environment.variables["OPSRELAY_API_KEY"] = "sk-secret\n";
     auto config = load_config(sources).value();
-    CHECK(config.lanes.at("default").api_key == "sk-secret");
+    CHECK(config.lanes.at("default").api_key.view() == "sk-secret");
     CHECK(warns(config, "OPSRELAY_API_KEY_FILE"));
     CHECK(to_yaml(config).find("sk-secret") == std::string::npos);
     CHECK(to_yaml(config).find("***") != std::string::npos);
@@ -161,6 +161,20 @@ TEST_CASE("config/config: the API key from the environment is taken, warned abou
     sources.environment.variables["OPSRELAY_API_KEY"] = "sk secret";
     CHECK(context(sources).find("sk secret") == std::string::npos);
     CHECK(context(sources).starts_with("OPSRELAY_API_KEY: *** is not an API key"));
+}
+
+TEST_CASE("config/config: a systemd credential is the key unless another one is given") {
+    auto sources = bare_sources();
+    auto& variables = sources.environment.variables;
+    variables["CREDENTIALS_DIRECTORY"] = "/run/credentials/opsrelay.service";
+    const auto file = [&] { return load_config(sources).value().lanes.at("default").api_key_file; };
+    CHECK(file() == "/run/credentials/opsrelay.service/api-key");
+    variables["OPSRELAY_API_KEY"] = "sk-secret";
+    CHECK(file().empty());
+    variables["OPSRELAY_API_KEY_FILE"] = "/a";
+    CHECK(file() == "/a");
+    variables = {{"CREDENTIALS_DIRECTORY", "relative"}};
+    CHECK(file().empty());
 }
 
 TEST_CASE("config/config: two names of one variable must agree") {

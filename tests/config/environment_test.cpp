@@ -2,10 +2,31 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string_view>
 
 #include "config/config.h"
 
 using namespace opsrelay::config;
+
+TEST_CASE("config/environment: secrets leave the environment, and nothing of them stays") {
+    for (const auto* name : {"OPSRELAY_API_KEY", "OPSRELAY_UPSTREAM__PROXY"}) {
+        CAPTURE(name);
+        REQUIRE(::setenv(name, "sk-secret", 1) == 0);
+        char* const bytes = ::getenv(name);
+        CHECK(take_environment().variables.at(name) == "sk-secret");
+        CHECK(::getenv(name) == nullptr);
+        CHECK(std::string_view(bytes, 9) == std::string_view("\0\0\0\0\0\0\0\0\0", 9));
+    }
+}
+
+TEST_CASE("config/environment: proxies and systemd's credentials are looked at") {
+    for (const auto* name : {"HTTPS_PROXY", "http_proxy", "NO_PROXY", "CREDENTIALS_DIRECTORY"}) {
+        CAPTURE(name);
+        REQUIRE(::setenv(name, "value", 1) == 0);
+        CHECK(take_environment().variables.at(name) == "value");
+        REQUIRE(::unsetenv(name) == 0);
+    }
+}
 
 TEST_CASE("config/environment: the API key leaves the environment") {
     REQUIRE(::setenv("OPSRELAY_API_KEY", "sk-secret", 1) == 0);

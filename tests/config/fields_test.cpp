@@ -150,6 +150,11 @@ TEST_CASE("config/fields: a URL has scheme, host and port, nothing else") {
         {"https://x:0", ""},
         {"https://x:99999", ""},
         {"https://x/path", ""},
+        {"unix:/run/api.sock", "unix:/run/api.sock"},
+        {"unix:/run/a b.sock", "unix:/run/a b.sock"},
+        {"unix:api.sock", ""},
+        {"unix:", ""},
+        {"unix:/a\nb", ""},
         {"https://x?q", ""},
         {"https://x y", ""},
         {"https://x\r\nHost: y", ""},
@@ -167,6 +172,9 @@ TEST_CASE("config/fields: a URL has scheme, host and port, nothing else") {
     CHECK(url_host("https://[::1]:443") == "::1");
     CHECK(url_host("https://x:1") == "x");
     CHECK_FALSE(is_loopback("api.opsmeter.io"));
+    CHECK(url_field("u", "unix:/" + std::string(106, 's')).has_value());
+    CHECK(context(url_field("u", "unix:/" + std::string(107, 's'))).find("107 bytes") !=
+          std::string::npos);
 }
 
 TEST_CASE("config/fields: paths") {

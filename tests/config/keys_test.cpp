@@ -17,6 +17,7 @@ struct Case {
     const char* good;
     const char* bad;
     const char* complaint;
+    const char* beside = "";  // a key that must be set too, to a path
 };
 
 // One row per key with one value: a value that differs from the default, one that is refused, and
@@ -28,6 +29,12 @@ const Case kCases[] = {
     {"upstream.path", "/v2/ingest", "v2", "\"v2\" is not a path"},
     {"upstream.api_key_file", "/run/key", "key", "\"key\" is not an absolute path"},
     {"upstream.ca_file", "/run/ca.pem", "ca.pem", "\"ca.pem\" is not an absolute path"},
+    {"upstream.client_cert_file", "/run/c.pem", "c.pem", "\"c.pem\" is not an absolute path",
+     "upstream.client_key_file"},
+    {"upstream.client_key_file", "/run/k.pem", "k.pem", "\"k.pem\" is not an absolute path",
+     "upstream.client_cert_file"},
+    {"upstream.proxy", "http://proxy:3128", "socks5://proxy",
+     "*** names a proxy that is not reached by http://; write http://host:port"},
     {"upstream.allow_plaintext", "true", "1", "\"1\" is neither true nor false"},
     {"upstream.connections", "64", "65", "65 is outside [1, 64]"},
     {"upstream.timeout", "3s", "99ms", "99ms is outside [100ms, 300000ms]"},
@@ -95,11 +102,15 @@ TEST_CASE("config/keys: every key is read from the file and from its variable") 
         CAPTURE(test.key);
         const auto* const key = find_key(test.key);
         REQUIRE(key != nullptr);
-        const auto file = from_file(yaml(test.key, test.good));
+        const std::string_view beside = test.beside;
+        auto text = yaml(test.key, test.good);
+        if (!beside.empty()) text += fmt::format("  {}: /x\n", beside.substr(beside.find('.') + 1));
+        const auto file = from_file(text);
         REQUIRE(file.has_value());
         CHECK(shown(*key, *file) == test.good);
         auto sources = bare_sources();
         sources.environment.variables[variable_name(test.key)] = test.good;
+        if (!beside.empty()) sources.environment.variables[variable_name(beside)] = "/x";
         const auto environment = load_config(sources);
         REQUIRE(environment.has_value());
         CHECK(shown(*key, *environment) == test.good);

@@ -2,7 +2,15 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+
 namespace opsrelay::forward {
+
+namespace {
+
+const std::string kLongSocket = "unix:/" + std::string(107, 's');
+
+}  // namespace
 
 TEST_CASE("forward/endpoint_url: what is accepted, and as what") {
     struct Case {
@@ -21,6 +29,7 @@ TEST_CASE("forward/endpoint_url: what is accepted, and as what") {
         {"http://localhost:9", "localhost", 9, false, "localhost:9", "/p"},
         {"http://[::1]:8080", "::1", 8080, false, "[::1]:8080", "/p"},
         {"https://[2001:db8::1]", "2001:db8::1", 443, true, "[2001:db8::1]", "/p"},
+        {"unix:/run/api.sock", "localhost", 80, false, "localhost", "/p"},
     };
     for (const auto& test : cases) {
         CAPTURE(test.url);
@@ -59,6 +68,8 @@ TEST_CASE("forward/endpoint_url: what is refused names key, value and a way out"
         {"IPv6 without brackets", "https://::1", "not a name"},
         {"bracket left open", "https://[::1", "host:443"},
         {"bad name", "https://h!", "not a name"},
+        {"a relative socket", "unix:api.sock", "absolute path"},
+        {"a socket's path too long", kLongSocket.c_str(), "at most 107 bytes"},
         {"plain http elsewhere", "http://api.opsmeter.io", "allow_plaintext"},
     };
     for (const auto& test : cases) {

@@ -3,72 +3,18 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <fstream>
-#include <optional>
+#include <array>
 
 #include "core/task_group.h"
-#include "forward/loopback_server.h"
-#include "forward/silent_resolver.h"
-#include "support/temp_dir.h"
+#include "forward/name_service.h"
+#include "forward/upstream_world.h"
 
 namespace opsrelay::forward {
 
 namespace {
 
-using test::LoopbackServer;
 using test::Served;
-
-/// A loopback server and the real client on one thread.
-struct World {
-    explicit World(LoopbackServer::Handler handler) : server(io, clock, std::move(handler)) {
-        connect(fmt::format("http://127.0.0.1:{}", server.port()));
-    }
-    World(LoopbackServer::Handler handler, const test::Certificate& identity, bool trusted)
-        : server(io, clock, std::move(handler), identity) {
-        const auto file = dir / "ca.pem";
-        std::ofstream(file) << identity.certificate_pem;
-        if (trusted) options.ca_file = file;
-        connect(fmt::format("https://localhost:{}", server.port()));
-    }
-    ~World() {
-        upstream.reset();
-        run(server.stop());
-    }
-    void connect(const std::string& url) {
-        options.url = url;
-        auto made = HttpUpstream::make(io.get_executor(), clock, options);
-        REQUIRE(made.has_value());
-        upstream = std::move(*made);
-        upstream->set_api_key("secret");
-    }
-    void run(asio::awaitable<void> task) {
-        TaskGroup group(io.get_executor(), clock);
-        group.spawn("test", std::move(task));
-        io.restart();
-        while (group.size() > 0) io.run_one();
-    }
-    static asio::awaitable<void> keep(asio::awaitable<Reply> call, Reply& into) {
-        into = co_await std::move(call);
-    }
-    Reply send(std::string_view body, milliseconds timeout = seconds{30}) {
-        Reply reply;
-        run(keep(upstream->send(body, clock.now() + timeout), reply));
-        return reply;
-    }
-    Reply status() {
-        Reply reply;
-        run(keep(upstream->workspace_status(clock.now() + seconds{30}), reply));
-        return reply;
-    }
-    static asio::awaitable<void> pause(Clock& clock) { co_await clock.sleep_for(milliseconds{5}); }
-
-    asio::io_context io;
-    SystemClock clock;
-    test::TempDir dir;
-    Options options;
-    LoopbackServer server;
-    std::unique_ptr<HttpUpstream> upstream;
-};
+using World = test::UpstreamWorld;
 
 Served always(std::size_t, const std::string&) { return test::ok(R"({"ok":true})"); }
 
@@ -253,43 +199,31 @@ TEST_CASE("forward/http_upstream: refused, unresolvable, without a key") {
     CHECK(world.server.requests().empty());
 }
 
-TEST_CASE("forward/http_upstream: a resolution counts until the resolver has come back") {
+TEST_CASE("forward/http_upstream: a name server that does not answer costs the deadline") {
+    test::SilentResolver silence;
     World world(always);
-    CHECK_FALSE(world.upstream->resolving());
-    CHECK(world.send("{}").status == 200);
-    CHECK_FALSE(world.upstream->resolving());  // a numeric address asks nobody
     world.connect("https://opsmeter.silent");
-    test::SilentResolver resolver;
-    for (int i = 0; i < 2; ++i) {
-        const auto reply = world.send("{}", milliseconds{1});
-        CHECK(reply.transport == Transport::resolve);
-        CHECK(reply.error == "resolve opsmeter.silent: no answer in time");
-        CHECK(world.upstream->resolving());
-    }
-    resolver.release();
-    world.io.restart();
-    while (world.upstream->resolving() && world.io.run_one() > 0) {
-    }
-    CHECK_FALSE(world.upstream->resolving());
+    const auto reply = world.send("{}", milliseconds{1});
+    CHECK(reply.transport == Transport::resolve);
+    CHECK(reply.error == "resolve opsmeter.silent: no answer in time");
 }
 
-TEST_CASE("forward/http_upstream: the resolver may come back when the client is gone") {
-    test::SilentResolver resolver;
-    asio::io_context io;
-    SystemClock clock;
-    Options options;
-    options.url = "https://opsmeter.silent";
-    auto upstream = HttpUpstream::make(io.get_executor(), clock, options);
-    REQUIRE(upstream.has_value());
-    (*upstream)->set_api_key("secret");
-    Reply reply;
-    TaskGroup group(io.get_executor(), clock);
-    group.spawn("test", World::keep((*upstream)->send("{}", clock.now() + milliseconds{1}), reply));
-    while (group.size() > 0) io.run_one();
-    CHECK(reply.transport == Transport::resolve);
-    upstream->reset();
-    resolver.release();
-    CHECK(io.run() > 0);  // its handler, and then there is nothing to wait for
+TEST_CASE("forward/http_upstream: a connection that fell silent takes the idle ones with it") {
+    World world([](std::size_t index, const std::string&) {
+        return index < 2 ? opsrelay::test::ok("{}") : Served{"", false, true};
+    });
+    std::array<Reply, 2> replies;
+    TaskGroup group(world.io.get_executor(), world.clock);
+    for (auto& reply : replies) {
+        group.spawn("test",
+                    World::keep(world.upstream->send("{}", world.clock.now() + hours{1}), reply));
+    }
+    while (group.size() > 0) world.io.run_one();
+    CHECK(world.upstream->idle_connections() == 2);
+    CHECK(world.send("{}", milliseconds{30}).transport == Transport::timeout);
+    CHECK(world.upstream->idle_connections() == 0);
+    CHECK(world.send("{}", milliseconds{30}).transport == Transport::timeout);
+    CHECK(world.server.connections() == 3);  // the last one on a connection of its own
 }
 
 TEST_CASE("forward/http_upstream: rebuilding drops idle connections") {
@@ -301,56 +235,6 @@ TEST_CASE("forward/http_upstream: rebuilding drops idle connections") {
     CHECK(world.upstream->idle_connections() == 0);
     CHECK(world.send("{}").status == 200);
     CHECK(world.upstream->idle_connections() == 1);
-}
-
-TEST_CASE("forward/http_upstream: TLS delivers only to a host with a valid, trusted certificate") {
-    struct Case {
-        const char* name;
-        const char* host;
-        seconds from;
-        seconds to;
-        bool trusted;
-        Transport transport;
-        const char* complaint;
-    };
-    const Case cases[] = {
-        {"good", "localhost", -hours{1}, hours{1}, true, Transport::ok, ""},
-        {"self-signed", "localhost", -hours{1}, hours{1}, false, Transport::tls, "self-signed"},
-        {"wrong host", "example.org", -hours{1}, hours{1}, true, Transport::tls, "certificate"},
-        {"expired", "localhost", -hours{2}, -hours{1}, true, Transport::tls, "expired"},
-        {"not yet valid", "localhost", hours{1}, hours{2}, true, Transport::tls, "not yet valid"},
-    };
-    for (const auto& test : cases) {
-        CAPTURE(test.name);
-        World world(always, test::make_certificate(test.host, test.from, test.to), test.trusted);
-        const auto reply = world.send("{}");
-        CAPTURE(reply.error);
-        CHECK(reply.transport == test.transport);
-        CHECK(reply.error.find(test.complaint) != std::string::npos);
-        CHECK(world.server.requests().size() == (test.transport == Transport::ok ? 1U : 0U));
-        if (test.transport != Transport::ok) continue;
-        CHECK(world.send("{}").status == 200);
-        CHECK(world.server.connections() == 1);
-    }
-}
-
-TEST_CASE("forward/http_upstream: a plain server behind https is a TLS failure") {
-    World world([](std::size_t, const std::string&) { return Served{"x", true}; });
-    world.connect(fmt::format("https://127.0.0.1:{}", world.server.port()));
-    CHECK(world.send("{}", milliseconds{200}).transport != Transport::ok);
-    CHECK(world.server.requests().empty());
-}
-
-TEST_CASE("forward/http_upstream: a missing CA file is named") {
-    asio::io_context io;
-    SystemClock clock;
-    Options options;
-    options.ca_file = "/nonexistent/ca.pem";
-    const auto made = HttpUpstream::make(io.get_executor(), clock, options);
-    REQUIRE_FALSE(made.has_value());
-    CHECK(made.error().code == Errc::config_invalid);
-    CHECK(made.error().context.find("upstream.ca_file: \"/nonexistent/ca.pem\"") !=
-          std::string::npos);
 }
 
 }  // namespace opsrelay::forward

@@ -68,7 +68,7 @@ TEST_CASE("forward/key_file: white space around the key goes, anything else must
         const auto key = read_api_key(path);
         CHECK(key.has_value() == (*test.key != '\0'));
         if (key) {
-            CHECK(key->starts_with(test.key));
+            CHECK(key->view().starts_with(test.key));
         } else {
             CHECK(key.error().context.find(path) != std::string::npos);
             CHECK(key.error().context.find(test.complaint) != std::string::npos);
@@ -98,10 +98,10 @@ TEST_CASE("forward/key_file: a change is seen within a second, through symbolic 
     asio::io_context io;
     test::SimClock clock;
     KeyFile file(link, clock);
-    REQUIRE(*file.load() == "first");
+    REQUIRE(file.load()->view() == "first");
     std::vector<std::string> seen;
     TaskGroup group(io.get_executor(), clock);
-    group.spawn("watch", file.watch([&](std::string key) { seen.push_back(std::move(key)); }));
+    group.spawn("watch", file.watch([&](const Secret& key) { seen.emplace_back(key.view()); }));
     clock.run_for(io, seconds{10});
     CHECK(seen.empty());
     std::filesystem::remove(link);
@@ -139,20 +139,20 @@ TEST_CASE(
             REQUIRE_FALSE(key.has_value());
             CHECK(key.error().code == Errc::io);
         }
-        CHECK(file.poll() == "key");
+        CHECK(file.poll() == Secret("key"));
         CHECK_FALSE(file.poll().has_value());
     }
     SUBCASE("after a change") {
         write(path, "first");
         KeyFile file(path, clock);
-        REQUIRE(*file.load() == "first");
+        REQUIRE(file.load()->view() == "first");
         write(path, "second");
         {
             const NoDescriptors none;
             for (int i = 0; i < 3; ++i) CHECK_FALSE(file.poll().has_value());
         }
         CHECK(log.count("cannot be used") == 1);
-        CHECK(file.poll() == "second");
+        CHECK(file.poll() == Secret("second"));
     }
     SUBCASE("one that is wrong is not read again before it changes") {
         write(path, "two words");

@@ -76,11 +76,14 @@ LoopbackServer::LoopbackServer(asio::io_context& io, Clock& clock, Handler handl
 }
 
 LoopbackServer::LoopbackServer(asio::io_context& io, Clock& clock, Handler handler,
-                               const Certificate& identity)
+                               const Certificate& identity, const std::string& client_pem)
     : LoopbackServer(io, clock, std::move(handler)) {
     tls_ = std::make_unique<ssl::context>(ssl::context::tls_server);
     tls_->use_certificate(asio::buffer(identity.certificate_pem), ssl::context::pem);
     tls_->use_private_key(asio::buffer(identity.key_pem), ssl::context::pem);
+    if (client_pem.empty()) return;
+    tls_->add_certificate_authority(asio::buffer(client_pem));
+    tls_->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert);
 }
 
 LoopbackServer::~LoopbackServer() = default;

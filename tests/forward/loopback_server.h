@@ -38,9 +38,9 @@ public:
     using Handler = std::function<Served(std::size_t index, const std::string& request)>;
 
     LoopbackServer(asio::io_context& io, Clock& clock, Handler handler);
-    /// With TLS.
-    LoopbackServer(asio::io_context& io, Clock& clock, Handler handler,
-                   const Certificate& identity);
+    /// With TLS; only clients with this certificate are served, unless it is empty.
+    LoopbackServer(asio::io_context& io, Clock& clock, Handler handler, const Certificate& identity,
+                   const std::string& client_pem = {});
     ~LoopbackServer();
 
     [[nodiscard]] std::uint16_t port() const;

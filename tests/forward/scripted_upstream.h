@@ -38,7 +38,7 @@ public:
     [[nodiscard]] asio::awaitable<forward::Reply> send(std::string_view body,
                                                        TimePoint deadline) override;
     [[nodiscard]] asio::awaitable<forward::Reply> workspace_status(TimePoint deadline) override;
-    void set_api_key(std::string key) override { key_ = std::move(key); }
+    void set_api_key(const Secret& key) override { key_ = key.view(); }
     void tend_connections(bool rebuild) override { rebuilds_ += rebuild ? 1 : 0; }
 
     /// The next requests get these, in order.

@@ -49,7 +49,7 @@ public:
         reply.transport = forward::Transport::refused;
         co_return reply;
     }
-    void set_api_key(std::string) override {}
+    void set_api_key(const Secret&) override {}
 
     bool answers = true;
     std::string refuses = "no event has this";

@@ -269,7 +269,7 @@ void SimWorld::change_key() {
     mark(Mark::key_changed);
     const auto lane = sides_[some_side()].name.lane;
     const std::string key = rng_.chance(300) ? "" : "key";
-    asio::post(threads_[2], [this, key, lane] { pipeline_->pump(lane).set_key(key); });
+    asio::post(threads_[2], [this, key, lane] { pipeline_->pump(lane).set_key(Secret(key)); });
     advance(rng_.between(milliseconds{0}, milliseconds{minutes{5}}));
     check();
     asio::post(threads_[2], [this, lane] { pipeline_->pump(lane).set_key("key"); });

@@ -24,7 +24,7 @@ public:
     [[nodiscard]] asio::awaitable<forward::Reply> send(std::string_view body,
                                                        TimePoint deadline) override;
     [[nodiscard]] asio::awaitable<forward::Reply> workspace_status(TimePoint deadline) override;
-    void set_api_key(std::string) override { forget_manners(); }
+    void set_api_key(const Secret&) override { forget_manners(); }
 
     /// No fault from now on, and what lasted a while is over.
     void heal() {
