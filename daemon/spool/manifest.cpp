@@ -56,6 +56,13 @@ void take_edit(std::string_view edit, ManifestNumbers& numbers) {
     }
 }
 
+std::optional<std::string> current_manifest(const std::string& database) {
+    std::ifstream current(database + "/CURRENT");
+    std::string name;
+    if (!std::getline(current, name) || !name.starts_with(kManifestPrefix)) return std::nullopt;
+    return fmt::format("{}/{}", database, name);
+}
+
 std::optional<ManifestNumbers> read_manifest(const std::string& path) {
     std::ifstream stream(path, std::ios::binary);
     WalReader reader(stream);
@@ -71,10 +78,29 @@ std::optional<ManifestNumbers> read_manifest(const std::string& path) {
 }  // namespace
 
 std::optional<ManifestNumbers> manifest_numbers(const std::string& database) {
-    std::ifstream current(database + "/CURRENT");
-    std::string name;
-    if (!std::getline(current, name) || !name.starts_with(kManifestPrefix)) return std::nullopt;
-    return read_manifest(fmt::format("{}/{}", database, name));
+    const auto path = current_manifest(database);
+    return path ? read_manifest(*path) : std::nullopt;
+}
+
+std::uint64_t cut_torn_edit(const std::string& database) {
+    const auto path = current_manifest(database);
+    if (!path) return 0;
+    std::ifstream stream(*path, std::ios::binary);
+    WalReader reader(stream);
+    WalRecord record;
+    std::uint64_t end = 0;
+    bool damaged = false;
+    while (reader.next(record)) {
+        if (damaged && record.whole) return 0;
+        damaged = damaged || !record.whole;
+        if (record.whole) end = record.end;
+    }
+    if (!damaged || reader.damaged_bytes() == 0 || end == 0) return 0;
+    std::error_code ec;
+    const auto size = fs::file_size(*path, ec);
+    const UniqueFd fd(ec ? -1 : ::open(path->c_str(), O_WRONLY | O_CLOEXEC));
+    if (!fd || ::ftruncate(fd.get(), static_cast<::off_t>(end)) != 0) return 0;
+    return ::fsync(fd.get()) == 0 ? size - end : 0;
 }
 
 std::uint64_t file_number(const std::string& path) {

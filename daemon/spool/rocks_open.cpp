@@ -362,6 +362,10 @@ Result<std::unique_ptr<RocksHandle>> open_rocks(
         const auto lock = SpoolLock::take(options);  // RocksDB takes it again
         if (!lock) return lock.error();
         if (auto whole = check_not_gutted(dir); !whole) return whole.error();
+        if (const auto bytes = cut_torn_edit(dir); bytes > 0) {
+            log::warn("spool", "the last edit of the manifest was torn; it is cut off",
+                      {{"dir", dir}, {"bytes", bytes}});
+        }
         set_forgotten_tables_aside(options);
     }
     auto db_options = make_db_options(options);

@@ -46,6 +46,7 @@ bool WalReader::next(WalRecord& record) {
 bool WalReader::read_block() {
     fragments_.clear();
     next_fragment_ = 0;
+    block_begin_ += block_.size();
     block_.resize(kWalBlockBytes);
     log_.read(block_.data(), static_cast<std::streamsize>(block_.size()));
     block_.resize(static_cast<std::size_t>(log_.gcount()));
@@ -60,7 +61,8 @@ void WalReader::cut(std::size_t begin) {
             damaged_ += std::exchange(torn_, 0);
             fragments_.push_back(
                 {block_[begin + 6], true,
-                 std::string_view(block_).substr(begin + kWalHeaderBytes, size - kWalHeaderBytes)});
+                 std::string_view(block_).substr(begin + kWalHeaderBytes, size - kWalHeaderBytes),
+                 block_begin_ + begin + size});
             begin += size;
             continue;
         }
@@ -127,6 +129,7 @@ bool WalReader::take(const Fragment& fragment, WalRecord& record) {
     if (begins) {
         begin_record(fragment);
         if (fragment.type != kWhole) return false;
+        pending_end_ = fragment.end;
         hand_over(record);
         return true;
     }
@@ -139,6 +142,7 @@ bool WalReader::take(const Fragment& fragment, WalRecord& record) {
     }
     if (fragment.type != kLast && pending_.size() < kWalRecordBytesMax) return false;
     pending_whole_ = pending_whole_ && fragment.type == kLast;
+    pending_end_ = fragment.end;
     hand_over(record);
     return true;
 }
@@ -152,6 +156,7 @@ void WalReader::begin_record(const Fragment& fragment) {
 void WalReader::hand_over(WalRecord& record) {
     record.bytes = std::exchange(pending_, {});
     record.whole = pending_whole_;
+    record.end = pending_whole_ ? pending_end_ : 0;
     is_pending_ = false;
 }
 

@@ -21,8 +21,9 @@ inline constexpr std::size_t kWalRecordBytesMax = 32U << 20U;
 [[nodiscard]] std::uint32_t wal_checksum(char type, std::string_view payload) noexcept;
 
 struct WalRecord {
-    std::string bytes;  // a WriteBatch
-    bool whole = true;  // false: part of it failed its checksum or is missing
+    std::string bytes;      // a WriteBatch
+    bool whole = true;      // false: part of it failed its checksum or is missing
+    std::uint64_t end = 0;  // of a whole one: where it ends in the log
 };
 
 /// Holds one block and one record in memory.
@@ -44,6 +45,7 @@ private:
         char type = 0;  // 0: not known
         bool good = false;
         std::string_view payload;  // of block_
+        std::uint64_t end = 0;     // where it ends in the log
     };
 
     [[nodiscard]] bool read_block();
@@ -62,6 +64,8 @@ private:
     std::string pending_;  // a record whose last fragment did not come yet
     bool is_pending_ = false;
     bool pending_whole_ = true;
+    std::uint64_t pending_end_ = 0;
+    std::uint64_t block_begin_ = 0;  // of block_ in the log
     std::uint64_t damaged_ = 0;
     std::uint64_t torn_ = 0;
     std::uint64_t search_bytes_left_ = 64U << 20U;  // of checksums that did not fit

@@ -307,6 +307,21 @@ TEST_CASE("spool/rocks_store: a value that is not its segment, or is gone, is a 
     CHECK(store->read(kDefaultLane, 31).value().lost == 0);
 }
 
+TEST_CASE("spool/rocks_store: a manifest whose last edit was torn is used up to there") {
+    const Spool spool(true);
+    fs::path manifest;
+    for (const auto& entry : fs::directory_iterator(spool.db())) {
+        if (entry.path().filename().string().starts_with("MANIFEST")) manifest = entry.path();
+    }
+    // An edit of 16 bytes whose checksum does not hold; zeros to the end of the sector.
+    std::ofstream(manifest, std::ios::binary | std::ios::app)
+        << std::string("####\x10\0\x01half", 11) << std::string(500, '\0');
+    const auto store = spool.open();
+    CHECK(spool.logs.count("the last edit of the manifest was torn") == 1);
+    CHECK(spool.logs.count("moved aside") == 0);
+    CHECK(tags(read_all(*store)) == all_but({}));
+}
+
 TEST_CASE("spool/rocks_store: a damaged id log costs its ids, not the start") {
     const Spool spool(true);
     const auto sample = make_segment("s3", 3, kDefaultLane, 2000).ids[1];
