@@ -15,9 +15,9 @@ struct ManifestNumbers {
 /// nullopt: the manifest of `database` cannot be read.
 [[nodiscard]] std::optional<ManifestNumbers> manifest_numbers(const std::string& database);
 
-/// A power loss may tear the last edit, which RocksDB takes for damage of all. Cuts it off, durably,
-/// when it is the last thing that is damaged and something whole lies before it. Returns the bytes
-/// that were cut off; 0: nothing was to be done, or it could not be.
+/// A power loss may tear the last edit, which RocksDB takes for damage of all. Cuts it off,
+/// durably, when it is the last thing that is damaged and something whole lies before it. Returns
+/// the bytes that were cut off; 0: nothing was to be done, or it could not be.
 [[nodiscard]] std::uint64_t cut_torn_edit(const std::string& database);
 
 /// Of "000012.sst" and the like; 0: not such a name.
