@@ -18,6 +18,7 @@
 #include "spool/rocks_setup.h"
 #include "spool/rocks_store.h"
 #include "spool/rocks_tables.h"
+#include "support/fault_matrix.h"
 #include "support/log_capture.h"
 #include "support/temp_dir.h"
 
@@ -297,8 +298,32 @@ std::string kind_of(const std::string& name) {
     return name.substr(0, name.find('-'));
 }
 
+constexpr const char* kNothingLost = "used, no record lost";
+constexpr const char* kSomeLost = "used, records in the damaged bytes lost and reported";
+constexpr const char* kMovedAside = "moved aside, a repair takes everything back";
+
+/// A row for each kind of file and outcome; of several files of a kind the outcomes may differ.
+std::vector<test::FaultRow> rows_of(
+    const std::map<std::string, std::map<std::string, std::set<std::string>>>& matrix) {
+    std::vector<test::FaultRow> rows;
+    for (const auto& [kind, damages] : matrix) {
+        std::map<std::string, std::string> by_outcome;
+        for (const auto& damage : kDamages) {
+            std::string outcome;
+            for (const auto& one : damages.at(std::string(damage.name))) {
+                outcome += (outcome.empty() ? "" : "; or ") + one;
+            }
+            auto& list = by_outcome[outcome];
+            list += (list.empty() ? "" : ", ") + std::string(damage.name);
+        }
+        for (const auto& [outcome, list] : by_outcome) rows.push_back({kind, list, outcome});
+    }
+    return rows;
+}
+
 TEST_CASE("spool/rocks_store: any file damaged in any way costs what it held and no more") {
     std::map<std::string, int> seen;
+    std::map<std::string, std::map<std::string, std::set<std::string>>> matrix;
     for (const auto& name : files_of_image()) {
         const auto kind = kind_of(name);
         ++seen[kind];
@@ -311,8 +336,10 @@ TEST_CASE("spool/rocks_store: any file damaged in any way costs what it held and
             const bool has_no_double = kind == "MANIFEST" || kind == "default";
             const auto outcome = check(broken, may_lose, has_no_double);
             CHECK((has_no_double || !outcome.moved_aside));
-            MESSAGE(fmt::format("{} {}: {}, lost {}", kind, damage.name,
-                                outcome.moved_aside ? "moved aside" : "used", outcome.lost));
+            const auto* const came = outcome.moved_aside ? kMovedAside
+                                     : outcome.lost > 0  ? kSomeLost
+                                                         : kNothingLost;
+            matrix[kind][std::string(damage.name)].insert(came);
         }
     }
     for (const auto* const kind :
@@ -321,6 +348,8 @@ TEST_CASE("spool/rocks_store: any file damaged in any way costs what it held and
         CAPTURE(kind);
         CHECK(seen[kind] > 0);
     }
+    const auto complaint = test::check_matrix("spool/rocks_damage_matrix", rows_of(matrix));
+    CHECK_MESSAGE(complaint.empty(), complaint);
 }
 
 TEST_CASE("spool/rocks_store: seeded damage in several files at once is survived") {

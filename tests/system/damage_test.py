@@ -22,6 +22,8 @@ def flip(path, at):
 
 
 class DamageTest(RelayTest):
+    MATRIX = "system/damage_test"
+
     def setUp(self):
         super().setUp()
         self.upstream = self.start_upstream()
@@ -67,6 +69,7 @@ class DamageTest(RelayTest):
         self.relay.start()
         self.assert_delivered_but_lost(at_most=40)
         self.assertTrue(glob.glob(os.path.join(self.relay.spool_dir, "quarantine", "*", "*.log")))
+        self.record("write-ahead log", "a flipped byte", "one commit lost and counted, the rest delivered")
 
     def test_a_log_cut_in_the_middle_is_delivered_up_to_there(self):
         self.relay.kill()
@@ -79,6 +82,8 @@ class DamageTest(RelayTest):
         self.assertEqual(self.relay.send_acked(self.events), (EVENTS, 0))
         rows, _ = self.deliver()
         self.assertEqual(rows, self.ids)
+        self.record("write-ahead log", "cut in the middle",
+                    "delivered up to there; what is sent again is accepted")
 
     def test_a_missing_table_costs_what_it_held(self):
         self.assertEqual(self.relay.end(), 0)
@@ -93,6 +98,7 @@ class DamageTest(RelayTest):
         rows, ledger = self.deliver()
         self.assertEqual(rows, {item["externalRequestId"] for item in more})
         self.assertEqual(ledger["dropped"], EVENTS)
+        self.record("table", "missing", "what it held lost and counted; goes on")
 
     def test_a_table_without_its_end_costs_nothing(self):
         self.assertEqual(self.relay.end(), 0)
@@ -100,6 +106,7 @@ class DamageTest(RelayTest):
         os.truncate(table, os.path.getsize(table) - 100)
         self.relay.start()
         self.assertEqual(self.assert_delivered_but_lost(at_most=0), 0)
+        self.record("table", "without its end", "nothing lost")
 
     def test_what_cannot_be_opened_is_moved_aside_and_repaired(self):
         code, _ = self.spool("stat")
@@ -142,6 +149,8 @@ class DamageTest(RelayTest):
         self.assertEqual(rows, self.ids)
         self.assertEqual(ledger["dropped"], 0)
         self.assertEqual(self.upstream.stats()["repeated"], 0)
+        self.record("manifest", "missing",
+                    "moved aside, an empty spool takes over; `spool repair` takes everything back")
 
 
 if __name__ == "__main__":

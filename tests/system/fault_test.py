@@ -27,6 +27,9 @@ KEPT = "the batch is kept until the disk takes it"
 REOPENED = "opened again in place, the batch retried"
 ENDED = "exit 6; the next start has everything"
 
+REFUSED = "exit 4, nothing is changed; healed, it starts with everything"
+STOPPED = "exit 0; the next start has everything"
+
 # (site, fault, rules, what happens). Every rule of a row has to be met.
 RUNNING = [
     ("write-ahead log", "fdatasync EIO once", [Fault("fdatasync", LOG, times=1)], REOPENED),
@@ -104,6 +107,8 @@ class Senders:
 
 
 class FaultTest(RelayTest):
+    MATRIX = "system/fault_test"
+
     def setUp(self):
         super().setUp()
         self.faults = Faults(self.directory)
@@ -166,6 +171,7 @@ class FaultTest(RelayTest):
             with self.subTest(site=site, fault=fault):
                 came = self.ride(f"{site.split()[-1]}-{number}", rules, expected)
                 self.assertEqual(came, expected)
+                self.record(site, f"{fault}, running", came)
 
     def test_a_start_on_a_failing_disk(self):
         """It refuses, says what and where, changes nothing; healed, it starts with everything."""
@@ -190,6 +196,7 @@ class FaultTest(RelayTest):
                 self.faults.end()
                 relay.start()
                 self.assertEqual(relay.ledger()["recovered"], len(events))
+                self.record(site, f"{fault}, starting", REFUSED)
         upstream.control(down=False)
         self.wait_ledger(relay, spooled=0, delivered=len(events))
         self.assertEqual(sorted(upstream.row_ids()),
@@ -214,6 +221,7 @@ class FaultTest(RelayTest):
                 upstream.control(down=False)
                 self.wait_ledger(relay, spooled=0, delivered=300)
                 self.assertEqual(relay.end(), 0)
+                self.record(site, f"{fault}, stopping", STOPPED)
 
     def test_a_failed_sync_is_never_durable_and_its_ids_are_forgotten(self):
         """The log cannot be synced any more: each client hears that its event is not confirmed, the
@@ -244,6 +252,8 @@ class FaultTest(RelayTest):
         self.wait_ledger(relay, spooled=0, pending=0)
         sent = [one["externalRequestId"] for one in before + streamed + [posted]]
         self.assertEqual(sorted(upstream.row_ids()), sorted(sent))
+        self.record("write-ahead log", "fdatasync EIO for ever, seen by clients",
+                    "HTTP 503, streams closed without an ack, exit 6; sent again, one row each")
 
     def test_a_stalled_disk_is_told_in_time_and_loses_nothing(self):
         """No sync returns. Datagram senders feel nothing until the stall buffer is full, then their
@@ -304,6 +314,9 @@ class FaultTest(RelayTest):
         shed = ledger["received"] - ledger["accepted"] - ledger["duplicates"]
         self.assertEqual(shed, ledger["shed"])
         self.assertEqual(relay.end(), 0)
+        self.record("write-ahead log", "fdatasync does not return for a while",
+                    "HTTP 503, acked streams closed, `/readyz` says so, datagrams wait in memory and "
+                    "are then shed; all else commits afterwards")
 
     def test_a_disk_that_never_answers_does_not_hold_the_exit(self):
         self.start_upstream()
@@ -318,6 +331,7 @@ class FaultTest(RelayTest):
         self.faults.end()
         relay.start()
         self.assertEqual(relay.end(), 0)
+        self.record("write-ahead log", "fdatasync never returns, stopping", "exit 6, not held up")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import time
 import unittest
 import uuid
 
+import matrix
+
 BUILD = os.environ.get("RELAYTEST_BUILD", "")
 RELAY = os.path.join(BUILD, "daemon", "opsrelay")
 UPSTREAM = os.path.join(BUILD, "tests", "upstream", "opsrelay-upstream")
@@ -322,6 +324,26 @@ class StreamClient:
 class RelayTest(unittest.TestCase):
     """A temporary directory, an upstream and daemons that are ended with the test."""
 
+    MATRIX = None  # its section of the fault matrix in tests/README.md
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.rows = []
+        cls.passed = set()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        if cls.MATRIX is None or not cls.passed:
+            return
+        everything = set(unittest.TestLoader().getTestCaseNames(cls))
+        matrix.check(cls.MATRIX, cls.rows, whole=cls.passed == everything)
+
+    def record(self, site, fault, outcome):
+        """A row of the fault matrix: what this test provoked, and what came of it."""
+        type(self).rows.append((site, fault, outcome))
+
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="opsrelay-test-")
         self.processes = []
@@ -334,6 +356,8 @@ class RelayTest(unittest.TestCase):
         for process in reversed(self.processes):
             if process.running():
                 process.kill()
+        if not failed:
+            type(self).passed.add(self._testMethodName)
         if failed:
             for process in self.processes:
                 print(f"--- {process.log_path} ---\n{process.log()[-6000:]}")
