@@ -3,18 +3,23 @@
 missing upstream, nothing may have two rows, and a request is repeated only when its reply or its ack
 was lost."""
 
+import contextlib
+import http.client
 import os
 import random
+import socket
 import threading
 import time
 import unittest
 
 from acked_sender import AckedSender
-from harness import RelayTest, event
+from harness import DEADLINE, RelayTest, event, in_threads, line, wait_for
 
 CYCLES = int(os.environ.get("RELAYTEST_KILLS", "30"))
 SENDERS = 3
 IN_FLIGHT_MAX = 4096  # records read and not settled: the bound on repeats of one crash
+UNCONFIRMED_MAX = 20_000  # events: fewer than memory.stall_buffer holds, so that none is shed
+STALL_BUFFER = 8 << 20
 
 
 class KillTest(RelayTest):
@@ -71,6 +76,81 @@ class KillTest(RelayTest):
         self.wait_ledger(relay, spooled=0, delivered=100)
         self.assertEqual(len(upstream.row_ids()), 100)
         self.assertEqual(upstream.stats()["repeated"], 0)
+
+    def test_kill_9_loses_nothing_that_http_confirmed(self):
+        upstream = self.start_upstream()
+        relay = self.start_relay()
+        rng = random.Random(5)
+        confirmed = set()
+        stop = threading.Event()
+
+        def post():
+            while not stop.is_set():
+                one = event()
+                try:
+                    if relay.post(one)[0] == 200:
+                        confirmed.add(one["externalRequestId"])
+                except (OSError, http.client.HTTPException):
+                    time.sleep(0.005)  # the daemon is being restarted
+
+        def kill():
+            try:
+                for _ in range(6):
+                    wanted = len(confirmed) + 5
+                    wait_for(lambda n=wanted: len(confirmed) >= n, "posts are confirmed")
+                    time.sleep(rng.uniform(0, 0.1))
+                    relay.kill()
+                    relay.start()
+            finally:
+                stop.set()
+
+        in_threads([post, post, kill])
+        self.wait_ledger(relay, spooled=0, pending=0)
+        rows = upstream.row_ids()
+        self.assertEqual(confirmed - set(rows), set(), "confirmed and missing")
+        self.assertEqual(len(rows), len(set(rows)), "two rows for one id")
+
+    def kill_among_unconfirmed(self, client):
+        """Kills the daemon while `client` sends one event after the other and hears nothing; what
+        arrives after a restart is what was sent first. Returns the bytes that were lost."""
+        upstream = self.start_upstream()
+        relay = self.start_relay()
+        sent = []
+        known = {}
+
+        def send():
+            with client, contextlib.suppress(OSError):
+                while len(sent) < UNCONFIRMED_MAX:
+                    data = line(event(f"unconfirmed-{len(sent)}"))
+                    sent.append(len(data))  # before: a part of it may arrive as a line
+                    client.sendall(data)
+
+        def kill():
+            wait_for(lambda: relay.ledger()["accepted"] >= 500, "events are durable")
+            known.update(relay.ledger())
+            relay.kill()
+
+        client.settimeout(DEADLINE)
+        client.connect(relay.path("telemetry.sock" if client.type == socket.SOCK_DGRAM
+                                  else "telemetry.stream.sock"))
+        in_threads([send, kill])
+        relay.start()
+        self.wait_ledger(relay, spooled=0, pending=0)
+        rows = upstream.row_ids()
+        self.assertEqual(len(rows), len(set(rows)), "two rows for one id")
+        self.assertGreaterEqual(len(rows), known["accepted"], "durable and missing")
+        self.assertEqual(set(rows), {f"unconfirmed-{number}" for number in range(len(rows))})
+        return sum(sent[len(rows):])
+
+    def test_kill_9_loses_of_a_stream_without_acks_only_what_was_under_way(self):
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        kernel = client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self.assertLessEqual(self.kill_among_unconfirmed(client), kernel + STALL_BUFFER)
+
+    def test_kill_9_loses_of_datagrams_only_what_was_under_way(self):
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        kernel = client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        self.assertLessEqual(self.kill_among_unconfirmed(client), kernel + STALL_BUFFER)
 
 
 if __name__ == "__main__":
