@@ -21,6 +21,8 @@ def large(event_id):
 
 
 class FullTest(RelayTest):
+    MATRIX = "system/full_test"
+
     def start_on(self, kind, size_mib, **settings):
         """A daemon whose spool has a volume to itself."""
         name = f"{kind}-relay"
@@ -83,6 +85,8 @@ class FullTest(RelayTest):
         self.assertEqual(wanted - set(rows), set(), "acknowledged and missing")
         self.assertEqual(len(rows), len(set(rows)), "two rows for one id")
         self.assertEqual(relay.end(), 0)
+        self.record(f"{kind} volume", "filled by others, then freed",
+                    "HTTP 503, streams unread, datagrams shed; no restart, nothing accepted is lost")
 
     def test_a_volume_filled_by_the_spool_itself(self):
         """`refuse`: clients are told before the engine fails, and what was accepted arrives."""
@@ -106,6 +110,8 @@ class FullTest(RelayTest):
         self.wait_ledger(relay, spooled=0, dropped=0)
         self.assertEqual(set(accepted) - set(upstream.row_ids()), set())
         self.assertEqual(relay.end(), 0)
+        self.record("tmpfs volume", "filled by the spool, `refuse`",
+                    "HTTP 503 before the engine fails; nothing accepted is lost")
 
     def test_drop_oldest_keeps_accepting_and_counts_what_it_gives_up(self):
         upstream = self.start_upstream()
@@ -134,6 +140,8 @@ class FullTest(RelayTest):
         oldest = sent[:len(missing) + 8]
         self.assertEqual([one for one in missing if one not in oldest], [])
         self.assertEqual(relay.end(), 0)
+        self.record("tmpfs volume", "filled by the spool, `drop_oldest`",
+                    "goes on accepting; the oldest are given up, counted")
 
     def test_volume_bytes_stands_for_a_volume_that_does_not_know_its_size(self):
         upstream = self.start_upstream()
@@ -149,6 +157,7 @@ class FullTest(RelayTest):
         self.wait_ledger(relay, spooled=0)
         wait_for(relay.ready, "ready again")
         self.assertEqual(relay.end(), 0)
+        self.record("`spool.volume_bytes`", "reached", "HTTP 503 until there is room again")
 
     def test_what_is_too_old_is_given_up_and_counted(self):
         upstream = self.start_upstream()
@@ -164,6 +173,7 @@ class FullTest(RelayTest):
         self.wait_ledger(relay, spooled=0, delivered=1)
         self.assertEqual(upstream.row_ids(), ["young"])
         self.assertEqual(relay.end(), 0)
+        self.record("`spool.max_age`", "reached", "given up, counted")
 
 
 if __name__ == "__main__":
