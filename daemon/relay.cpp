@@ -314,6 +314,7 @@ void Relay::load_key() {
                   {{"error", key.error().context}});
         pipeline_->pump().set_key({});
     }
+    pipeline_->pump().set_key_source([this] { return key_file_->read_again(); });
     auto use = [this](const Secret& key) { pipeline_->pump().set_key(key); };
     key_tasks_.spawn("key", key_file_->watch(std::move(use)));
 }
@@ -440,6 +441,7 @@ int Relay::run() {
 }  // namespace
 
 int run_relay(const config::Config& config) {
+    forbid_dumps();
     bound_heap();
     raise_descriptor_limit();
     std::signal(SIGPIPE, SIG_IGN);

@@ -3,6 +3,7 @@
 #include <link.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -58,6 +59,10 @@ int visit(dl_phdr_info* object, std::size_t size, void* data) noexcept {
 void bound_heap() noexcept {
     ::mallopt(M_ARENA_MAX, 1);
     ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
+}
+
+void forbid_dumps() noexcept {
+    (void)::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);  // cannot fail with 0
 }
 
 void release_startup_memory() noexcept {

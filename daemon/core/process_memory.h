@@ -14,4 +14,8 @@ void bound_heap() noexcept;
 /// from the page cache by a minor fault. Any thread.
 void release_startup_memory() noexcept;
 
+/// No core file, no debugger of the same user, no reader of /proc/PID/mem: keys and payloads are in
+/// memory. Whoever has CAP_SYS_PTRACE still can. /proc/PID belongs to root from then on.
+void forbid_dumps() noexcept;
+
 }  // namespace opsrelay

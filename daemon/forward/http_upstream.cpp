@@ -7,6 +7,23 @@
 
 namespace opsrelay::forward {
 
+namespace {
+
+// A shorter key may be a word of the reply's own, and is no secret either.
+constexpr std::size_t kHiddenKeyMin = 8;
+
+// A server that tells the key back must not bring it into dead letters, which are on disk, nor into
+// the plan's fields, which are shown.
+void hide(std::string_view key, std::string& body) {
+    if (key.size() < kHiddenKeyMin) return;
+    for (auto at = body.find(key); at != std::string::npos; at = body.find(key, at)) {
+        body.replace(at, key.size(), "***");
+        at += 3;
+    }
+}
+
+}  // namespace
+
 HttpUpstream::HttpUpstream(Clock& clock, const Options& options,
                            std::unique_ptr<Connector> connector)
     : clock_(clock), options_(options), connector_(std::move(connector)) {}
@@ -20,7 +37,7 @@ Result<std::unique_ptr<HttpUpstream>> HttpUpstream::make(asio::any_io_executor f
 }
 
 void HttpUpstream::set_api_key(const Secret& key) {
-    has_key_ = !key.empty();
+    key_ = key;
     const auto common = fmt::format(
         "Host: {}\r\nUser-Agent: opsrelay/{}\r\nAccept: application/json\r\nX-API-Key: ",
         endpoint().host_header, OPSRELAY_VERSION);
@@ -43,15 +60,22 @@ asio::awaitable<Reply> HttpUpstream::workspace_status(TimePoint deadline) {
 }
 
 asio::awaitable<Reply> HttpUpstream::request(Secret text, TimePoint deadline) {
-    if (!has_key_) {
+    if (key_.empty()) {
         Reply none;
         none.transport = Transport::refused;
         none.error = "no API key; nothing was sent";
         co_return none;
     }
+    const Secret sent = key_;  // it may be replaced meanwhile
+    auto reply = co_await exchange(text.view(), deadline);
+    hide(sent.view(), reply.body);
+    co_return reply;
+}
+
+asio::awaitable<Reply> HttpUpstream::exchange(std::string_view text, TimePoint deadline) {
     auto connection = take_idle();
     if (connection) {
-        auto exchange = co_await connection->exchange(text.view(), deadline);
+        auto exchange = co_await connection->exchange(text, deadline);
         // The server may have closed it while it was idle. Without a byte of a reply the request is
         // repeated once, at once, on a connection of its own; the id makes that safe.
         const bool stale = exchange.reply.transport == Transport::reset && !exchange.any_reply;
@@ -74,7 +98,7 @@ asio::awaitable<Reply> HttpUpstream::request(Secret text, TimePoint deadline) {
     auto opened = co_await connector_->open(deadline);
     if (!opened.connection) co_return std::move(opened.failure);
     opened.connection->generation = generation;
-    auto exchange = co_await opened.connection->exchange(text.view(), deadline);
+    auto exchange = co_await opened.connection->exchange(text, deadline);
     if (exchange.reusable) give_back(std::move(opened.connection));
     co_return std::move(exchange.reply);
 }

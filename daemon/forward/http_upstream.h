@@ -49,6 +49,7 @@ private:
     HttpUpstream(Clock& clock, const Options& options, std::unique_ptr<Connector> connector);
 
     asio::awaitable<Reply> request(Secret text, TimePoint deadline);
+    asio::awaitable<Reply> exchange(std::string_view text, TimePoint deadline);
     [[nodiscard]] std::unique_ptr<Connection> take_idle();
     void give_back(std::unique_ptr<Connection> connection);
     [[nodiscard]] bool expired(const Connection& connection) const;
@@ -58,7 +59,7 @@ private:
     std::unique_ptr<Connector> connector_;
     Secret post_head_;  // up to the value of Content-Length
     Secret status_request_;
-    bool has_key_ = false;
+    Secret key_;
     std::uint64_t generation_ = 0;
     std::vector<std::unique_ptr<Connection>> idle_;  // least recently used first
 };

@@ -95,6 +95,10 @@ Result<Secret> KeyFile::load() {
 
 std::optional<Secret> KeyFile::poll() {
     if (stamp_of(path_) == stamp_) return std::nullopt;
+    return read_again();
+}
+
+std::optional<Secret> KeyFile::read_again() {
     const auto before = key_;
     const auto key = load();
     if (!key) {

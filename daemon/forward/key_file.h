@@ -39,6 +39,9 @@ public:
     /// One look: the new key, if there is one. watch() is this in a loop.
     [[nodiscard]] std::optional<Secret> poll();
 
+    /// As poll(), but reads a file that does not look changed, too.
+    [[nodiscard]] std::optional<Secret> read_again();
+
 private:
     std::string path_;
     Clock& clock_;

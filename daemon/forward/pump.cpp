@@ -110,6 +110,15 @@ void Pump::set_key(const Secret& key) {
     changed_.notify_all();
 }
 
+void Pump::set_key_source(std::function<std::optional<Secret>()> source) {
+    key_source_ = std::move(source);
+}
+
+void Pump::ask_for_key() {
+    if (lane_.state() != LaneState::unauthorized || !key_source_) return;
+    if (const auto key = key_source_()) set_key(*key);
+}
+
 void Pump::note_dead_full(bool full) {
     lane_.on_dead_full(full, moment());
     note_lane();
@@ -147,6 +156,7 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
             case Action::probe:
                 if (storage_lags()) return std::nullopt;
                 item = permit.action == Action::start ? batcher_.next(now) : batcher_.next_probe();
+                if (item && permit.action == Action::probe) ask_for_key();
                 break;
         }
         if (!item) {

@@ -66,6 +66,9 @@ public:
     /// The key for later requests; empty: none. Takes effect at once, also in a lane that waits for
     /// it.
     void set_key(const Secret& key);
+    /// Asked before each probe of a lane whose key was refused: a key that is another one than
+    /// before, if there is one. A watched file may change unseen, a probe must not miss it.
+    void set_key_source(std::function<std::optional<Secret>()> source);
     /// Whether the room for dead letters is used up (Settler::on_dead_full()).
     void note_dead_full(bool full);
     /// Sends nothing new, lets requests in flight finish until `deadline`, then cancels them, and
@@ -85,6 +88,7 @@ private:
     [[nodiscard]] Moment moment() const { return {clock_.now(), clock_.wall_now()}; }
 
     void try_now();
+    void ask_for_key();
     asio::awaitable<void> dispatch_loop();
     asio::awaitable<void> read_loop();
     asio::awaitable<void> settle_loop();
@@ -158,6 +162,7 @@ private:
     log::Throttle change_throttle_;
     log::Throttle outage_throttle_;
 
+    std::function<std::optional<Secret>()> key_source_;
     bool stopping_ = false;                      // nothing new is sent or read
     bool draining_ = false;                      // drain_until() wants to hear of every step
     TimePoint dispatch_due_ = TimePoint::min();  // when dispatch_loop() looks again by itself

@@ -33,7 +33,8 @@ struct Reply {
     Transport transport = Transport::ok;
     std::string error;  // for the log: what failed, without secrets
     int status = 0;
-    std::string body;  // at most kReplyBodyMax; longer bodies are cut and `body_cut` set
+    std::string
+        body;  // the key hidden; at most kReplyBodyMax; longer bodies are cut and `body_cut` set
     bool body_cut = false;
     std::optional<std::string> retry_after;  // header values as sent
     std::optional<std::string> date;         // read only beside Retry-After

@@ -123,6 +123,17 @@ TEST_CASE("forward/http_upstream: Retry-After and Date are handed on as sent") {
     CHECK(reply.date == "today");
 }
 
+TEST_CASE("forward/http_upstream: a reply that tells the key back does not hold it") {
+    World world([](std::size_t, const std::string&) {
+        return opsrelay::test::ok("<sk-secret> and sk-secretsk-secret, sk-secre");
+    });
+    world.upstream->set_api_key("sk-secret");
+    CHECK(world.send("{}").body == "<***> and ******, sk-secre");
+    CHECK(world.status().body == "<***> and ******, sk-secre");
+    world.upstream->set_api_key("and");  // a word
+    CHECK(world.send("{}").body == "<sk-secret> and sk-secretsk-secret, sk-secre");
+}
+
 TEST_CASE("forward/http_upstream: a connection closed while idle costs one silent repeat") {
     World world(always);
     CHECK(world.send("{}").status == 200);

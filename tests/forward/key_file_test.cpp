@@ -124,6 +124,46 @@ TEST_CASE("forward/key_file: a change is seen within a second, through symbolic 
     CHECK(group.size() == 0);
 }
 
+TEST_CASE("forward/key_file: a change that nothing shows is found when it is asked for") {
+    const test::LogCapture log;
+    const test::TempDir dir;
+    const auto path = dir / "key";
+    write(path, "first");
+    test::SimClock clock;
+    KeyFile file(path, clock);
+    REQUIRE(file.load()->view() == "first");
+    CHECK_FALSE(file.read_again().has_value());
+    write(path, "other");
+    CHECK(file.read_again() == Secret("other"));
+    CHECK_FALSE(file.read_again().has_value());
+    CHECK_FALSE(file.poll().has_value());
+    std::filesystem::remove(path);
+    CHECK_FALSE(file.read_again().has_value());
+    CHECK(log.count("cannot be used") == 1);
+    CHECK(log.count("other") == 0);
+}
+
+TEST_CASE("forward/key_file: a Kubernetes volume is swapped as a whole") {
+    const test::LogCapture log;
+    const test::TempDir dir;
+    // As kubelet does it: key -> ..data/key, ..data -> ..<time>, and ..data is renamed over.
+    const auto publish = [&](const std::string& name, std::string_view key) {
+        std::filesystem::create_directory(dir / name);
+        write(dir / (name + "/key"), key);
+        std::filesystem::create_symlink(name, dir / "..data_tmp");
+        std::filesystem::rename(dir / "..data_tmp", dir / "..data");
+    };
+    publish("..2026_01", "first");
+    std::filesystem::create_symlink("..data/key", dir / "key");
+    test::SimClock clock;
+    KeyFile file(dir / "key", clock);
+    REQUIRE(file.load()->view() == "first");
+    publish("..2026_02", "after");  // of the same length, and perhaps in the same instant
+    std::filesystem::remove_all(dir / "..2026_01");
+    CHECK(file.poll() == Secret("after"));
+    CHECK_FALSE(file.poll().has_value());
+}
+
 TEST_CASE(
     "forward/key_file: a file that could not be read is read again though it did not change") {
     const test::LogCapture log;

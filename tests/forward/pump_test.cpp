@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "forward/pump_world.h"
 
@@ -149,6 +151,31 @@ TEST_CASE("forward/pump: a changed key wakes an unauthorized lane at once") {
     world.upstream.otherwise(accept());
     world.pump.set_key("new");
     CHECK(world.run_until_settled(seconds{1}));
+}
+
+TEST_CASE("forward/pump: a refused key is read again before each probe, and only then") {
+    World world;
+    std::optional<Secret> found;
+    std::size_t asked = 0;
+    world.pump.set_key_source([&] {
+        ++asked;
+        return std::exchange(found, std::nullopt);
+    });
+    world.upstream.otherwise(answer(503));
+    world.commit(1);
+    world.start();
+    world.run_for(minutes{10});
+    CHECK(asked == 0);  // that is no matter of keys
+    world.upstream.otherwise(answer(401));
+    world.run_for(minutes{30});
+    CHECK(world.pump.status().state == LaneState::unauthorized);
+    CHECK(asked > 0);
+    CHECK(asked < 30);
+    CHECK(world.upstream.key() == "key");
+    found = Secret("found");
+    world.upstream.otherwise(accept());
+    CHECK(world.run_until_settled(minutes{20}));
+    CHECK(world.upstream.key() == "found");
 }
 
 TEST_CASE("forward/pump: an outage is probed gently and ends by itself") {

@@ -100,12 +100,12 @@ def http_json(connection, method, path, body=None, headers=None):
 class Process:
     """A child with its output in a file; always reaped."""
 
-    def __init__(self, arguments, log_path, environment=None):
+    def __init__(self, arguments, log_path, environment=None, user=None):
         self.log_path = log_path
         with open(log_path, "ab") as log:
             self.child = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **(environment or {})})
+                env={**os.environ, **(environment or {})}, user=user)
 
     @property
     def pid(self):
