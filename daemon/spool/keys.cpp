@@ -58,6 +58,7 @@ std::optional<LaneId> parse_segment_family(std::string_view name) noexcept {
 std::string lane_name_key(LaneId lane) { return fmt::format("lane/{}", number(lane)); }
 std::string ack_key(LaneId lane) { return fmt::format("ack/{}", number(lane)); }
 std::string end_key(LaneId lane) { return fmt::format("end/{}", number(lane)); }
+std::string paused_key(LaneId lane) { return fmt::format("paused/{}", number(lane)); }
 
 std::string encode_cursor(const Cursor& cursor) {
     std::string value(16, '\0');

@@ -10,14 +10,16 @@
 #include <vector>
 
 #include "core/event.h"
+#include "spool/options.h"
 #include "spool/store.h"
 
 namespace opsrelay::spool {
 
 /// Version of everything this folder writes. A newer one is refused, an older one would be read.
 inline constexpr std::uint32_t kFormatVersion = 1;
-/// One segment family costs memory, so there are few.
-inline constexpr std::size_t kLanesMax = 16;
+/// Lanes that a spool may ever have, those included that are not configured any more.
+inline constexpr std::size_t kLaneNumbersMax = 64;
+static_assert(kLaneNumbersMax >= kLanesMax);
 
 inline constexpr std::string_view kDefaultFamily = "default";  // RocksDB's own name for it
 inline constexpr std::string_view kIdLogFamily = "idlog";
@@ -47,10 +49,14 @@ using DeadKeyBytes = std::array<char, 11>;
 [[nodiscard]] std::string segment_family(LaneId lane);
 [[nodiscard]] std::optional<LaneId> parse_segment_family(std::string_view name) noexcept;
 
-/// Keys of the default family that exist once per lane: "lane/0", "ack/0", "end/0".
+/// Keys of the default family that exist once per lane: "lane/0", "ack/0", "end/0", "paused/0".
 [[nodiscard]] std::string lane_name_key(LaneId lane);
 [[nodiscard]] std::string ack_key(LaneId lane);
 [[nodiscard]] std::string end_key(LaneId lane);
+[[nodiscard]] std::string paused_key(LaneId lane);
+/// Values of paused_key; without one a lane is not paused.
+inline constexpr std::string_view kPaused = "1";
+inline constexpr std::string_view kNotPaused = "0";
 
 /// Value of ack_key: `next` is the first record without an outcome; no segment below `segment`
 /// holds it or a later one. `ahead`: later records that have theirs, ascending; stored as a bitmap,

@@ -15,6 +15,8 @@ namespace opsrelay::spool {
 inline constexpr Bytes kSegmentRawBytesMax{512U << 10U};
 inline constexpr std::size_t kSegmentEventsMax = 8192;
 inline constexpr milliseconds kSegmentSpanMax{1000};
+/// Lanes that may be configured at a time: each has memory and connections of its own.
+inline constexpr std::size_t kLanesMax = 16;
 
 /// How long ids are remembered (id_plan.h), and when they move from the id log to a run.
 struct IdOptions {
@@ -68,6 +70,15 @@ inline constexpr std::uint64_t kDiskBytesPerId = 24;
 /// dead_bytes_max, or a quarter of a small spool.
 [[nodiscard]] constexpr Bytes dead_bytes_limit(const Options& options) noexcept {
     return std::min(options.dead_bytes_max, Bytes{options.bytes_max.count / 4});
+}
+
+/// What may change while the spool is open; the rest is fixed by how it was opened.
+inline void take_limits(Options& into, const Options& from) noexcept {
+    into.bytes_max = from.bytes_max;
+    into.volume_bytes = from.volume_bytes;
+    into.dead_bytes_max = from.dead_bytes_max;
+    into.on_full = from.on_full;
+    into.commit_gap = from.commit_gap;
 }
 
 }  // namespace opsrelay::spool

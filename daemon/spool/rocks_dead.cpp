@@ -83,7 +83,7 @@ void add_record(TakenDead& taken, LaneId lane, std::int64_t unix_ms, std::string
 bool skip_damage(rocksdb::Iterator& it, const DeadKey& at) {
     constexpr unsigned kDoublings = 48;
     for (const auto kind : {DeadKind::admission, DeadKind::upstream}) {
-        for (std::uint16_t lane = 0; lane < kLanesMax; ++lane) {
+        for (std::uint16_t lane = 0; lane < kLaneNumbersMax; ++lane) {
             const DeadKey first{kind, LaneId{lane}, 0};
             if (first.kind < at.kind || (first.kind == at.kind && first.lane < at.lane)) continue;
             const auto from = std::max(first, at);

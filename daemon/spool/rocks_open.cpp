@@ -347,6 +347,10 @@ RocksHandle::~RocksHandle() {
     }
 }
 
+void RocksHandle::add(rocksdb::ColumnFamilyHandle* family) {
+    families_.emplace(family->GetName(), family);
+}
+
 rocksdb::ColumnFamilyHandle* RocksHandle::family(std::string_view name) const noexcept {
     const auto found = families_.find(name);
     return found == families_.end() ? nullptr : found->second;

@@ -38,6 +38,8 @@ public:
         const noexcept {
         return families_;
     }
+    /// Takes a family that was made since.
+    void add(rocksdb::ColumnFamilyHandle* family);
 
 private:
     std::unique_ptr<rocksdb::DB> db_;

@@ -130,11 +130,11 @@ public:
             while (names_.contains(free)) {
                 free = LaneId{static_cast<std::uint16_t>(static_cast<std::uint16_t>(free) + 1U)};
             }
-            if (static_cast<std::size_t>(free) >= kLanesMax) {
+            if (static_cast<std::size_t>(free) >= kLaneNumbersMax) {
                 return Error{Errc::spool_unusable,
-                             fmt::format("lane {} has no place: a spool has at most {}; deliver or "
-                                         "purge one first",
-                                         name, kLanesMax)};
+                             fmt::format("lane {} has no place: a spool has at most {}; take its "
+                                         "records out with opsrelay spool export --from",
+                                         name, kLaneNumbersMax)};
             }
             add(free, name);
         }

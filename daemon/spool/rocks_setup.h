@@ -18,8 +18,8 @@ class Env;
 namespace opsrelay::spool {
 
 struct RocksSetup {
-    /// Made on first sight, at most kLanesMax; a lane's number and name never change. Lanes that
-    /// the spool has and this list lacks keep their records.
+    /// Made on first sight, at most kLaneNumbersMax; a lane's number and name never change. Lanes
+    /// that the spool has and this list lacks keep their records.
     std::vector<LaneName> lanes{LaneName{}};
     DeadLimits dead;
     rocksdb::Env* env = nullptr;  // nullptr: the real one; outlives the store

@@ -124,6 +124,10 @@ Result<LaneBook> load_lane(const Meta& meta, const RocksHandle& handle, LaneId l
     if (!name) return name.error();
     // The name is written with the lane; a lane without one keeps its records all the same.
     book.name = name->value_or(fmt::format("lane-{}", static_cast<std::uint16_t>(lane)));
+    book.named = name->has_value();
+    const auto paused = meta.text(paused_key(lane));
+    if (!paused) return paused.error();
+    book.paused = *paused == kPaused;
     const auto cursor = meta.text(ack_key(lane));
     if (!cursor) return cursor.error();
     if (*cursor) {
@@ -202,7 +206,7 @@ Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const Option
 
 Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
                             const RocksSetup& setup) {
-    OPSRELAY_ASSERT(setup.lanes.size() <= kLanesMax);
+    OPSRELAY_ASSERT(setup.lanes.size() <= kLaneNumbersMax);
     const Meta meta(handle, options);
     if (auto fits = check_format(meta, handle, options); !fits) return fits.error();
     SpoolBook book;

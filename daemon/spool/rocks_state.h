@@ -17,9 +17,13 @@
 
 namespace opsrelay::spool {
 
+class RocksWriter;
+
 struct LaneBook {
     rocksdb::ColumnFamilyHandle* family = nullptr;
     std::string name;
+    bool named = true;  // false: a crash came before the name; the next new lane takes the number
+    bool paused = false;
     Cursor cursor;
     Seq next_write = 1;
     /// A commit failed, so its segment may be on disk at next_write. Its retry writes the same key.
@@ -56,6 +60,16 @@ struct SpoolBook {
     AdmissionLetters admission;
     DeadUsage dead;  // of accepted records
 };
+
+/// Store::lanes().
+[[nodiscard]] std::vector<LaneState> lane_states(const SpoolBook& book);
+/// Store::make_lane() and set_paused(). Errors: as there.
+[[nodiscard]] Result<LaneId> make_lane(RocksHandle& handle, RocksWriter& writer, SpoolBook& book,
+                                       std::string_view name);
+[[nodiscard]] Result<void> set_paused(const RocksHandle& handle, RocksWriter& writer, LaneId lane,
+                                      LaneBook& book, bool paused);
+/// Below which segment nothing unsettled lies when `next` is the first record without an outcome.
+[[nodiscard]] Seq segment_at(const RocksHandle& handle, LaneBook& book, Seq next);
 
 /// Checks the format, makes what is missing (format, salt, lanes) and reads the rest. Bounded work,
 /// whatever the backlog. Errors: spool_unusable: newer format, another lane of this number, no

@@ -57,7 +57,14 @@ public:
     [[nodiscard]] Result<void> prepare() const { return ids_.prepare(); }
 
     [[nodiscard]] std::uint64_t salt() const override { return book_.salt; }
-    [[nodiscard]] std::vector<LaneState> lanes() const override;
+    [[nodiscard]] std::vector<LaneState> lanes() const override { return lane_states(book_); }
+    [[nodiscard]] Result<LaneId> make_lane(std::string_view name) override {
+        return handle_ ? spool::make_lane(*handle_, *writer_, book_, name) : closed();
+    }
+    [[nodiscard]] Result<void> set_paused(LaneId id, bool paused) override {
+        return handle_ ? spool::set_paused(*handle_, *writer_, id, lane(id), paused) : closed();
+    }
+    void set_limits(const Options& options) override;
     [[nodiscard]] Result<void> replay_ids(
         const std::function<void(const IdHash&, std::int64_t)>& sink) override;
     [[nodiscard]] std::uint64_t id_log_begin() const override { return book_.sealed; }
@@ -111,12 +118,11 @@ private:
     void heed_damage();
     void forget_sealed(LaneBook& book) const;
     void note_written(LaneBook& book, std::uint64_t count);
-    [[nodiscard]] Seq segment_at(LaneBook& book, Seq next) const;
     void trim_id_log();
 
-    const Options options_;
+    Options options_;
     const RocksSetup setup_;
-    const DiskBudget budget_;
+    DiskBudget budget_;
     const ReserveFile reserve_;
     std::shared_ptr<Watch> watch_;
     std::optional<RocksWriter> writer_;
@@ -155,12 +161,10 @@ Error RocksStore::closed() const {
     return {Errc::spool_reopen, fmt::format("spool {}: not open", options_.dir)};
 }
 
-std::vector<LaneState> RocksStore::lanes() const {
-    std::vector<LaneState> states;
-    for (const auto& [id, book] : book_.lanes) {
-        states.push_back({id, book.name, book.cursor.next, book.next_write, book.cursor.ahead});
-    }
-    return states;
+void RocksStore::set_limits(const Options& options) {
+    take_limits(options_, options);
+    budget_ = DiskBudget(options_);
+    book_.dead.bytes_max = std::min(setup_.dead.upstream_bytes, dead_bytes_limit(options_));
 }
 
 Result<void> RocksStore::write(Batch& batch, bool durable, std::string_view what) {
@@ -296,15 +300,6 @@ Result<RecordBatch> RocksStore::read(LaneId id, Seq from) {
     return batch;
 }
 
-// Below which segment nothing unsettled lies. A close bound keeps reads off settled tombstones.
-Seq RocksStore::segment_at(LaneBook& book, Seq next) const {
-    while (!book.read.empty() && book.read.front().end <= next) book.read.pop_front();
-    if (!book.read.empty() && book.read.front().first <= next) return book.read.front().first;
-    if (next == book.next_write) return next;
-    const auto first = last_key_up_to(db(), *book.family, book.cursor.segment, next);
-    return first.value_or(book.cursor.segment);
-}
-
 Result<void> RocksStore::ack(const Ack& ack) {
     if (!handle_) return closed();
     auto& book = lane(ack.lane);
@@ -322,7 +317,7 @@ Result<void> RocksStore::ack(const Ack& ack) {
     forget_sealed(book);
     std::size_t deleted = 0;
     if (moves) {
-        cursor.segment = segment_at(book, next);
+        cursor.segment = segment_at(*handle_, book, next);
         for (; deleted < book.fresh.size() && book.fresh[deleted].end <= next; ++deleted) {
             batch.Delete(book.family, slice(seq_key(book.fresh[deleted].first)));
         }

@@ -172,7 +172,7 @@ std::string family_of_table(const std::string& path) {
     if (!table) return {};
     const auto& bytes = *table;
     constexpr std::string_view kProperty = "name";
-    for (std::uint16_t lane = 0; lane < kLanesMax; ++lane) {
+    for (std::uint16_t lane = 0; lane < kLaneNumbersMax; ++lane) {
         const auto family = segment_family(LaneId{lane});
         const auto at = bytes.rfind(std::string(kProperty) + family);
         if (at == std::string::npos) continue;

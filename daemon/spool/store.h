@@ -21,6 +21,8 @@
 
 namespace opsrelay::spool {
 
+struct Options;
+
 /// An event whose id a filter of ingest knows: seen before, or not.
 struct MaybeSeen {
     std::uint32_t index = 0;  // in its segment
@@ -153,6 +155,7 @@ struct LaneState {
     Seq next_settle = 1;     // the persisted cursor: the first record without an outcome
     Seq next_write = 1;      // the number the next accepted record gets
     std::vector<Seq> ahead;  // settled records at or above next_settle, ascending
+    bool paused = false;     // Store::set_paused()
 
     [[nodiscard]] std::uint64_t spooled() const noexcept {
         return next_write - next_settle - ahead.size();
@@ -197,6 +200,15 @@ public:
     /// Every lane's cursors, also of lanes that are not configured any more. Numbers between them
     /// are in the spool, or in a hole that read() reports.
     [[nodiscard]] virtual std::vector<LaneState> lanes() const = 0;
+    /// The number of the lane of this name, which is made durably when there is none. Errors:
+    /// refused (no number is free: names and numbers are for ever); as commit(), then the lane may
+    /// be there all the same, and asking again is safe.
+    [[nodiscard]] virtual Result<LaneId> make_lane(std::string_view name) = 0;
+    /// Remembers, durably, that an operator stopped sending from the lane, or goes on. Errors: as
+    /// commit(); it may hold after a restart all the same.
+    [[nodiscard]] virtual Result<void> set_paused(LaneId lane, bool paused) = 0;
+    /// From now on the limits of these options hold (take_limits()).
+    virtual void set_limits(const Options& options) = 0;
     /// Calls `sink` with every logged id that is in no run yet, oldest first, with its time of the
     /// id clock. Some may be in a run all the same.
     [[nodiscard]] virtual Result<void> replay_ids(

@@ -1,6 +1,7 @@
 // One random list of actions drives RocksStore, MemStore and a model that is simpler than either.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -24,6 +25,8 @@ constexpr LaneId kLanes[] = {kDefaultLane, LaneId{1}};
 struct ModelLane {
     std::vector<std::string> records;  // number i+1
     Seq next_settle = 1;
+    std::string name;
+    bool paused = false;
 };
 
 struct World {
@@ -42,8 +45,11 @@ struct World {
 
     explicit World(std::uint64_t seed) : rng(seed) {
         options.dir = dir / "spool";
-        setup.lanes = {{kLanes[0], "default"}, {kLanes[1], "second"}};
+        setup.lanes = {{kLanes[0], "default"}, {kLanes[1], "lane-1"}};
         rocks = open_rocks_store(options, setup).value();
+        model[kLanes[0]].name = "default";
+        // MemStore calls the lanes that it begins with by their number.
+        model[kLanes[1]].name = "lane-1";
     }
 
     // Some without their event, which cannot be put back.
@@ -61,7 +67,7 @@ struct World {
 
     void commit() {
         std::vector<Segment> segments;
-        for (const auto lane : kLanes) {
+        for (const auto& [lane, known] : model) {
             if (!rng.chance(700)) continue;
             const auto count = static_cast<std::uint32_t>(rng.between(1, 12));
             const auto bytes = rng.chance(100) ? 20'000U : 20U;
@@ -118,6 +124,25 @@ struct World {
         }
         CHECK(rocks->replay(lane, letters).value() == expected);
         CHECK(mem.replay(lane, letters).value() == expected);
+    }
+
+    // One that there is keeps its number, a new one gets the next.
+    void make_lane() {
+        const auto name = fmt::format("made-{}", rng.between(0, 3));
+        const auto known = std::find_if(model.begin(), model.end(),
+                                        [&](const auto& lane) { return lane.second.name == name; });
+        const LaneId expected =
+            known != model.end() ? known->first : LaneId{static_cast<std::uint16_t>(model.size())};
+        CHECK(rocks->make_lane(name).value() == expected);
+        CHECK(mem.make_lane(name).value() == expected);
+        model[expected].name = name;
+    }
+
+    void pause(LaneId lane) {
+        auto& known = model[lane];
+        known.paused = rng.chance(500);
+        CHECK(rocks->set_paused(lane, known.paused).has_value());
+        CHECK(mem.set_paused(lane, known.paused).has_value());
     }
 
     void purge() {
@@ -221,8 +246,8 @@ struct World {
     }
 
     void check() {
-        for (const auto lane : kLanes) {
-            const auto from = rng.between(1, model[lane].records.size() + 1);
+        for (const auto& [lane, known] : model) {
+            const auto from = rng.between(1, known.records.size() + 1);
             check_read(*rocks, lane, from);
             check_read(mem, lane, from);
         }
@@ -230,10 +255,15 @@ struct World {
         CHECK(mem.stats().dead_letters == dead.size());
         const auto rocks_lanes = rocks->lanes();
         const auto mem_lanes = mem.lanes();
-        REQUIRE(rocks_lanes.size() == mem_lanes.size());
+        REQUIRE(rocks_lanes.size() == model.size());
+        REQUIRE(mem_lanes.size() == model.size());
         for (std::size_t i = 0; i < rocks_lanes.size(); ++i) {
             const auto& known = model[rocks_lanes[i].lane];
             CHECK(rocks_lanes[i].lane == mem_lanes[i].lane);
+            CHECK(rocks_lanes[i].name == known.name);
+            CHECK(mem_lanes[i].name == known.name);
+            CHECK(rocks_lanes[i].paused == known.paused);
+            CHECK(mem_lanes[i].paused == known.paused);
             CHECK(rocks_lanes[i].next_settle == known.next_settle);
             CHECK(mem_lanes[i].next_settle == known.next_settle);
             CHECK(rocks_lanes[i].next_write == known.records.size() + 1);
@@ -242,8 +272,10 @@ struct World {
     }
 
     void step() {
-        const auto lane = kLanes[rng.between(0, 1)];
+        const LaneId lane{static_cast<std::uint16_t>(rng.between(0, model.size() - 1))};
         const auto dice = rng.between(0, 99);
+        if (dice < 3) return make_lane();
+        if (dice < 6) return pause(lane);
         if (dice < 42) return commit();
         if (dice < 47) return seal();
         if (dice < 50) return merge_or_drop();

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "core/assert.h"
+#include "spool/keys.h"
 
 namespace opsrelay::test {
 
@@ -16,7 +17,11 @@ using spool::Segment;
 
 MemStore::MemStore(std::uint64_t salt, std::vector<LaneId> lanes, spool::DeadLimits dead)
     : salt_(salt), dead_limits_(dead) {
-    for (const auto id : lanes) live_.lanes[id];
+    for (const auto id : lanes) {
+        const auto number = static_cast<std::uint16_t>(id);
+        live_.lanes[id].name =
+            id == kDefaultLane ? LaneName{}.name : fmt::format("lane-{}", number);
+    }
     durable_ = live_;
 }
 
@@ -52,11 +57,48 @@ std::optional<Error> MemStore::refused_write() const {
 std::vector<spool::LaneState> MemStore::lanes() const {
     std::vector<spool::LaneState> states;
     for (const auto& [id, lane] : live_.lanes) {
-        const auto number = static_cast<std::uint16_t>(id);
-        const auto name = id == kDefaultLane ? LaneName{}.name : fmt::format("lane-{}", number);
-        states.push_back({id, name, lane.next_settle, lane.next_write, lane.ahead});
+        states.push_back(
+            {id, lane.name, lane.next_settle, lane.next_write, lane.ahead, lane.paused});
     }
     return states;
+}
+
+Result<LaneId> MemStore::make_lane(std::string_view name) {
+    for (const auto& [id, lane] : live_.lanes) {
+        if (lane.name == name) return id;
+    }
+    std::uint16_t number = 0;
+    while (live_.lanes.contains(LaneId{number})) ++number;
+    if (number >= spool::kLaneNumbersMax) return Error{Errc::refused, "no number is free"};
+    const LaneId id{number};
+    auto made = write(StoreCall::make_lane, [id, name = std::string(name)](State& state) {
+        state.lanes[id].name = name;
+    });
+    if (!made) return made.error();
+    return id;
+}
+
+Result<void> MemStore::set_paused(LaneId id, bool paused) {
+    return write(StoreCall::set_paused,
+                 [id, paused](State& state) { state.lanes.at(id).paused = paused; });
+}
+
+void MemStore::set_limits(const spool::Options& options) {
+    dead_limits_.upstream_bytes = spool::dead_bytes_limit(options);
+}
+
+Result<void> MemStore::write(StoreCall call, const Change& change) {
+    if (auto refused = refused_write()) return *refused;
+    undo_replays();
+    if (const auto failure = take_failure(call)) {
+        if (failure->landed == Landed::yes) {
+            make_durable();
+            change(durable_);
+        }
+        return injected(*failure);
+    }
+    apply_durably(change);
+    return {};
 }
 
 // The numbers are fixed when the change is made, so that a retry writes the same keys.
@@ -228,7 +270,7 @@ Result<void> MemStore::reopen() {
     make_durable();
     const auto before = std::move(live_);
     live_ = durable_;
-    for (auto& [id, lane] : live_.lanes) lane.next_write = before.lanes.at(id).next_write;
+    for (const auto& [id, lane] : before.lanes) live_.lanes[id].next_write = lane.next_write;
     live_.next_entry = before.next_entry;
     needs_reopen_ = false;
     undo_replays();

@@ -36,7 +36,9 @@ enum class StoreCall : std::uint8_t {
     reopen,
     make_run,   // a seal or merge job
     adopt_run,  // landed: the run is there, what it replaces too
-    drop_runs
+    drop_runs,
+    make_lane,
+    set_paused
 };
 
 /// Deterministic: the same calls give the same results, in the same order. Thread: one.
@@ -47,6 +49,9 @@ public:
 
     [[nodiscard]] std::uint64_t salt() const override { return salt_; }
     [[nodiscard]] std::vector<spool::LaneState> lanes() const override;
+    [[nodiscard]] Result<LaneId> make_lane(std::string_view name) override;
+    [[nodiscard]] Result<void> set_paused(LaneId lane, bool paused) override;
+    void set_limits(const spool::Options& options) override;
     [[nodiscard]] Result<void> replay_ids(
         const std::function<void(const IdHash&, std::int64_t)>& sink) override;
     [[nodiscard]] std::uint64_t id_log_begin() const override { return live_.sealed; }
@@ -87,8 +92,8 @@ public:
     void restart();
 
     /// The next `times` calls of this kind fail with `code`. spool_reopen stays until reopen():
-    /// every write fails with it. `landed` applies to commit, replay, purge_dead and
-    /// adopt_run.
+    /// every write fails with it. `landed` applies to commit, replay, purge_dead, adopt_run,
+    /// make_lane and set_paused.
     void fail_next(StoreCall call, Errc code, std::uint32_t times = 1, Landed landed = Landed::no);
     /// Whether failures set by fail_next() are still to come.
     [[nodiscard]] bool failures_pending() const noexcept { return !failures_.empty(); }
@@ -132,6 +137,8 @@ private:
         bool damaged = false;
     };
     struct Lane {
+        std::string name;
+        bool paused = false;
         Seq next_settle = 1;
         Seq next_write = 1;
         std::vector<Seq> ahead;
@@ -183,8 +190,10 @@ private:
     void make_durable();
     void undo_replays();
     void apply_durably(const Change& change);
+    /// apply_durably(), unless the call is to fail.
+    [[nodiscard]] Result<void> write(StoreCall call, const Change& change);
 
-    // Constant after construction.
+    // Constant after construction, but for set_limits().
     std::uint64_t salt_;
     spool::DeadLimits dead_limits_;
 
