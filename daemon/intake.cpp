@@ -30,11 +30,12 @@ Intake::Intake(asio::any_io_executor ingest, Clock& clock, Rng& rng, std::uint64
                const Options& options, spool::SegmentQueue& queue, observe::Registry& registry,
                std::function<void()> wake_storage)
     : clock_(clock),
+      rng_(rng),
       salt_(salt),
       queue_(queue),
       wake_storage_(std::move(wake_storage)),
       client_dropped_(registry.counter(observe::kClientDropped)),
-      parser_(options.parse, rng),
+      parser_(std::in_place, options.parse, rng),
       index_(options.admit),
       progress_(std::move(ingest), clock) {
     for (const auto& repair : parse::kRepairs) {
@@ -71,10 +72,10 @@ void Intake::take(const listen::Message& message, const Origin& origin, listen::
     const bool never_shed = origin.kind == ListenerKind::unix_stream;
     if (!never_shed && !queue_.spool_open()) return shed(ShedReason::spool_full, offered);
     if (!never_shed && !queue_.has_room()) return shed(ShedReason::memory_full, offered);
-    if (parser_.parse(message.bytes, received_, origin.defaults)) {
-        stage(parser_.event(), origin, offered);
+    if (parser_->parse(message.bytes, received_, origin.defaults)) {
+        stage(parser_->event(), origin, offered);
     } else {
-        reject(parser_.rejection(), message, origin, offered);
+        reject(parser_->rejection(), message, origin, offered);
     }
 }
 
@@ -211,6 +212,8 @@ asio::awaitable<Settled> Intake::settled(Position position, TimePoint due) {
 }
 
 void Intake::note_client_drops(std::uint64_t count) { client_dropped_.add(count); }
+
+void Intake::configure(const parse::Options& options) { parser_.emplace(options, rng_); }
 
 void Intake::recover_id(const IdHash& id) { index_.recover(id); }
 

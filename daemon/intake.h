@@ -5,6 +5,7 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -43,6 +44,8 @@ public:
                                                            TimePoint due) override;
     void note_client_drops(std::uint64_t count) override;
 
+    /// What an operator chose anew; numbers of defaults (Origin) are of these options from now on.
+    void configure(const parse::Options& options);
     /// Puts back an id from the id log; before the first offer().
     void recover_id(const IdHash& id);
     /// Which ids are in runs now.
@@ -77,6 +80,7 @@ private:
 
     // Constant after construction.
     Clock& clock_;
+    Rng& rng_;
     const std::uint64_t salt_;
     spool::SegmentQueue& queue_;
     const std::function<void()> wake_storage_;
@@ -84,7 +88,7 @@ private:
     observe::Counter& client_dropped_;
 
     // Ingest thread.
-    parse::EventParser parser_;
+    std::optional<parse::EventParser> parser_;
     admit::DedupeIndex index_;
     Signal progress_;
     spool::Burst burst_;

@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "core/log.h"
@@ -19,14 +20,19 @@ namespace {
 /// Everything runs on the caller's thread.
 class OfflineSpool {
 public:
-    OfflineSpool(std::unique_ptr<spool::Store> store, const parse::Options& events)
+    OfflineSpool(std::unique_ptr<spool::Store> store, const config::Config& config)
         : store_(std::move(store)),
           settler_(io_.get_executor(), *store_, totals_),
-          desk_(*store_, settler_, clock_, rng_, events,
-                {.configured = [](LaneId lane) { return lane == kDefaultLane; },
+          desk_(*store_, settler_, clock_, rng_, config.events,
+                {.configured = [this](LaneId lane) { return configured_.contains(lane); },
                  .sending = false,
-                 .replayed = [](LaneId) {}}) {
+                 .replayed = [](LaneId) {},
+                 .paused = [](LaneId, bool) {},
+                 .flush = [](LaneId) {}}) {
         settler_.adopt(true);
+        for (const auto& state : store_->lanes()) {
+            if (config.lanes.contains(state.name)) configured_.insert(state.lane);
+        }
     }
     OfflineSpool(const OfflineSpool&) = delete;
     OfflineSpool& operator=(const OfflineSpool&) = delete;
@@ -42,6 +48,7 @@ private:
     SystemClock clock_;
     Xoshiro rng_ = Xoshiro::from_system();
     std::unique_ptr<spool::Store> store_;
+    std::set<LaneId> configured_;
     observe::StorageTotals totals_;
     spool::Settler settler_;
     operate::Desk desk_;
@@ -63,7 +70,7 @@ Result<cli::Ask> open_spool_offline(const config::Config& config) {
     auto store = spool::open_rocks_store(config.spool, setup);
     if (!store) return store.error();
     // Shared: a std::function is copied.
-    const auto spool = std::make_shared<OfflineSpool>(std::move(*store), config.events);
+    const auto spool = std::make_shared<OfflineSpool>(std::move(*store), config);
     return cli::Ask(
         [spool](std::string_view path, std::string_view body) -> Result<cli::HttpReply> {
             return spool->answer(path, body);

@@ -6,6 +6,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <optional>
 #include <utility>
 
 #include "core/assert.h"
@@ -15,6 +16,8 @@
 namespace opsrelay {
 
 namespace {
+
+constexpr milliseconds kCommitLookEvery{5};
 
 asio::awaitable<void> drain(forward::Pump& pump, TimePoint deadline, bool& all_drained) {
     const bool drained = co_await pump.drain_until(deadline);
@@ -28,6 +31,8 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
                    std::function<void(const Error&)> on_failed)
     : executors_(executors),
       clock_(clock),
+      forward_rng_(forward_rng),
+      registry_(registry),
       store_(store),
       queue_(options.spool.stall_buffer),
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
@@ -41,9 +46,14 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
       forward_tasks_(executors.forward, clock) {
     OPSRELAY_ASSERT(!options.lanes.empty());
     for (const auto& lane : options.lanes) {
-        pumps_.emplace_back(executors.forward, clock, forward_rng, settler_, lane.upstream,
-                            lane.forward, lane.name, registry, lane.plan);
+        make_pump(lane);
+        configured_.insert(lane.name.lane);
     }
+}
+
+forward::Pump& Pipeline::make_pump(const Lane& lane) {
+    return pumps_.emplace_back(executors_.forward, clock_, forward_rng_, settler_, lane.upstream,
+                               lane.forward, lane.name, registry_, lane.plan);
 }
 
 forward::Pump* Pipeline::find_pump(LaneId lane) noexcept {
@@ -59,8 +69,21 @@ forward::Pump& Pipeline::pump(LaneId lane) {
 }
 
 void Pipeline::note_replayed(LaneId lane) {
-    if (!configured(lane)) return;
-    asio::post(executors_.forward, [this, lane] { pump(lane).notify_records(); });
+    asio::post(executors_.forward, [this, lane] {
+        if (auto* const pump = find_pump(lane)) pump->notify_records();
+    });
+}
+
+void Pipeline::note_paused(LaneId lane, bool paused) {
+    asio::post(executors_.forward, [this, lane, paused] {
+        if (auto* const pump = find_pump(lane)) pump->set_paused(paused);
+    });
+}
+
+void Pipeline::note_flush(LaneId lane) {
+    asio::post(executors_.forward, [this, lane] {
+        if (auto* const pump = find_pump(lane)) pump->skip_wait();
+    });
 }
 
 std::vector<forward::LaneStatus> Pipeline::lanes() const {
@@ -93,10 +116,7 @@ spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) 
                     intake_.note_struck(positions);
                 });
             },
-        .committed =
-            [this](LaneId lane) {
-                asio::post(executors_.forward, [this, lane] { pump(lane).notify_records(); });
-            },
+        .committed = [this](LaneId lane) { note_replayed(lane); },
         .drop_oldest = [this](LaneId lane, Seq end) { drop_oldest(lane, end); },
         .failed =
             [this, on_failed = std::move(on_failed)](const Error& error) {
@@ -106,26 +126,74 @@ spool::CommitHooks Pipeline::hooks(std::function<void(const Error&)> on_failed) 
     };
 }
 
-void Pipeline::report_unconfigured() const {
-    for (const auto& name : unconfigured_) {
-        const auto spooled = settler_.spooled(name.lane);
-        if (spooled == 0) continue;
-        log::warn("relay", "a lane with records is not configured; it keeps them, nothing is sent",
-                  {{"lane", name.name},
-                   {"records", spooled},
-                   {"next", fmt::format("configure it again, or end its records with `opsrelay "
-                                        "spool purge --lane {}`",
-                                        name.name)}});
-    }
+void Pipeline::report_unconfigured(LaneId lane) const {
+    const auto spooled = settler_.spooled(lane);
+    if (spooled == 0) return;
+    const auto& name = names_.at(lane);
+    log::warn("relay", "a lane with records is not configured; it keeps them, nothing is sent",
+              {{"lane", name},
+               {"records", spooled},
+               {"next", fmt::format("configure it again, or end its records with `opsrelay "
+                                    "spool purge --lane {}`",
+                                    name)}});
 }
 
-// On the storage thread. Which lanes have a pump does not change.
+// On the storage thread.
 void Pipeline::drop_oldest(LaneId lane, Seq end) {
-    const bool sent = std::any_of(pumps_.begin(), pumps_.end(),
-                                  [lane](const auto& pump) { return pump.lane().lane == lane; });
-    if (!sent) return settler_.drop_unread(lane, end, DropReason::oldest);
-    asio::post(executors_.forward,
-               [this, lane, end] { pump(lane).drop_below(end, DropReason::oldest); });
+    if (!configured(lane)) return settler_.drop_unread(lane, end, DropReason::oldest);
+    asio::post(executors_.forward, [this, lane, end] {
+        if (auto* const pump = find_pump(lane)) pump->drop_below(end, DropReason::oldest);
+    });
+}
+
+asio::awaitable<Result<LaneId>> Pipeline::make_lane(std::string name) {
+    // Result<> has no default constructor, which run_on needs: carried in an optional.
+    auto job = [this, name = std::move(name)] {
+        std::optional<Result<LaneId>> made = settler_.make_lane(name);
+        if (*made) names_[**made] = name;
+        return made;
+    };
+    auto made = co_await run_on(executors_.storage, std::move(job));
+    co_return std::move(*made);
+}
+
+asio::awaitable<void> Pipeline::add_lane(Lane lane) {
+    auto& pump = make_pump(lane);
+    auto job = [this, id = lane.name.lane] {
+        configured_.insert(id);
+        return settler_.start_of(id);
+    };
+    const auto from = co_await run_on(executors_.storage, std::move(job));
+    pump.start(from);
+}
+
+asio::awaitable<void> Pipeline::remove_lane(LaneId lane, TimePoint deadline) {
+    auto& pump = this->pump(lane);
+    co_await pump.stop(deadline);
+    auto job = [this, lane] {
+        configured_.erase(lane);
+        report_unconfigured(lane);
+    };
+    co_await run_on(executors_.storage, std::move(job));
+    pump.clear_metrics();
+    pumps_.remove_if([lane](const auto& one) { return one.lane().lane == lane; });
+}
+
+asio::awaitable<void> Pipeline::set_limits(spool::Options options) {
+    auto job = [this, options = std::move(options)] { committer_.set_limits(options); };
+    co_await run_on(executors_.storage, std::move(job));
+}
+
+asio::awaitable<bool> Pipeline::commit_pending(TimePoint due) {
+    auto newest = [this] { return std::max(queue_.newest(), committer_.in_hand_last()); };
+    const auto wanted = co_await run_on(executors_.storage, std::move(newest));
+    for (;;) {
+        auto ask = [this] { return committer_.durable(); };
+        const auto durable = co_await run_on(executors_.storage, std::move(ask));
+        if (durable >= wanted) co_return true;
+        if (clock_.now() >= due) co_return false;
+        co_await clock_.sleep_for(kCommitLookEvery);
+    }
 }
 
 Result<void> Pipeline::recover() {
@@ -136,9 +204,9 @@ Result<void> Pipeline::recover() {
         });
     });
     for (const auto& lane : store_.lanes()) {
-        if (!configured(lane.lane)) unconfigured_.push_back({lane.lane, lane.name});
+        names_[lane.lane] = lane.name;
+        if (!configured(lane.lane)) report_unconfigured(lane.lane);
     }
-    report_unconfigured();
     return ids_.recover([this](const IdHash& id) { intake_.recover_id(id); });
 }
 
@@ -148,7 +216,7 @@ void Pipeline::start() {
         storage_tasks_.spawn("commit", committer_.run());
         storage_tasks_.spawn("housekeeping", committer_.run_housekeeping());
     });
-    for (auto& pump : pumps_) pump.start();
+    for (auto& pump : pumps_) pump.start(settler_.start_of(pump.lane().lane));
 }
 
 Snapshot Pipeline::snapshot_here() const {
@@ -158,11 +226,13 @@ Snapshot Pipeline::snapshot_here() const {
     view.ledger.storage = totals_;
     view.ledger.pending = queued.events + committer_.in_hand();
     view.ledger.spooled = settler_.spooled();
-    for (const auto& pump : pumps_) {
-        view.spooled_by_lane.push_back(settler_.spooled(pump.lane().lane));
-    }
-    for (const auto& name : unconfigured_) {
-        view.unconfigured.push_back({name, settler_.spooled(name.lane)});
+    for (const auto& [lane, name] : names_) {
+        const auto spooled = settler_.spooled(lane);
+        if (configured(lane)) {
+            view.spooled_by_lane[lane] = spooled;
+        } else if (lane != kDefaultLane || spooled > 0) {  // every spool has the default lane
+            view.unconfigured.push_back({{lane, name}, spooled});
+        }
     }
     view.store = committer_.last_stats();
     view.dead = settler_.dead_usage();

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
-#include <deque>
 #include <functional>
+#include <list>
+#include <map>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "core/clock.h"
@@ -46,7 +49,7 @@ struct UnconfiguredLane {
 /// What `status` and the metrics are made from, read in one moment of the storage thread.
 struct Snapshot {
     observe::Ledger ledger;
-    std::vector<std::uint64_t> spooled_by_lane;  // in the order of Options::lanes
+    std::map<LaneId, std::uint64_t> spooled_by_lane;  // configured ones
     std::vector<UnconfiguredLane> unconfigured;
     spool::StoreStats store;
     spool::DeadUsage dead;  // of accepted records
@@ -57,7 +60,7 @@ struct Snapshot {
 /// Owns the stages; stop() must have returned before it is destroyed.
 class Pipeline {
 public:
-    /// One destination. `upstream` and `plan` outlive the pipeline and belong to this lane alone.
+    /// One destination. `upstream` and `plan` belong to this lane alone and outlive it here.
     struct Lane {
         LaneName name;
         forward::Options forward;
@@ -84,13 +87,31 @@ public:
     [[nodiscard]] Intake& intake() noexcept { return intake_; }
     /// For changes that an operator asks for; on the storage thread.
     [[nodiscard]] spool::Settler& settler() noexcept { return settler_; }
-    /// An operator put records into this lane. From any thread.
+    /// An operator put records into this lane, paused it, wants its wait to end. From any thread.
     void note_replayed(LaneId lane);
-    [[nodiscard]] bool configured(LaneId lane) noexcept { return find_pump(lane) != nullptr; }
-    /// The lane must be one of Options::lanes (asserted).
+    void note_paused(LaneId lane, bool paused);
+    void note_flush(LaneId lane);
+    /// Whether something is sent from the lane, if upstream takes it. On the storage thread.
+    [[nodiscard]] bool configured(LaneId lane) const { return configured_.contains(lane); }
+    /// The lane must be configured (asserted). On the forward thread, as those below.
     [[nodiscard]] forward::Pump& pump(LaneId lane = kDefaultLane);
-    /// In the order of Options::lanes.
+    /// nullptr: the lane is not configured.
+    [[nodiscard]] forward::Pump* find_pump(LaneId lane) noexcept;
     [[nodiscard]] std::vector<forward::LaneStatus> lanes() const;
+
+    /// The number of the lane of this name, which is made when there is none. Errors: as
+    /// Store::make_lane().
+    [[nodiscard]] asio::awaitable<Result<LaneId>> make_lane(std::string name);
+    /// Begins to send from a lane that the store has and that is not configured.
+    [[nodiscard]] asio::awaitable<void> add_lane(Lane lane);
+    /// Ends sending from a lane: requests in flight may finish until `deadline`. It keeps its
+    /// records.
+    [[nodiscard]] asio::awaitable<void> remove_lane(LaneId lane, TimePoint deadline);
+    /// From now on the limits of these options hold (spool::take_limits()).
+    [[nodiscard]] asio::awaitable<void> set_limits(spool::Options options);
+    /// Waits until everything that intake took so far is committed. False: not until `due`.
+    [[nodiscard]] asio::awaitable<bool> commit_pending(TimePoint due);
+
     [[nodiscard]] const spool::SegmentQueue& queue() const noexcept { return queue_; }
     /// From any executor.
     [[nodiscard]] asio::awaitable<Snapshot> snapshot();
@@ -104,9 +125,8 @@ public:
     [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline, milliseconds commit_limit);
 
 private:
-    /// nullptr: the lane is not configured.
-    [[nodiscard]] forward::Pump* find_pump(LaneId lane) noexcept;
-    void report_unconfigured() const;
+    forward::Pump& make_pump(const Lane& lane);
+    void report_unconfigured(LaneId lane) const;
     [[nodiscard]] Snapshot snapshot_here() const;
     [[nodiscard]] spool::IdKeeper::Hooks id_hooks();
     void drop_oldest(LaneId lane, Seq end);
@@ -114,13 +134,16 @@ private:
 
     Executors executors_;
     Clock& clock_;
+    Rng& forward_rng_;
+    observe::Registry& registry_;
     spool::Store& store_;            // storage thread
     observe::StorageTotals totals_;  // storage thread
     spool::SegmentQueue queue_;
     Intake intake_;
-    std::vector<LaneName> unconfigured_;  // constant after recover()
+    std::map<LaneId, std::string> names_;  // storage thread: all lanes
+    std::set<LaneId> configured_;          // storage thread: those with a pump that was started
     spool::Settler settler_;
-    std::deque<forward::Pump> pumps_;  // a deque: they do not move
+    std::list<forward::Pump> pumps_;  // forward thread; a list: they do not move
     spool::IdKeeper ids_;
     spool::Committer committer_;
     TaskGroup storage_tasks_;

@@ -21,7 +21,8 @@ control::StatusView status_view(const Snapshot& snapshot,
         shown.state = to_string(lane.state);
         shown.since_unix_ms = unix_ms(lane.since);
         if (lane.retry_at) shown.retry_at_unix_ms = unix_ms(*lane.retry_at);
-        shown.spooled = snapshot.spooled_by_lane.at(view.lanes.size() - 1);
+        const auto spooled = snapshot.spooled_by_lane.find(lane.lane);
+        if (spooled != snapshot.spooled_by_lane.end()) shown.spooled = spooled->second;
         shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
         shown.last_error = lane.last_error;
         if (lane.state != forward::LaneState::active) shown.next = forward::what_next(lane.state);

@@ -12,8 +12,8 @@
 
 namespace opsrelay {
 
-/// `lanes` in the order of Snapshot::spooled_by_lane; lanes that are not configured come after
-/// them. Version, readiness and the limit of the spool are left to the caller.
+/// Lanes that are not configured come after `lanes`. Version, readiness and the limit of the spool
+/// are left to the caller.
 [[nodiscard]] control::StatusView status_view(const Snapshot& snapshot,
                                               const std::vector<forward::LaneStatus>& lanes,
                                               const std::vector<listen::ListenerStatus>& listeners,

@@ -112,6 +112,10 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     add_status(app, program, action);
     add_dead(app, program, action);
     add_spool(app, program, action);
+    add_pause(app, program, action);
+    add_resume(app, program, action);
+    add_flush(app, program, action);
+    add_reload(app, program, action);
     add_version(app, program, action);
     if (arguments.empty()) return usage_error(program, "", "a command is missing");
     const auto& first = arguments.front();

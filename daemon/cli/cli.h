@@ -13,8 +13,10 @@
 
 namespace opsrelay::cli {
 
+/// Reads the configuration of `run` again.
+using LoadConfig = std::function<Result<config::Config>()>;
 /// Runs the daemon until it ends; returns the exit code of the process.
-using RunDaemon = std::function<int(const config::Config&)>;
+using RunDaemon = std::function<int(const config::Config&, const LoadConfig&)>;
 
 /// Sends one request of an operator, a path and a JSON body, and returns the answer: to the daemon
 /// over admin.sock, or to a spool that no daemon has open.

@@ -29,6 +29,10 @@ void add_send(CLI::App& app, Program& program, Action& action);
 void add_status(CLI::App& app, Program& program, Action& action);
 void add_dead(CLI::App& app, Program& program, Action& action);
 void add_spool(CLI::App& app, Program& program, Action& action);
+void add_pause(CLI::App& app, Program& program, Action& action);
+void add_resume(CLI::App& app, Program& program, Action& action);
+void add_flush(CLI::App& app, Program& program, Action& action);
+void add_reload(CLI::App& app, Program& program, Action& action);
 void add_version(CLI::App& app, Program& program, Action& action);
 
 /// Members of the `spool` group.

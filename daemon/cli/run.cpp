@@ -26,7 +26,8 @@ Examples:
   opsrelay run --config /etc/opsrelay/opsrelay.yaml --log-format json
   opsrelay run --run-dir /tmp/relay --spool-dir /tmp/relay/spool --http-port 0 --admin-port off
 
-SIGTERM and SIGINT end it gracefully, a second one at once.
+SIGTERM and SIGINT end it gracefully, a second one at once. SIGHUP reloads the configuration, as
+`opsrelay reload` does.
 Exit codes: 0 ended as asked; 1 failed; 2 usage or configuration; 3 spool locked by another process;
 4 spool unusable; 5 address in use; 6 storage failed at run time.)";
 
@@ -81,7 +82,7 @@ int run(const RunFlags& given, Program& program) {
     for (const auto& warning : config->warnings) log::warn("config", warning);
     const auto made = make_directories(*config);
     if (!made) return fail(program, made.error());
-    return program.run(*config);
+    return program.run(*config, [&given, &program] { return load(given, program); });
 }
 
 // A key or CA file that cannot be read is found here, not by the first event.

@@ -35,11 +35,19 @@ Result<Ask> open_offline(const SpoolFlags& flags, const Program& program) {
     return program.open_spool(*config);
 }
 
-Ask ask_daemon(AdminTarget target, milliseconds timeout) {
-    return [target = std::move(target), timeout](std::string_view path, std::string_view body) {
-        const SystemClock clock;
-        return http_post(target, path, body, clock, clock.now() + timeout);
-    };
+// The first socket that can be connected to; nullopt: none, and `tried` says why.
+Result<std::optional<AdminTarget>> reach(const ClientFlags& flags, const Program& program,
+                                         std::string& tried) {
+    const auto targets = admin_targets(flags, std::nullopt, program);
+    if (!targets) return targets.error();
+    const SystemClock clock;
+    for (const auto& target : *targets) {
+        if (target.socket.empty()) continue;  // the port is read-only
+        const auto reached = connect_unix(target.socket, clock, clock.now() + kConnectTimeout);
+        if (reached) return std::optional(target);
+        tried += fmt::format("; tried {}", reached.error().context);
+    }
+    return std::optional<AdminTarget>{};
 }
 
 }  // namespace
@@ -55,22 +63,34 @@ void add_spool_flags(CLI::App& command, SpoolFlags& into) {
         ->type_name("DURATION");
 }
 
+Ask ask_daemon(AdminTarget target, milliseconds timeout) {
+    return [target = std::move(target), timeout](std::string_view path, std::string_view body) {
+        const SystemClock clock;
+        return http_post(target, path, body, clock, clock.now() + timeout);
+    };
+}
+
+Result<AdminTarget> find_daemon(const ClientFlags& flags, const Program& program) {
+    std::string tried;
+    auto target = reach(flags, program, tried);
+    if (!target) return target.error();
+    if (*target) return **std::move(target);
+    return Error{Errc::io,
+                 fmt::format("the daemon does not answer{}; start it with `opsrelay run`, "
+                             "or say where it is with --run-dir",
+                             tried)};
+}
+
 Result<Ask> open_ask(const SpoolFlags& flags, const Program& program) {
     using std::chrono_literals::operator""ms;
     using std::chrono_literals::operator""h;
     const auto timeout = config::duration_field("--timeout", flags.timeout, {1ms, 1h});
     if (!timeout) return timeout.error();
     if (flags.spool_dir) return open_offline(flags, program);
-    const auto targets = admin_targets(flags.where, std::nullopt, program);
-    if (!targets) return targets.error();
-    const SystemClock clock;
     std::string tried;
-    for (const auto& target : *targets) {
-        if (target.socket.empty()) continue;  // the port is read-only
-        const auto reached = connect_unix(target.socket, clock, clock.now() + kConnectTimeout);
-        if (reached) return ask_daemon(target, *timeout);
-        tried += fmt::format("; tried {}", reached.error().context);
-    }
+    auto target = reach(flags.where, program, tried);
+    if (!target) return target.error();
+    if (*target) return ask_daemon(**std::move(target), *timeout);
     if (flags.where.run_dir) {
         return Error{Errc::io,
                      fmt::format("the daemon does not answer{}; start it, or name a spool that no "

@@ -26,9 +26,15 @@ void add_spool_flags(CLI::App& command, SpoolFlags& into);
 /// daemon has it that does not answer), spool_unusable, io.
 [[nodiscard]] Result<Ask> open_ask(const SpoolFlags& flags, const Program& program);
 
+/// The socket of a daemon that answers. Errors: config_invalid; io, with all that were tried.
+[[nodiscard]] Result<AdminTarget> find_daemon(const ClientFlags& flags, const Program& program);
+
 /// Sends the request and parses the reply, a JSON object with `ok`. Errors: config_invalid for
 /// status 400, refused for others (the reply's message), io, timed_out.
 [[nodiscard]] Result<void> ask_json(const Ask& ask, std::string_view path, std::string_view body,
                                     rapidjson::Document& reply);
+
+/// Requests that the daemon must answer within `timeout` each.
+[[nodiscard]] Ask ask_daemon(AdminTarget target, milliseconds timeout);
 
 }  // namespace opsrelay::cli

@@ -8,33 +8,13 @@
 #include <cmath>
 #include <iterator>
 
+#include "cli/json_fields.h"
+
 namespace opsrelay::cli {
 
 namespace {
 
 using Json = rapidjson::Value;
-
-const Json* member(const Json& object, const char* name) {
-    if (!object.IsObject()) return nullptr;
-    const auto found = object.FindMember(name);
-    return found == object.MemberEnd() ? nullptr : &found->value;
-}
-
-std::string text(const Json& object, const char* name) {
-    const auto* const value = member(object, name);
-    if (value == nullptr || !value->IsString()) return {};
-    return printable({value->GetString(), value->GetStringLength()});
-}
-
-double number(const Json& object, const char* name) {
-    const auto* const value = member(object, name);
-    return value != nullptr && value->IsNumber() ? value->GetDouble() : 0.0;
-}
-
-std::uint64_t count(const Json& object, const char* name) {
-    const auto* const value = member(object, name);
-    return value != nullptr && value->IsUint64() ? value->GetUint64() : 0;
-}
 
 // Binary units with one digit; exact numbers are in the JSON.
 std::string size_text(double bytes) {

@@ -66,7 +66,7 @@ Result<std::optional<std::string>> read_file(const std::string& path, bool requi
 
 // The names that may stand at the top of the file.
 std::vector<std::string_view> top_names() {
-    std::vector<std::string_view> names{"listeners"};
+    std::vector<std::string_view> names{"lanes", "listeners"};
     for (const auto& key : keys()) {
         const auto name = key.name.substr(0, key.name.find('.'));
         if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
@@ -98,6 +98,8 @@ public:
         }
         const auto settled = settle_lanes(config_, sources_.environment);
         if (!settled) return settled.error();
+        const auto known = check_listener_lanes(config_, lane_places_);
+        if (!known) return known.error();
         add_warnings();
         return std::move(config_);
     }
@@ -126,6 +128,7 @@ private:
         if (tree.kind == YamlNode::Kind::null) return {};
         if (tree.kind != YamlNode::Kind::map)
             return at(tree.place, "the file must be a map of keys");
+        if (auto once = check_default_once(tree, file_); !once) return once;
         for (const auto& member : tree.members) {
             const auto done = read_top(member);
             if (!done) return done.error();
@@ -135,8 +138,9 @@ private:
 
     Result<void> read_top(const YamlNode::Member& member) {
         if (member.key == "listeners") {
-            return read_listeners(config_, member.value, file_);
+            return read_listeners(config_, member.value, file_, lane_places_);
         }
+        if (member.key == "lanes") return read_lanes(config_, member.value, file_);
         if (const auto* const key = find_key(member.key); key && !is_section(member.key)) {
             return read_value(*key, member.value);
         }
@@ -197,6 +201,7 @@ private:
 
     const Sources& sources_;
     std::string file_;
+    std::vector<std::string> lane_places_;  // of the listeners in the file
     Config config_;
 };
 
@@ -242,7 +247,9 @@ Result<void> Loader::read_environment_layer() {
         }
         if (key == nullptr && is_service_link(name, text)) continue;
         if (key == nullptr) {
-            if (name.starts_with("OPSRELAY_LISTENERS")) return file_only(name);
+            if (name.starts_with("OPSRELAY_LISTENERS") || name.starts_with("OPSRELAY_LANES")) {
+                return file_only(name);
+            }
             const std::vector<std::string_view> views(known.begin(), known.end());
             const auto near = nearest(name, views);
             return invalid(fmt::format(

@@ -39,29 +39,31 @@ std::string identity_rule(parse::IdentityRule rule) {
 constexpr Range<Bytes> kVolumeSizes{16_MiB, 16'384_GiB};
 constexpr bool kNullable = true;
 constexpr bool kQuoted = true;
+constexpr auto kLive = Change::live;
+constexpr auto kRestart = Change::restart;
 
 const std::array kOwnKeys{
-    Key{"run_dir", false, kQuoted,
+    Key{"run_dir", false, kQuoted, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.run_dir, path_field(key, text, true));
         },
         [](const Config& c) { return c.run_dir; }},
-    Key{"spool.dir", false, kQuoted,
+    Key{"spool.dir", false, kQuoted, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.spool.dir, path_field(key, text, true));
         },
         [](const Config& c) { return c.spool.dir; }},
-    Key{"spool.max_bytes", false, false,
+    Key{"spool.max_bytes", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.spool.bytes_max, bytes_field(key, text, {64_MiB, 16'384_GiB}));
         },
         [](const Config& c) { return format_bytes(c.spool.bytes_max); }},
-    Key{"spool.dead_max_bytes", false, false,
+    Key{"spool.dead_max_bytes", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.spool.dead_bytes_max, bytes_field(key, text, {64_KiB, 16'384_GiB}));
         },
         [](const Config& c) { return format_bytes(c.spool.dead_bytes_max); }},
-    Key{"spool.volume_bytes", false, false,
+    Key{"spool.volume_bytes", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.spool.volume_bytes, text == "0" ? Result<Bytes>(Bytes{})
                                                             : bytes_field(key, text, kVolumeSizes));
@@ -70,112 +72,113 @@ const std::array kOwnKeys{
             const auto bytes = c.spool.volume_bytes;
             return bytes.count == 0 ? std::string("0") : format_bytes(bytes);
         }},
-    Key{"spool.on_full", false, false,
+    Key{"spool.on_full", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.spool.on_full, enum_field(key, text, spool::kOnFulls));
         },
         [](const Config& c) { return std::string(to_string(c.spool.on_full)); }},
-    Key{"spool.max_age", false, false,
+    Key{"spool.max_age", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.spool.max_age, duration_field(key, text, {0ms, 8760h}));
         },
         [](const Config& c) { return format_duration(c.spool.max_age); }},
-    Key{"spool.ephemeral", false, false,
+    Key{"spool.ephemeral", false, false, kLive,
         [](Config& c, View key, View text) { return assign(c.ephemeral, bool_field(key, text)); },
         [](const Config& c) { return yes_no(c.ephemeral); }},
-    Key{"spool.commit_gap", false, false,
+    Key{"spool.commit_gap", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.spool.commit_gap, duration_field(key, text, {0ms, 1s}));
         },
         [](const Config& c) { return format_duration(c.spool.commit_gap); }},
-    Key{"dedupe.window", false, false,
+    Key{"dedupe.window", false, false, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.spool.ids.window, duration_field(key, text, {1min, 720h}));
         },
         [](const Config& c) { return format_duration(c.spool.ids.window); }},
-    Key{"dedupe.max_ids", false, false,
+    Key{"dedupe.max_ids", false, false, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.spool.ids.ids_max, count_field(key, text, {10'000, 100'000'000}));
         },
         [](const Config& c) { return fmt::format("{}", c.spool.ids.ids_max); }},
-    Key{"events.missing_id", false, false,
+    Key{"events.missing_id", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.events.missing_id, enum_field(key, text, kMissingIds));
         },
         [](const Config& c) {
             return std::string(kMissingIds.at(index_of(c.events.missing_id)).name);
         }},
-    Key{"events.stamp_created_at", false, false,
+    Key{"events.stamp_created_at", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.events.stamp_created_at, bool_field(key, text));
         },
         [](const Config& c) { return yes_no(c.events.stamp_created_at); }},
-    Key{"events.lift_tenant", false, false,
+    Key{"events.lift_tenant", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.events.lift_tenant, bool_field(key, text));
         },
         [](const Config& c) { return yes_no(c.events.lift_tenant); }},
-    Key{"events.model_aliases", false, false, nullptr, show_model_aliases, read_model_aliases},
-    Key{"privacy.deny_fields", false, false, nullptr, show_deny_fields, read_deny_fields},
-    Key{"privacy.user_id", false, false,
+    Key{"events.model_aliases", false, false, kLive, nullptr, show_model_aliases,
+        read_model_aliases},
+    Key{"privacy.deny_fields", false, false, kLive, nullptr, show_deny_fields, read_deny_fields},
+    Key{"privacy.user_id", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.events.privacy.user_id, enum_field(key, text, kIdentityRules));
         },
         [](const Config& c) { return identity_rule(c.events.privacy.user_id); }},
-    Key{"privacy.tenant_id", false, false,
+    Key{"privacy.tenant_id", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.events.privacy.tenant_id, enum_field(key, text, kIdentityRules));
         },
         [](const Config& c) { return identity_rule(c.events.privacy.tenant_id); }},
-    Key{"privacy.hash_key_file", kNullable, kQuoted,
+    Key{"privacy.hash_key_file", kNullable, kQuoted, kLive,
         [](Config& c, View key, View text) { return assign_file(c.hash_key_file, key, text); },
         [](const Config& c) { return c.hash_key_file; }},
-    Key{"memory.max_bytes", false, false,
+    Key{"memory.max_bytes", false, false, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.memory_max, bytes_field(key, text, {32_MiB, 64_GiB}));
         },
         [](const Config& c) { return format_bytes(c.memory_max); }},
-    Key{"memory.stall_buffer", false, false,
+    Key{"memory.stall_buffer", false, false, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.spool.stall_buffer, bytes_field(key, text, {1_MiB, 1_GiB}));
         },
         [](const Config& c) { return format_bytes(c.spool.stall_buffer); }},
-    Key{"http.ack_timeout", false, false,
+    Key{"http.ack_timeout", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.listen.http_ack_timeout, duration_field(key, text, {10ms, 60s}));
         },
         [](const Config& c) { return format_duration(c.listen.http_ack_timeout); }},
-    Key{"http.max_body", false, false,
+    Key{"http.max_body", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.listen.http_body_max, bytes_field(key, text, {64_KiB, 64_MiB}));
         },
         [](const Config& c) { return format_bytes(c.listen.http_body_max); }},
-    Key{"stream.ack_timeout", false, false,
+    Key{"stream.ack_timeout", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.listen.stream_ack_timeout, duration_field(key, text, {100ms, 10min}));
         },
         [](const Config& c) { return format_duration(c.listen.stream_ack_timeout); }},
-    Key{"shutdown.deadline", false, false,
+    Key{"shutdown.deadline", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.shutdown_deadline, duration_field(key, text, {0ms, 1h}));
         },
         [](const Config& c) { return format_duration(c.shutdown_deadline); }},
-    Key{"admin.address", false, kQuoted,
+    Key{"admin.address", false, kQuoted, kRestart,
         [](Config& c, View key, View text) { return assign_admin(c.admin, key, text); },
         [](const Config& c) {
             return c.admin.enabled ? format_endpoint(c.admin.address, c.admin.port) : "off";
         }},
-    Key{"admin.socket", false, kQuoted,
+    Key{"admin.socket", false, kQuoted, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.admin.socket, path_field(key, text, false));
         },
         [](const Config& c) { return c.admin.socket; }},
-    Key{"log.format", false, false,
+    Key{"log.format", false, false, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.log_format, enum_field(key, text, kLogFormats));
         },
         [](const Config& c) { return std::string(kLogFormats.at(index_of(c.log_format)).name); }},
-    Key{"log.level", false, false,
+    Key{"log.level", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.log_level, enum_field(key, text, kLogLevels));
         },
@@ -185,7 +188,7 @@ const std::array kOwnKeys{
 std::vector<Key> all_keys() {
     std::vector<Key> all;
     for (const auto& key : upstream_keys()) {
-        all.push_back({key.name, key.nullable, key.quoted, nullptr, nullptr, nullptr, &key});
+        all.push_back({key.name, key.nullable, key.quoted, kLive, nullptr, nullptr, nullptr, &key});
     }
     all.insert(all.end(), kOwnKeys.begin(), kOwnKeys.end());
     return all;

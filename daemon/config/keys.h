@@ -15,11 +15,18 @@
 
 namespace opsrelay::config {
 
+/// What a changed value needs to take effect.
+enum class Change : std::uint8_t {
+    live,    // a reload
+    restart  // a restart; a reload refuses it
+};
+
 /// A key of the file; the variable of `spool.max_bytes` is OPSRELAY_SPOOL__MAX_BYTES.
 struct Key {
     std::string_view name;
     bool nullable;  // an empty text or YAML null means "not set"
     bool quoted;    // shown as a string, else as it is
+    Change change;
     Result<void> (*set)(Config& config, std::string_view key, std::string_view text);
     std::string (*show)(const Config& config);
     /// Of a list or map, which has no `set`: it stands in the file only, and `show` gives JSON.

@@ -51,6 +51,15 @@ public:
                    std::vector<parse::Defaults>& defaults)
         : node_(node), key_(std::move(key)), file_(file), defaults_(defaults) {}
 
+    /// "file:line:column: " of the lane, or of the listener when it names none.
+    [[nodiscard]] std::string lane_place() const {
+        Place place = node_.place;
+        for (const auto& member : node_.members) {
+            if (member.key == "lane") place = member.value.place;
+        }
+        return place_text(file_, place) + ": ";
+    }
+
     Result<ListenerOptions> read() {
         if (node_.kind != YamlNode::Kind::map) {
             return at(node_.place, fmt::format("{}: must be a map, such as {{type: udp, address: "
@@ -124,9 +133,8 @@ private:
             if (!group) return Error{Errc::config_invalid, fmt::format("{}: is no group", key)};
             listener_.group = *std::move(group);
             owned_ = true;
-        } else if (text != "default") {
-            return Error{Errc::config_invalid,
-                         fmt::format("{}: \"{}\" is not known; allowed: default", key, text)};
+        } else {
+            listener_.lane.name = text;  // check_listener_lanes() knows which there are
         }
         return {};
     }
@@ -190,7 +198,8 @@ std::vector<ListenerOptions> default_listeners() {
             unix_listener(ListenerKind::http, "http.sock")};
 }
 
-Result<void> read_listeners(Config& config, const YamlNode& list, std::string_view file) {
+Result<void> read_listeners(Config& config, const YamlNode& list, std::string_view file,
+                            std::vector<std::string>& lane_places) {
     const auto refuse = [&](std::string_view complaint) {
         return Error{Errc::config_invalid,
                      fmt::format("{}: listeners: {}", place_text(file, list.place), complaint)};
@@ -204,8 +213,10 @@ Result<void> read_listeners(Config& config, const YamlNode& list, std::string_vi
     listeners.clear();
     for (std::size_t i = 0; i < list.items.size(); ++i) {
         const auto key = fmt::format("listeners[{}]", i);
-        auto listener = ListenerReader(list.items[i], key, file, defaults).read();
+        ListenerReader reader(list.items[i], key, file, defaults);
+        auto listener = reader.read();
         if (!listener) return listener.error();
+        lane_places.push_back(reader.lane_place());
         listeners.push_back(*std::move(listener));
     }
     return {};

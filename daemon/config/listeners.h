@@ -16,10 +16,11 @@ inline constexpr std::size_t kListenersMax = 64;
 /// What listens when the file has no `listeners`. Paths are relative to the run directory.
 [[nodiscard]] std::vector<listen::ListenerOptions> default_listeners();
 
-/// Reads the value of `listeners`, defaults included. Error: config_invalid with
-/// `file`:line:column.
+/// Reads the value of `listeners`, defaults included, and where the lane of each stands
+/// (check_listener_lanes()). Error: config_invalid with `file`:line:column.
 [[nodiscard]] Result<void> read_listeners(Config& config, const YamlNode& list,
-                                          std::string_view file);
+                                          std::string_view file,
+                                          std::vector<std::string>& lane_places);
 
 /// --http-port and --udp-port: "off" removes the IP listeners of that kind; a number sets the port
 /// of the only one, or makes one on 127.0.0.1. Error: config_invalid when there are several.

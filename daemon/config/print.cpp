@@ -103,7 +103,7 @@ std::string listener_text(const Config& config, const listen::ListenerOptions& l
         add("mode", fmt::format("{:04o}", listener.mode));
         if (listener.group) add("group", *listener.group);
     }
-    add("lane", "default");
+    add("lane", listener.lane.name);
     if (listener.defaults != 0) {
         add_json("defaults", show_defaults(config.events.defaults.at(listener.defaults - 1U)));
     }

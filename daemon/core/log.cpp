@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "core/json_text.h"
+#include "core/log_level.h"
 
 namespace opsrelay::log {
 
@@ -145,6 +146,12 @@ void configure(Format wanted, Level level) {
     root->set_level(to_spdlog(level));
     root->flush_on(spdlog::level::debug);
     spdlog::set_default_logger(std::move(root));
+}
+
+void set_level(Level level) {
+    spdlog::apply_all([level](const std::shared_ptr<spdlog::logger>& each) {
+        each->set_level(to_spdlog(level));
+    });
 }
 
 void write(Level level, std::string_view stage, std::string_view fact, Fields fields) {

@@ -14,4 +14,9 @@ void PlanState::set(PlanFields fields) {
     fields_ = std::move(fields);
 }
 
+PlanState& PlanStates::of(LaneId lane) {
+    const std::lock_guard lock(mutex_);
+    return states_[lane];
+}
+
 }  // namespace opsrelay

@@ -1,8 +1,11 @@
 // What upstream last said about plan and budget; HTTP replies and metrics show it to clients.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <string>
+
+#include "core/event.h"
 
 namespace opsrelay {
 
@@ -25,6 +28,17 @@ public:
 private:
     mutable std::mutex mutex_;
     PlanFields fields_;
+};
+
+/// One for each lane, made when it is asked for and never given back: there are few lanes. Any
+/// thread.
+class PlanStates {
+public:
+    [[nodiscard]] PlanState& of(LaneId lane);
+
+private:
+    std::mutex mutex_;
+    std::map<LaneId, PlanState> states_;
 };
 
 }  // namespace opsrelay

@@ -63,6 +63,7 @@ std::string_view what_next(LaneState state) {
         case LaneState::dead_full:
             return "events are spooled; look with opsrelay dead list, then make room with opsrelay "
                    "dead replay or opsrelay dead purge: sending goes on at once";
+        case LaneState::paused: return "events are spooled; opsrelay resume goes on sending";
     }
     return "";
 }
@@ -77,7 +78,7 @@ Lane::Lane(LaneId id, const Options& options, Rng& rng, Moment start)
       cause_("no API key") {}
 
 Permit Lane::next(TimePoint now) const {
-    if (state_ == LaneState::no_key || in_flight_ >= connections_) return {};
+    if (paused_ || state_ == LaneState::no_key || in_flight_ >= connections_) return {};
     if (state_ == LaneState::active) {
         return {in_flight_now_ < window_ ? Action::start : Action::wait, TimePoint::max()};
     }
@@ -186,6 +187,7 @@ Effect Lane::on_failure(bool current, const Attempt& attempt, const Decision& de
         const bool waits = state_ == LaneState::backing_off || state_ == LaneState::throttled;
         if (waits && asks_to_wait(decision)) {
             retry_at_ = std::max(retry_at_, at.now + *decision.retry_after);
+            told_to_wait_ = true;
         }
         return effect;
     }
@@ -242,7 +244,8 @@ void Lane::on_key(bool has_key, Moment at) {
         case LaneState::active:
         case LaneState::backing_off:
         case LaneState::throttled:
-        case LaneState::dead_full: return;
+        case LaneState::dead_full:
+        case LaneState::paused: return;
     }
 }
 
@@ -263,6 +266,15 @@ void Lane::try_now(Moment at) {
     slow_probes_ = 0;
 }
 
+void Lane::skip_wait(Moment at) {
+    if (!told_to_wait_) try_now(at);
+}
+
+void Lane::on_paused(bool paused, Moment at) {
+    if (paused && !paused_) paused_since_ = at.wall;
+    paused_ = paused;
+}
+
 void Lane::enter(LaneState state, std::string_view cause, Moment at) {
     if (state != state_) since_ = at.wall;
     state_ = state;
@@ -270,6 +282,7 @@ void Lane::enter(LaneState state, std::string_view cause, Moment at) {
     ++epoch_;
     in_flight_now_ = 0;
     retry_at_ = TimePoint::max();
+    told_to_wait_ = false;
     learn_period_ = false;
     probe_by_event_ = false;
     failures_in_row_ = 0;
@@ -295,12 +308,14 @@ void Lane::arm(const Decision& decision, Moment at) {
     switch (state_) {
         case LaneState::active:
         case LaneState::no_key:
-        case LaneState::dead_full: return;
+        case LaneState::dead_full:
+        case LaneState::paused: return;
         case LaneState::backing_off:
         case LaneState::throttled: {
             auto delay = backoff_.next();
             if (state_ == LaneState::throttled) delay = std::max(delay, kThrottleMin);
-            if (asks_to_wait(decision)) delay = *decision.retry_after;
+            told_to_wait_ = asks_to_wait(decision);
+            if (told_to_wait_) delay = *decision.retry_after;
             retry_at_ = at.now + delay;
             return;
         }
@@ -324,14 +339,14 @@ void Lane::limit_wait(std::optional<WallTime> period_end, Moment at) {
 }
 
 std::optional<TimePoint> Lane::retry_at() const noexcept {
-    if (state_ == LaneState::active || state_ == LaneState::no_key) return std::nullopt;
+    if (paused_ || state_ == LaneState::active || state_ == LaneState::no_key) return std::nullopt;
     if (state_ == LaneState::dead_full) return std::nullopt;
     if (probe_ != 0 && !learn_period_) return std::nullopt;
     return retry_at_;
 }
 
 bool Lane::parked() const noexcept {
-    switch (state_) {
+    switch (state()) {
         case LaneState::active:
         case LaneState::backing_off:
         case LaneState::throttled: return false;
@@ -340,7 +355,8 @@ bool Lane::parked() const noexcept {
         case LaneState::unauthorized:
         case LaneState::misconfigured:
         case LaneState::no_key:
-        case LaneState::dead_full: return true;
+        case LaneState::dead_full:
+        case LaneState::paused: return true;
     }
     return false;
 }

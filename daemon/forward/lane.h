@@ -9,6 +9,9 @@
 //     |    --- rejected ----------> dead_full, when there is no room for the dead letter
 //     +------- delivered ---------- one probe from any of these but dead_full, which waits for room
 //
+// An operator's pause lies over all of them: nothing is sent, replies under way still count, and
+// when it ends the state below shows again, with its wait.
+//
 // The breaker opens at the second failure in a row, at the first one before any delivery, and at
 // any reply with Retry-After; a lone failure among deliveries is the record's own matter, and so is
 // every failure of a stuck record (kStuckFailures) once something was delivered since the recovery.
@@ -44,8 +47,9 @@ enum class LaneState : std::uint8_t {
     misconfigured,   // what answers is not the API, or refuses everything
     no_key,          // nothing is sent: no API key yet
     dead_full,       // upstream refused an event for good and dead letters are full
+    paused,          // by an operator
 };
-inline constexpr std::array<EnumName<LaneState>, 9> kLaneStates{{
+inline constexpr std::array<EnumName<LaneState>, 10> kLaneStates{{
     {LaneState::active, "active"},
     {LaneState::backing_off, "backing_off"},
     {LaneState::throttled, "throttled"},
@@ -55,6 +59,7 @@ inline constexpr std::array<EnumName<LaneState>, 9> kLaneStates{{
     {LaneState::misconfigured, "misconfigured"},
     {LaneState::no_key, "no_key"},
     {LaneState::dead_full, "dead_full"},
+    {LaneState::paused, "paused"},
 }};
 static_assert(dense(kLaneStates));
 constexpr std::string_view to_string(LaneState s) { return kLaneStates.at(index_of(s)).name; }
@@ -134,12 +139,15 @@ public:
     void on_dead_full(bool full, Moment at);
     /// One last try before shutdown: whatever the lane waits for, it probes now.
     void try_now(Moment at);
+    /// The same, but a wait that upstream asked for (Retry-After) is kept.
+    void skip_wait(Moment at);
+    void on_paused(bool paused, Moment at);
 
     [[nodiscard]] LaneId id() const noexcept { return id_; }
-    [[nodiscard]] LaneState state() const noexcept { return state_; }
-    [[nodiscard]] WallTime since() const noexcept { return since_; }
-    /// When the next attempt is due; nullopt while active, without a key, without room for dead
-    /// letters, or while it is under way.
+    [[nodiscard]] LaneState state() const noexcept { return paused_ ? LaneState::paused : state_; }
+    [[nodiscard]] WallTime since() const noexcept { return paused_ ? paused_since_ : since_; }
+    /// When the next attempt is due; nullopt while active, paused, without a key, without room for
+    /// dead letters, or while it is under way.
     [[nodiscard]] std::optional<TimePoint> retry_at() const noexcept;
     /// Waits for a human or a calendar rather than for a server to come back.
     [[nodiscard]] bool parked() const noexcept;
@@ -147,7 +155,9 @@ public:
     /// Requests that may be in flight while active.
     [[nodiscard]] std::size_t window() const noexcept { return window_; }
     /// Why the lane is not active; "" while it is.
-    [[nodiscard]] const std::string& cause() const noexcept { return cause_; }
+    [[nodiscard]] std::string_view cause() const noexcept {
+        return paused_ ? std::string_view("an operator paused it") : cause_;
+    }
 
 private:
     void end(Ticket ticket);
@@ -170,11 +180,14 @@ private:
     Backoff backoff_;         // of the lane
     Backoff record_backoff_;  // of single records while their neighbours pass
 
-    LaneState state_ = LaneState::no_key;
+    LaneState state_ = LaneState::no_key;  // never paused
+    bool paused_ = false;
+    WallTime paused_since_;
     WallTime since_;
     std::string cause_;
     TimePoint retry_at_ = TimePoint::max();
     unsigned slow_probes_ = 0;     // unauthorized, misconfigured: since the lane was last active
+    bool told_to_wait_ = false;    // retry_at_ is upstream's wish
     bool learn_period_ = false;    // read workspace-status once, to learn when the period ends
     bool probe_by_event_ = false;  // plan_limited: workspace-status was no help
 

@@ -71,18 +71,20 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
         if (kVerdicts[i].value == Verdict::delivered) continue;
         retries_[i] = &registry.counter(observe::kUpstreamRetries, kVerdicts[i].name);
     }
+    status_.lane = name_.lane;
     status_.name = name_.name;
     publish();
 }
 
-void Pump::start() {
-    lane_.on_dead_full(settler_.dead_full(), moment());
-    batcher_ = Batcher(settler_.first_unsettled_at_start(name_.lane), options_.in_flight_max);
+void Pump::start(const spool::LaneStart& from) {
+    lane_.on_dead_full(from.dead_full, moment());
+    if (from.paused) set_paused(true);
+    batcher_ = Batcher(from.first, options_.in_flight_max);
     loops_.spawn("forward dispatch", dispatch_loop());
     loops_.spawn("forward read", read_loop());
     loops_.spawn("forward settle", settle_loop());
     timers_.spawn("forward watch", watch_loop());
-    if (options_.max_age.count() > 0) timers_.spawn("forward expire", expire_loop());
+    set_max_age(options_.max_age);
 }
 
 void Pump::wake_all() {
@@ -121,6 +123,12 @@ void Pump::ask_for_key() {
 
 void Pump::note_dead_full(bool full) {
     lane_.on_dead_full(full, moment());
+    note_lane();
+    changed_.notify_all();
+}
+
+void Pump::set_paused(bool paused) {
+    lane_.on_paused(paused, moment());
     note_lane();
     changed_.notify_all();
 }

@@ -34,6 +34,7 @@ namespace opsrelay::forward {
 
 /// A lane as /status shows it.
 struct LaneStatus {
+    LaneId lane = kDefaultLane;
     std::string name;
     LaneState state = LaneState::no_key;
     WallTime since;
@@ -55,9 +56,9 @@ public:
     Pump(const Pump&) = delete;
     Pump& operator=(const Pump&) = delete;
 
-    /// Begins at the lane's first unsettled record (Settler::adopt(true) has run). Without a key
-    /// nothing is sent until set_key().
-    void start();
+    /// Begins at the lane's first unsettled record (Settler::start_of()). Without a key nothing is
+    /// sent until set_key().
+    void start(const spool::LaneStart& from);
     /// Gives up the records below `end` that are not being sent, as soon as the spool has settled
     /// what ended before. Asked for more while that waits, it gives up the more.
     void drop_below(Seq end, DropReason reason);
@@ -71,12 +72,20 @@ public:
     void set_key_source(std::function<std::optional<Secret>()> source);
     /// Whether the room for dead letters is used up (Settler::on_dead_full()).
     void note_dead_full(bool full);
+    /// Whether an operator stopped the lane; Settler::set_paused() remembers it.
+    void set_paused(bool paused);
+    /// Tries now instead of waiting out its own backoff or pause, once.
+    void skip_wait();
+    /// spool.max_age: older records are given up; 0: never.
+    void set_max_age(milliseconds age);
     /// Sends nothing new, lets requests in flight finish until `deadline`, then cancels them, and
     /// settles what came back. Unsent records stay spooled. Waits for the storage thread.
     [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
     /// For a spool that does not outlive the process: delivers until it is empty (true) or until
     /// `deadline`. A parked lane gets one last try and is not waited for. Follow with stop().
     [[nodiscard]] asio::awaitable<bool> drain_until(TimePoint deadline);
+    /// After stop(): the lane's metrics say nothing any more.
+    void clear_metrics();
     /// Every record that is known of has its outcome, on disk or on its way there.
     [[nodiscard]] bool all_settled() const noexcept;
 
@@ -148,6 +157,8 @@ private:
     observe::Registry& registry_;
     const Options options_;
     const LaneName name_;
+    milliseconds max_age_{0};
+    bool expiring_ = false;  // expire_loop() runs
 
     Lane lane_;
     Batcher batcher_;

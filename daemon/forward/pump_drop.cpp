@@ -18,9 +18,16 @@ void Pump::drop_below(Seq end, DropReason reason) {
     settleable_.notify_all();
 }
 
+void Pump::set_max_age(milliseconds age) {
+    max_age_ = age;
+    const bool wanted = age.count() > 0 && !expiring_;
+    if (wanted) timers_.spawn("forward expire", expire_loop());
+    expiring_ = expiring_ || wanted;
+}
+
 void Pump::drop_expired() {
-    if (options_.max_age.count() == 0) return;
-    const auto oldest = clock_.wall_now() - options_.max_age;
+    if (max_age_.count() == 0) return;
+    const auto oldest = clock_.wall_now() - max_age_;
     if (const auto end = batcher_.end_of_older(unix_ms(oldest))) {
         drop_below(*end, DropReason::expired);
     }

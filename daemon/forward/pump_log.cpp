@@ -11,7 +11,8 @@ log::Level level_of(LaneState state) {
         case LaneState::backing_off:
         case LaneState::throttled:
         case LaneState::plan_limited:
-        case LaneState::budget_stopped: return log::Level::warn;
+        case LaneState::budget_stopped:
+        case LaneState::paused: return log::Level::warn;
         case LaneState::unauthorized:
         case LaneState::misconfigured:
         case LaneState::no_key:

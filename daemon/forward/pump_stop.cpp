@@ -60,6 +60,17 @@ asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
     co_return all_settled();
 }
 
+void Pump::skip_wait() {
+    lane_.skip_wait(moment());
+    changed_.notify_all();
+    go_on();
+}
+
+void Pump::clear_metrics() {
+    for (auto* const state : states_) state->set(0);
+    retry_at_gauge_.set(0);
+}
+
 void Pump::try_now() {
     lane_.try_now(moment());
     changed_.notify_all();

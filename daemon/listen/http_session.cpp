@@ -41,9 +41,8 @@ std::string_view view(beast::string_view text) noexcept { return {text.data(), t
 class HttpSession {
 public:
     HttpSession(UniqueFd connection, ListenerState& state, const asio::any_io_executor& ingest,
-                const PlanState& plan, std::span<char> scratch)
+                std::span<char> scratch)
         : state_(state),
-          plan_(plan),
           ingest_(ingest),
           scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
           socket_(ingest, std::move(connection)) {}
@@ -76,7 +75,6 @@ private:
     [[nodiscard]] asio::awaitable<bool> stopping();
 
     ListenerState& state_;
-    const PlanState& plan_;
     asio::any_io_executor ingest_;
     std::span<char> scratch_;
     ReadyFd socket_;
@@ -220,7 +218,7 @@ asio::awaitable<HttpReply> HttpSession::take_event() {
     const bool waits =
         offered.admission == Admission::accepted || offered.admission == Admission::duplicate;
     if (waits && offered.position != 0) settled = co_await settle(offered.position);
-    co_return event_reply(offered, settled, plan_.get());
+    co_return event_reply(offered, settled, state_.plan->get());
 }
 
 // A graceful stop ends a wait early, but this request is still answered truthfully.
@@ -289,11 +287,10 @@ asio::awaitable<bool> HttpSession::stopping() {
 }  // namespace
 
 asio::awaitable<void> serve_http(UniqueFd connection, ListenerState& state,
-                                 asio::any_io_executor ingest, const PlanState& plan,
-                                 std::span<char> scratch) {
+                                 asio::any_io_executor ingest, std::span<char> scratch) {
     const int on = 1;  // a reply is one write: it must not wait for more. Fails on Unix sockets
     (void)::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    HttpSession session(std::move(connection), state, ingest, plan, scratch);
+    HttpSession session(std::move(connection), state, ingest, scratch);
     co_await session.run();
 }
 

@@ -5,7 +5,6 @@
 #include <boost/asio/awaitable.hpp>
 #include <span>
 
-#include "core/plan_state.h"
 #include "core/unique_fd.h"
 #include "listen/listener_state.h"
 
@@ -18,7 +17,7 @@ namespace opsrelay::listen {
 /// is the read buffer, shared by all sessions of the thread: nothing stays in it across a wait.
 /// Thread: ingest.
 [[nodiscard]] asio::awaitable<void> serve_http(UniqueFd connection, ListenerState& state,
-                                               asio::any_io_executor ingest, const PlanState& plan,
+                                               asio::any_io_executor ingest,
                                                std::span<char> scratch);
 
 /// Answers 503 to a connection over the limit, as far as that is possible without waiting.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/plan_state.h"
 #include "core/signal.h"
 #include "listen/connection_budget.h"
 #include "listen/inlet.h"
@@ -64,6 +65,7 @@ struct ListenerState {
     RoomWatch& room;
     ConnectionBudget& connections;  // shared with the other listeners
     Origin origin;
+    const PlanState* plan;  // of the lane it delivers to
     ListenerCounts counts;
     std::string address;
     bool stopping = false;         // finish what was received, begin nothing new

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/assert.h"
 #include "core/log.h"
 #include "listen/acceptor.h"
 #include "listen/datagram_source.h"
@@ -61,18 +62,19 @@ struct Listeners::Listener {
                 room,
                 owner.connections_,
                 origin,
+                &owner.plans_.of(origin.lane),
                 {owner.registry_, std::string(to_string(origin.kind)) + ":" + address},
                 address} {}
 };
 
 Listeners::Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, Options options,
-                     observe::Registry& registry, const PlanState& plan)
+                     observe::Registry& registry, PlanStates& plans)
     : ingest_(std::move(ingest)),
       inlet_(inlet),
       clock_(clock),
       options_(std::move(options)),
       registry_(registry),
-      plan_(plan),
+      plans_(plans),
       room_(ingest_, inlet, clock),
       scratch_(new char[kScratchBytes]),
       throttle_(clock, kLogInterval),
@@ -134,7 +136,8 @@ Result<void> Listeners::open_one(const ListenerOptions& options) {
         address = std::move(bound->address);
     }
     auto listener = std::make_unique<Listener>(
-        *this, room_, Origin{options.kind, options.lane, options.defaults}, std::move(address));
+        *this, room_, Origin{options.kind, options.lane.lane, options.defaults},
+        std::move(address));
     if (place) listener->place.emplace(std::move(*place));
     listener->fd = std::move(fd);
     if (type == SOCK_DGRAM) {
@@ -171,7 +174,7 @@ void Listeners::begin(Listener& listener) {
     Acceptor::Refuse refuse;
     if (listener.kind == ListenerKind::http) {
         serve = [this, &state, scratch](UniqueFd fd) {
-            return serve_http(std::move(fd), state, ingest_, plan_, scratch);
+            return serve_http(std::move(fd), state, ingest_, scratch);
         };
         refuse = refuse_http;
     } else {
@@ -182,6 +185,21 @@ void Listeners::begin(Listener& listener) {
     listener.acceptor = std::make_unique<Acceptor>(sources_, std::move(listener.fd), state,
                                                    std::move(serve), std::move(refuse));
     sources_.spawn("connections of " + state.address, listener.acceptor->run());
+}
+
+void Listeners::configure(const Options& options) {
+    OPSRELAY_ASSERT(options.listeners.size() == listeners_.size());
+    options_.http_ack_timeout = options.http_ack_timeout;
+    options_.http_body_max = options.http_body_max;
+    options_.stream_ack_timeout = options.stream_ack_timeout;
+    for (std::size_t i = 0; i < listeners_.size(); ++i) {
+        const auto& one = options.listeners[i];
+        auto& state = listeners_[i]->state;
+        OPSRELAY_ASSERT(state.origin.kind == one.kind);
+        state.origin.lane = one.lane.lane;
+        state.origin.defaults = one.defaults;
+        state.plan = &plans_.of(one.lane.lane);
+    }
 }
 
 asio::awaitable<void> Listeners::stop(TimePoint deadline) {

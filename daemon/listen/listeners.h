@@ -37,7 +37,7 @@ class Listeners {
 public:
     /// The references must outlive the object.
     Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, Options options,
-              observe::Registry& registry, const PlanState& plan);
+              observe::Registry& registry, PlanStates& plans);
     Listeners(const Listeners&) = delete;
     Listeners& operator=(const Listeners&) = delete;
     /// stop() must have ended if start() was called. Unlinks the Unix sockets that are still ours.
@@ -51,6 +51,10 @@ public:
     /// Takes nothing new: Unix paths are unlinked, what the kernel holds is read, sessions finish
     /// the request or line in hand and send their last acks. What is left at `deadline` is cut off.
     [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
+
+    /// Takes over timeouts and the limit of a body, and of each listener lane and defaults; the
+    /// listeners are the same, in the same order (asserted).
+    void configure(const Options& options);
 
     /// Any thread, from open() to destruction.
     [[nodiscard]] std::vector<ListenerStatus> status() const;
@@ -72,7 +76,7 @@ private:
     Clock& clock_;
     Options options_;
     observe::Registry& registry_;
-    const PlanState& plan_;
+    PlanStates& plans_;
     std::vector<std::unique_ptr<Listener>> listeners_;
 
     // Ingest thread.

@@ -23,8 +23,8 @@ struct ListenerOptions {
     std::uint16_t port = 0;            // 0: any free port, reported once bound
     std::uint32_t mode = 0666;         // Unix sockets: like /dev/log
     std::optional<std::string> group;  // Unix sockets: name or number; unset: as created
-    LaneId lane = kDefaultLane;
-    std::uint8_t defaults = 0;  // Origin::defaults
+    LaneName lane;                     // the number is the spool's; the name is the configuration's
+    std::uint8_t defaults = 0;         // Origin::defaults
 };
 
 struct Options {

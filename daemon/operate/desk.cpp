@@ -10,6 +10,7 @@
 #include "core/json_text.h"
 #include "core/log.h"
 #include "operate/dead_json.h"
+#include "operate/refusal.h"
 
 namespace opsrelay::operate {
 
@@ -23,18 +24,6 @@ using spool::DeadLetter;
 constexpr Bytes kAdded{16U << 10U};
 // A client takes replies of 4 MiB; JSON escapes may make six bytes of one.
 constexpr Bytes kPageBytes{512U << 10U};
-
-AdminResponse refusal(unsigned status, std::string_view reason, std::string_view message) {
-    return {.status = status,
-            .body = fmt::format(R"({{"ok":false,"reason":{},"message":{}}})", json_string(reason),
-                                json_string(message))};
-}
-
-AdminResponse refusal(const Error& error) {
-    const bool asked_wrong = error.code == Errc::config_invalid;
-    return refusal(asked_wrong ? 400 : 503, asked_wrong ? "bad_request" : to_string(error.code),
-                   error.context);
-}
 
 std::string next_text(const std::optional<DeadKey>& after) {
     return after ? json_string(to_text(*after)) : "null";
@@ -76,40 +65,32 @@ Desk::Desk(spool::Store& store, spool::Settler& settler, Clock& clock, Rng& rng,
     : store_(store),
       settler_(settler),
       clock_(clock),
-      parser_(with_room(events), rng),
-      hooks_(std::move(hooks)) {
-    for (const auto& state : store_.lanes()) names_.emplace(state.lane, state.name);
-}
+      rng_(rng),
+      parser_(std::in_place, with_room(events), rng),
+      hooks_(std::move(hooks)) {}
+
+void Desk::configure(const parse::Options& events) { parser_.emplace(with_room(events), rng_); }
 
 AdminResponse Desk::answer(std::string_view path, std::string_view body) {
     struct Route {
         std::string_view path;
         AdminResponse (Desk::*answer)(const Request&);
     };
-    constexpr std::array<Route, 5> kRoutes{{{"/dead/list", &Desk::list},
+    constexpr std::array<Route, 9> kRoutes{{{"/dead/list", &Desk::list},
                                             {"/dead/show", &Desk::show},
                                             {"/dead/replay", &Desk::replay},
                                             {"/dead/purge", &Desk::purge},
-                                            {"/spool/purge", &Desk::purge_lane}}};
+                                            {"/spool/purge", &Desk::purge_lane},
+                                            {"/lanes/pause", &Desk::pause},
+                                            {"/lanes/resume", &Desk::resume},
+                                            {"/lanes/flush", &Desk::flush},
+                                            {"/lanes/left", &Desk::left}}};
     for (const auto& route : kRoutes) {
         if (route.path != path) continue;
         const auto request = parse_request(body);
         return request ? (this->*route.answer)(*request) : refusal(request.error());
     }
     return refusal(404, "not_found", fmt::format("nothing takes a POST at {}", path));
-}
-
-std::string Desk::lane_name(LaneId lane) const {
-    const auto found = names_.find(lane);
-    if (found != names_.end()) return found->second;
-    return fmt::format("lane-{}", static_cast<std::uint16_t>(lane));
-}
-
-std::optional<LaneId> Desk::find_lane(std::string_view name) const {
-    for (const auto& [lane, its_name] : names_) {
-        if (its_name == name) return lane;
-    }
-    return std::nullopt;
 }
 
 Result<Desk::Chosen> Desk::choose_page(const Request& request) {
@@ -166,9 +147,10 @@ AdminResponse Desk::list(const Request& request) {
     if (!page) return refusal(page.error());
     AdminResponse response;
     response.body = R"({"ok":true,"letters":[)";
+    const auto names = lane_names();
     for (const auto& letter : page->letters) {
         if (response.body.back() != '[') response.body += ',';
-        response.body += to_json(letter, lane_name(letter.lane), request.events);
+        response.body += to_json(letter, name_of(letter.lane, names), request.events);
     }
     response.body += fmt::format(R"(],"next":{},"as_of":{},"damaged":{}}})", next_text(page->last),
                                  as_of(request), page->damaged);
@@ -185,7 +167,7 @@ AdminResponse Desk::show(const Request& request) {
     }
     const auto& letter = chosen->letters[0];
     return {.body = fmt::format(R"({{"ok":true,"letter":{}}})",
-                                to_json(letter, lane_name(letter.lane), true))};
+                                to_json(letter, name_of(letter.lane, lane_names()), true))};
 }
 
 Result<std::string> Desk::revive(const DeadLetter& letter, const std::vector<FieldEdit>& edits) {
@@ -196,8 +178,8 @@ Result<std::string> Desk::revive(const DeadLetter& letter, const std::vector<Fie
     auto event = set_fields(letter.payload, edits);
     if (!event) return event;
     const WallTime received{milliseconds{letter.unix_ms}};
-    if (parser_.parse(*event, received)) return std::string(parser_.event().json);
-    const auto& rejection = parser_.rejection();
+    if (parser_->parse(*event, received)) return std::string(parser_->event().json);
+    const auto& rejection = parser_->rejection();
     const auto colon = rejection.field.empty() ? "" : ": ";
     return Error{Errc::refused, fmt::format("{}: {}{}{}", to_string(rejection.reason),
                                             rejection.field, colon, rejection.message)};
@@ -248,38 +230,6 @@ AdminResponse Desk::purge(const Request& request) {
     if (*purged > 0) log::warn("control", "dead letters purged", {{"letters", *purged}});
     return {.body = fmt::format(R"({{"ok":true,"purged":{},"next":{},"as_of":{}}})", *purged,
                                 next_text(chosen->last), as_of(request))};
-}
-
-AdminResponse Desk::purge_lane(const Request& request) {
-    const auto lane = find_lane(request.lane);
-    if (!lane) {
-        std::string known;
-        for (const auto& [id, name] : names_) {
-            known += fmt::format("{}{}", known.empty() ? "" : ", ", name);
-        }
-        return refusal(
-            404, "not_found",
-            fmt::format("lane \"{}\" is not in this spool; it has: {}", request.lane, known));
-    }
-    if (hooks_.configured(*lane)) {
-        if (hooks_.sending) {
-            return refusal(409, "lane_configured",
-                           fmt::format("lane {} is configured and its records are being sent; stop "
-                                       "the daemon first, then purge with --configured",
-                                       request.lane));
-        }
-        if (!request.configured) {
-            return refusal(409, "lane_configured",
-                           fmt::format("lane {} is configured; add --configured to give up its "
-                                       "records all the same",
-                                       request.lane));
-        }
-    }
-    const auto purged = settler_.purge_lane(*lane);
-    if (!purged) return refusal(purged.error());
-    log::warn("control", "records of a lane purged",
-              {{"lane", request.lane}, {"records", *purged}});
-    return {.body = fmt::format(R"({{"ok":true,"purged":{}}})", *purged)};
 }
 
 }  // namespace opsrelay::operate

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "control/admin_server.h"
 #include "core/clock.h"
@@ -28,6 +30,10 @@ struct DeskHooks {
     bool sending = false;
     /// Records were put into this lane.
     std::function<void(LaneId)> replayed;
+    /// The lane was paused, or goes on.
+    std::function<void(LaneId, bool)> paused;
+    /// The lane's own wait is to end now.
+    std::function<void(LaneId)> flush;
 };
 
 /// Paths, their fields (operate/request.h) and replies; every reply has `ok`:
@@ -38,6 +44,11 @@ struct DeskHooks {
 ///                 refused: [{key, reason, message}]}. What is changed by `set`, or was rejected at
 ///                 admission, passes the parser's rules again; what does not stays a dead letter.
 ///   /dead/purge   keys, or all with filters, after, as_of -> {purged, next, as_of}
+///   /lanes/pause, /lanes/resume  lane, else all that are configured -> {lanes: [name]}; durable
+///                 when the reply comes
+///   /lanes/flush  lane, else all that are configured -> {ends: {name: number}}: what was accepted
+///                 before has numbers below; each tries at once, unless upstream asked it to wait
+///   /lanes/left   ends -> {left: {name: records below it without an outcome}}
 ///   /spool/purge  lane, configured -> {purged}; 404 unknown, 409 while it is configured
 /// 400: a request that is not understood. 503: the spool refuses, with its error's code and text.
 /// Thread: storage.
@@ -48,6 +59,9 @@ public:
          const parse::Options& events, DeskHooks hooks);
     Desk(const Desk&) = delete;
     Desk& operator=(const Desk&) = delete;
+
+    /// What an operator chose anew.
+    void configure(const parse::Options& events);
 
     /// Status 404 for a path it does not know.
     [[nodiscard]] control::AdminResponse answer(std::string_view path, std::string_view body);
@@ -69,18 +83,28 @@ private:
     [[nodiscard]] Response replay(const Request& request);
     [[nodiscard]] Response purge(const Request& request);
     [[nodiscard]] Response purge_lane(const Request& request);
+    [[nodiscard]] Response pause(const Request& request);
+    [[nodiscard]] Response resume(const Request& request);
+    [[nodiscard]] Response set_paused(const Request& request, bool paused);
+    [[nodiscard]] Response flush(const Request& request);
+    [[nodiscard]] Response left(const Request& request);
+    /// Empty: there is none of this name. Error: it is not configured.
+    [[nodiscard]] Result<std::vector<LaneName>> chosen_lanes(const Request& request) const;
+    [[nodiscard]] Response no_such_lane(std::string_view name) const;
     /// The event to put back; an error says why there is none.
     [[nodiscard]] Result<std::string> revive(const spool::DeadLetter& letter,
                                              const std::vector<FieldEdit>& edits);
-    [[nodiscard]] std::string lane_name(LaneId lane) const;
+    [[nodiscard]] std::map<LaneId, std::string> lane_names() const;
+    [[nodiscard]] static std::string name_of(LaneId lane,
+                                             const std::map<LaneId, std::string>& names);
     [[nodiscard]] std::optional<LaneId> find_lane(std::string_view name) const;
 
     spool::Store& store_;
     spool::Settler& settler_;
     Clock& clock_;
-    parse::EventParser parser_;
+    Rng& rng_;
+    std::optional<parse::EventParser> parser_;
     DeskHooks hooks_;
-    std::map<LaneId, std::string> names_;  // of the spool's lanes, which stay as they are
 };
 
 }  // namespace opsrelay::operate

@@ -49,6 +49,17 @@ Result<void> set_field(Request& request, const Json& value) {
     return {};
 }
 
+Result<void> ends_field(Request& request, const Json& value) {
+    if (!value.IsObject() || value.MemberCount() > kEndsMax) {
+        return wrong("ends", fmt::format("an object of at most {} lanes", kEndsMax));
+    }
+    for (const auto& member : value.GetObject()) {
+        if (!member.value.IsUint64()) return wrong("ends", "numbers by lane");
+        request.ends.emplace_back(text_of(member.name), member.value.GetUint64());
+    }
+    return {};
+}
+
 Result<void> bool_field(bool& into, std::string_view field, const Json& value) {
     if (!value.IsBool()) return wrong(field, "true or false");
     into = value.GetBool();
@@ -66,6 +77,7 @@ Result<void> take(Request& request, std::string_view field, const Json& value) {
     if (field == "reason") return text_field(request.reason, field, value);
     if (field == "keys") return keys_field(request, value);
     if (field == "set") return set_field(request, value);
+    if (field == "ends") return ends_field(request, value);
     if (field == "all") return bool_field(request.all, field, value);
     if (field == "events") return bool_field(request.events, field, value);
     if (field == "configured") return bool_field(request.configured, field, value);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -15,10 +16,12 @@ namespace opsrelay::operate {
 
 /// At most this many keys in a request, and letters in a reply.
 inline constexpr std::size_t kLettersMax = 1000;
+/// At most this many lanes in `ends`.
+inline constexpr std::size_t kEndsMax = 64;
 
 /// {"kind","lane","reason": filters; "after": a key; "limit"; "keys": [...] or "all": true;
 ///  "as_of": Unix ms; "events": whether the events themselves are wanted; "set": {field: value};
-///  "configured": true}. Which of them a path takes is said there.
+///  "configured": true; "ends": {lane: number}}. Which of them a path takes is said there.
 struct Request {
     std::optional<spool::DeadKind> kind;
     std::string lane;    // a name; empty: any
@@ -31,6 +34,7 @@ struct Request {
     bool events = false;
     std::vector<FieldEdit> set;
     bool configured = false;
+    std::vector<std::pair<std::string, Seq>> ends;
 };
 
 /// Refuses what is unknown or of another type: a misspelt filter must not become "all". Error:

@@ -60,6 +60,7 @@ asio::awaitable<void> Committer::run() {
         strike_duplicates(*group);
         if (group->last >= behind_stall_) ids_.none_waits();
         in_hand_ = group->events;
+        in_hand_last_ = group->last;
         const bool committed = co_await commit(*group);  // named: see GCC bug 107288
         if (!committed) break;                           // what is in hand stays counted as pending
         in_hand_ = 0;
@@ -285,6 +286,13 @@ void Committer::make_room() {
     }
     if (!largest || !budget_.worth_dropping(most)) return;
     hooks_.drop_oldest(*largest, *settler_.oldest_part(*largest));
+}
+
+void Committer::set_limits(const Options& options) {
+    take_limits(options_, options);
+    budget_ = DiskBudget(options_);
+    store_.set_limits(options_);
+    watch_disk();
 }
 
 void Committer::request_stop(TimePoint give_up_at) {

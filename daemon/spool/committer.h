@@ -65,6 +65,12 @@ public:
 
     /// Events taken from the queue whose commit has not returned.
     [[nodiscard]] std::uint64_t in_hand() const noexcept { return in_hand_; }
+    /// The position of the last of them, or of the last that was durable before.
+    [[nodiscard]] Position in_hand_last() const noexcept { return in_hand_last_; }
+    /// Every event up to here is durable.
+    [[nodiscard]] Position durable() const noexcept { return durable_; }
+    /// From now on the limits of these options hold (take_limits()).
+    void set_limits(const Options& options);
     /// The last StoreStats, at most about a second old.
     [[nodiscard]] const StoreStats& last_stats() const noexcept { return last_stats_; }
     /// Why the last commit, ack or sync did not work, while it is being tried again; else empty.
@@ -91,7 +97,7 @@ private:
     Store& store_;
     Settler& settler_;
     IdKeeper& ids_;
-    const Options options_;
+    Options options_;
     observe::StorageTotals& totals_;
     CommitHooks hooks_;
     Signal wake_;
@@ -103,6 +109,7 @@ private:
     TimePoint last_start_{};
     std::optional<TimePoint> give_up_at_;
     std::uint64_t in_hand_ = 0;
+    Position in_hand_last_ = 0;
     Position durable_ = 0;
     bool stalled_ = false;
     Position behind_stall_ = 0;  // up to here events waited while nothing was committed

@@ -15,9 +15,37 @@ namespace opsrelay::spool {
 Settler::Settler(asio::any_io_executor storage, Store& store, observe::StorageTotals& totals)
     : storage_(std::move(storage)), store_(store), totals_(totals) {}
 
-Seq Settler::first_unsettled_at_start(LaneId lane) const {
+LaneStart Settler::start_of(LaneId lane) const {
     const auto found = lanes_.find(lane);
-    return found == lanes_.end() ? 1 : found->second.at_start;
+    if (found == lanes_.end()) return {.dead_full = dead_full_};
+    return {found->second.next, found->second.paused, dead_full_};
+}
+
+Result<LaneId> Settler::make_lane(std::string_view name) {
+    auto made = store_.make_lane(name);
+    if (made) lanes_.try_emplace(*made);
+    return made;
+}
+
+Result<void> Settler::set_paused(LaneId lane, bool paused) {
+    auto done = store_.set_paused(lane, paused);
+    if (done) lanes_[lane].paused = paused;
+    return done;
+}
+
+Seq Settler::end(LaneId lane) const {
+    const auto found = lanes_.find(lane);
+    return found == lanes_.end() ? 1 : found->second.next_write;
+}
+
+std::uint64_t Settler::spooled_below(LaneId id, Seq end) const {
+    const auto found = lanes_.find(id);
+    if (found == lanes_.end()) return 0;
+    const auto& lane = found->second;
+    end = std::min(end, lane.next_write);
+    if (end <= lane.next) return 0;
+    const auto settled = std::distance(lane.ahead.begin(), lane.ahead.lower_bound(end));
+    return end - lane.next - static_cast<std::uint64_t>(settled);
 }
 
 asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
@@ -103,7 +131,8 @@ void Settler::adopt(bool at_start) {
         auto& lane = lanes_[stored.lane];
         if (at_start) {
             OPSRELAY_ASSERT(stored.next_settle <= stored.next_write);
-            lane.at_start = lane.next = stored.next_settle;
+            lane.next = stored.next_settle;
+            lane.paused = stored.paused;
             lane.next_write = stored.next_write;
             lane.ahead = {stored.ahead.begin(), stored.ahead.end()};
             totals_.recovered += stored.spooled();

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,6 +29,13 @@ struct Settlement {
     DeadLetter dead;  // when not delivered: `lane` and `seq` are filled in by settle()
 };
 
+/// Where sending from a lane begins.
+struct LaneStart {
+    Seq first = 1;           // its first record without an outcome
+    bool paused = false;     // an operator stopped it
+    bool dead_full = false;  // see Settler::on_dead_full()
+};
+
 /// Keeps, per lane, which records behind the cursor are settled already, persists both, and counts.
 /// Acks are not synced: they ride on the next commit, or on flush_idle(). A crash forgets at most
 /// what was settled since, which is then sent again.
@@ -40,9 +48,6 @@ public:
 
     // --- Forward thread ---
 
-    /// The lane's first record without an outcome when the process started (or the store was
-    /// reopened).
-    [[nodiscard]] Seq first_unsettled_at_start(LaneId lane) const;
     /// Store::read(), with the records that are settled already marked in `settled`. Records that
     /// could not be read (`lost`) are counted as dropped and settled when this returns.
     [[nodiscard]] asio::awaitable<Result<RecordBatch>> read(LaneId lane, Seq from);
@@ -61,13 +66,12 @@ public:
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
-    /// Whether the room for dead letters is used up: nothing should be sent that may become one.
-    /// Before the threads run; later `on_dead_full` tells.
-    [[nodiscard]] bool dead_full() const noexcept { return dead_full_; }
-
     // --- Storage thread ---
 
-    /// `tell` is called whenever dead_full() changed. Before the threads run.
+    /// Before the threads run, too.
+    [[nodiscard]] LaneStart start_of(LaneId lane) const;
+    /// `tell` is called whenever the room for dead letters is used up, so that nothing should be
+    /// sent that may become one, and when there is some again. Before the threads run.
     void on_dead_full(std::function<void(bool full)> tell) { on_dead_full_ = std::move(tell); }
     /// Adopts the cursors of the store: at start and after a reopen. Counts recovered records at
     /// start.
@@ -92,15 +96,22 @@ public:
     void drop_unread(LaneId lane, Seq end, DropReason reason);
     /// The end of the oldest eighth of the records without an outcome; nullopt: there are none.
     [[nodiscard]] std::optional<Seq> oldest_part(LaneId lane) const;
+    /// Store::make_lane(), set_paused(); start_of() knows of them.
+    [[nodiscard]] Result<LaneId> make_lane(std::string_view name);
+    [[nodiscard]] Result<void> set_paused(LaneId lane, bool paused);
     /// Every lane.
     [[nodiscard]] std::vector<LaneId> lanes() const;
+    /// The number that the lane's next record gets.
+    [[nodiscard]] Seq end(LaneId lane) const;
+    /// Records below `end` without an outcome.
+    [[nodiscard]] std::uint64_t spooled_below(LaneId lane, Seq end) const;
     /// Durable records without an outcome, of all lanes.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
     [[nodiscard]] std::uint64_t spooled(LaneId lane) const;
 
 private:
     struct Lane {
-        Seq at_start = 1;
+        bool paused = false;
         Seq next = 1;  // the contiguous prefix ends before this one
         Seq next_write = 1;
         std::set<Seq> ahead;                    // settled records at or after `next`

@@ -45,7 +45,7 @@ public:
     }
 
     config::Environment environment{{}, true};
-    RunDaemon run = [](const config::Config&) { return 0; };
+    RunDaemon run = [](const config::Config&, const LoadConfig&) { return 0; };
     OpenSpool open_spool;
 };
 
@@ -130,7 +130,8 @@ TEST_CASE("cli/run: the configuration reaches the daemon, the directories are ma
     const test::TempDir dir;
     Shell shell;
     config::Config got;
-    shell.run = [&got](const config::Config& config) {
+    shell.run = [&got](const config::Config& config, const LoadConfig& again) {
+        CHECK(again().value().run_dir == config.run_dir);
         got = config;
         return 6;
     };

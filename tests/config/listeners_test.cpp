@@ -44,7 +44,7 @@ TEST_CASE("config/listeners: what each type needs") {
         {"bad mode", "{type: unix_stream, path: a, mode: \"rw\"}",
          "listeners[0].mode: \"rw\" is not a mode; write it in octal, \"0660\""},
         {"other lane", "{type: unix_stream, path: a, lane: eu}",
-         "listeners[0].lane: \"eu\" is not known; allowed: default"},
+         "listeners[0].lane: there is no lane \"eu\"; there are default"},
         {"no map", "udp",
          "listeners[0]: must be a map, such as {type: udp, address: \"127.0.0.1:8710\"}"},
         {"list as value", "{type: [udp]}", "listeners[0].type: needs one value"},

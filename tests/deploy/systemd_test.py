@@ -72,6 +72,10 @@ class Facts(unittest.TestCase):
         self.assertEqual(self.config["upstream"]["api_key_file"],
                          f"/run/credentials/{UNIT.name}/{name}")
 
+    def test_reload_waits_for_the_answer_of_the_same_program(self):
+        self.assertEqual(self.service["ExecReload"], ["/usr/bin/opsrelay reload"])
+        self.assertEqual(self.service["ExecStart"], ["/usr/bin/opsrelay run"])
+
     def test_user_exists(self):
         users = [line.split()[1]
                  for line in (ROOT / "systemd/opsrelay.sysusers").read_text("utf-8").splitlines()

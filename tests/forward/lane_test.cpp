@@ -82,6 +82,7 @@ struct World {
                 request(Verdict::budget_stopped);
                 status(false, false);
                 break;
+            case LaneState::paused: lane.on_paused(true, at()); break;
         }
         REQUIRE(lane.state() == state);
     }
@@ -116,8 +117,9 @@ TEST_CASE("forward/lane: each verdict of a probe leads to its state from every s
         {Verdict::backoff, LaneState::backing_off, Fate::again},
     };
     for (const auto& from : kLaneStates) {
-        // Those two do not probe.
+        // Those three do not probe.
         if (from.value == LaneState::no_key || from.value == LaneState::dead_full) continue;
+        if (from.value == LaneState::paused) continue;
         for (const auto& test : cases) {
             CAPTURE(from.name);
             CAPTURE(to_string(test.verdict));
@@ -475,6 +477,69 @@ TEST_CASE("forward/lane: room changes nothing for lanes that wait for something 
         world.lane.on_dead_full(true, world.at());
         world.lane.on_dead_full(false, world.at());
         CHECK(world.lane.state() == state);
+    }
+}
+
+TEST_CASE("forward/lane: a pause lies over every state, which shows again when it ends") {
+    for (const auto& row : kLaneStates) {
+        if (row.value == LaneState::paused) continue;
+        CAPTURE(row.name);
+        World world;
+        world.enter(row.value);
+        const auto due = world.lane.retry_at();
+        const auto since = world.lane.since();
+        world.now += seconds{1};
+        world.lane.on_paused(true, world.at());
+        CHECK(world.lane.state() == LaneState::paused);
+        CHECK(world.lane.since() == world.at().wall);
+        CHECK(world.lane.parked());
+        CHECK_FALSE(world.lane.retry_at().has_value());
+        CHECK_FALSE(world.lane.cause().empty());
+        world.lane.try_now(world.at());  // not even the last try before the end
+        CHECK(world.lane.next(world.now + hours{24}).action == Action::wait);
+        CHECK(world.lane.next(world.now + hours{24}).until == TimePoint::max());
+        world.lane.on_paused(false, world.at());
+        CHECK(world.lane.state() == row.value);
+        CHECK(world.lane.since() == since);
+        CHECK(world.lane.retry_at().has_value() == due.has_value());
+    }
+}
+
+TEST_CASE("forward/lane: replies that come during a pause count") {
+    World world;
+    world.request(Verdict::delivered);
+    const auto good = world.begin();
+    const auto bad = world.begin();
+    world.lane.on_paused(true, world.at());
+    CHECK(world.reply(good, Verdict::delivered).fate == Fate::delivered);
+    CHECK(world.reply(bad, Verdict::unauthorized).fate == Fate::again);
+    CHECK(world.lane.state() == LaneState::paused);
+    world.lane.on_paused(false, world.at());
+    CHECK(world.lane.state() == LaneState::unauthorized);
+}
+
+TEST_CASE("forward/lane: a wait is skipped once, but not one that upstream asked for") {
+    for (const auto verdict : {Verdict::backoff, Verdict::throttled, Verdict::unauthorized}) {
+        World world;
+        for (int i = 0; i < 8; ++i) {
+            world.request(verdict);
+            world.pass();
+        }
+        world.request(verdict);
+        world.lane.skip_wait(world.at());
+        CHECK(world.lane.next(world.now).action == Action::probe);
+        world.request(verdict);
+        CHECK(world.lane.next(world.now).action == Action::wait);
+    }
+    for (const auto verdict : {Verdict::backoff, Verdict::throttled}) {
+        World world;
+        world.request(verdict, hours{1});
+        world.lane.skip_wait(world.at());
+        CHECK(world.lane.next(world.now).action == Action::wait);
+        CHECK(world.pass() == hours{1});
+        world.request(verdict);  // this time it asked for nothing
+        world.lane.skip_wait(world.at());
+        CHECK(world.lane.next(world.now).action == Action::probe);
     }
 }
 

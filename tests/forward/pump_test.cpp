@@ -113,7 +113,7 @@ TEST_CASE("forward/pump: a dead letter has the reason, the reply's first KiB and
 TEST_CASE("forward/pump: without a key nothing is sent; with one all is") {
     World world;
     world.commit(3);
-    world.pump.start();
+    world.pump.start(world.settler.start_of(kDefaultLane));
     world.run_for(hours{1});
     CHECK(world.upstream.requests().empty());
     CHECK(world.pump.status().state == LaneState::no_key);
@@ -355,7 +355,7 @@ TEST_CASE(
     SUBCASE("no key") {
         World world;
         world.commit(5);
-        world.pump.start();
+        world.pump.start(world.settler.start_of(kDefaultLane));
         CHECK_FALSE(world.await(world.pump.drain_until(world.clock.now() + seconds{20})));
     }
 }

@@ -37,7 +37,7 @@ struct PumpWorld {
         if (!stopped) stop(seconds{0});
     }
     void start() {
-        pump.start();
+        pump.start(settler.start_of(kDefaultLane));
         pump.set_key("key");
     }
     void commit(std::uint64_t count) {

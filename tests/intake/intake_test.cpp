@@ -65,6 +65,26 @@ asio::awaitable<void> await_room(Intake& intake, int& woken) {
 
 }  // namespace
 
+TEST_CASE("intake: rules change between two events, ids are known as before") {
+    World world;
+    const auto nameless = R"({"provider":"openai","model":"m","inputTokens":1})";
+    CHECK(world.offer(nameless).admission == Admission::accepted);
+    CHECK(world.offer(event_json("a")).admission == Admission::accepted);
+    parse::Options rules;
+    rules.missing_id = parse::MissingId::reject;
+    rules.defaults = {{{parse::Field::environment, "staging"}}};
+    world.intake.configure(rules);
+    CHECK(world.offer(nameless).reject == RejectReason::missing_id);
+    CHECK(world.offer(event_json("a")).admission == Admission::duplicate);
+    const auto text = event_json("b");
+    const Message message{.bytes = text};
+    const Origin origin{.kind = ListenerKind::http, .defaults = 1};
+    CHECK(world.intake.offer({&message, 1}, origin)[0].admission == Admission::accepted);
+    const auto group = world.queue.take();
+    REQUIRE(group.has_value());
+    CHECK(group->segments[0].payload.find(R"("environment":"staging")") != std::string::npos);
+}
+
 TEST_CASE("intake: a dead letter has nothing of a rejected event that must not be kept") {
     World world;
     auto bad = event_json("a");

@@ -69,7 +69,7 @@ TEST_CASE("spool/settler: a restart goes on where it ended, without what was set
     Settler next(world.io.get_executor(), world.store, totals);
     world.store.restart();
     next.adopt(true);
-    CHECK(next.first_unsettled_at_start(kDefaultLane) == 1);
+    CHECK(next.start_of(kDefaultLane).first == 1);
     CHECK(totals.recovered == 2);
     CHECK(next.spooled() == 2);
 }

@@ -83,7 +83,7 @@ TEST_CASE("listen/http_session: a durable event is answered with upstream's fiel
 
 TEST_CASE("listen/http_session: the state upstream last told shows in the reply") {
     HttpWorld world;
-    world.plan.set({"Starter", true, true, true, true});
+    world.plans.of(kDefaultLane).set({"Starter", true, true, true, true});
     world.start();
     auto client = world.connect();
     const auto reply = exchange(world, client, request("{}"));

@@ -22,7 +22,7 @@ TEST_CASE("listen/listeners: all kinds at once, each with its lane, address and 
     world.add(ListenerKind::udp);
     world.add(ListenerKind::http);
     world.add(ListenerKind::http, "http.sock");
-    world.options.listeners[1].lane = LaneId{3};
+    world.options.listeners[1].lane.lane = LaneId{3};
     world.inlet.settle_at_once = true;
     world.start();
     for (std::size_t i = 0; i < 5; ++i) {
@@ -44,12 +44,31 @@ TEST_CASE("listen/listeners: all kinds at once, each with its lane, address and 
     CHECK(world.listeners->status()[0].receive_buffer.count > 0);
 }
 
+TEST_CASE("listen/listeners: lane and defaults of a listener change, connections stay") {
+    World world;
+    world.add(ListenerKind::unix_stream, "s.sock");
+    world.inlet.settle_at_once = true;
+    world.start();
+    Client client(SOCK_STREAM, world.address(0));
+    client.send(world, "x\n");
+    world.run_until([&] { return world.inlet.recorded.size() == 1; });
+    CHECK(world.inlet.recorded[0].origin.lane == kDefaultLane);
+    auto options = world.options;
+    options.listeners[0].lane.lane = LaneId{3};
+    options.listeners[0].defaults = 2;
+    world.listeners->configure(options);
+    client.send(world, "x\n");
+    world.run_until([&] { return world.inlet.recorded.size() == 2; });
+    CHECK(world.inlet.recorded[1].origin.lane == LaneId{3});
+    CHECK(world.inlet.recorded[1].origin.defaults == 2);
+}
+
 TEST_CASE("listen/listeners: one listener that cannot be made takes the others down again") {
     World world;
     world.add(ListenerKind::unix_datagram, "d.sock");
     world.add(ListenerKind::unix_stream, "none/s.sock");
     Listeners listeners(world.io.get_executor(), world.inlet, world.clock, world.options,
-                        world.registry, world.plan);
+                        world.registry, world.plans);
     const auto opened = listeners.open();
     REQUIRE_FALSE(opened.has_value());
     CHECK(opened.error().code == Errc::listener_failed);
@@ -130,7 +149,7 @@ TEST_CASE("listen/listeners: opened but never started leaves nothing behind") {
     world.add(ListenerKind::unix_datagram, "d.sock");
     {
         Listeners listeners(world.io.get_executor(), world.inlet, world.clock, world.options,
-                            world.registry, world.plan);
+                            world.registry, world.plans);
         REQUIRE(listeners.open().has_value());
         CHECK(std::filesystem::exists(world.dir / "d.sock"));
     }

@@ -65,7 +65,7 @@ void World::add(ListenerKind kind, const std::string& name) {
 
 void World::start() {
     listeners =
-        std::make_unique<Listeners>(io.get_executor(), inlet, clock, options, registry, plan);
+        std::make_unique<Listeners>(io.get_executor(), inlet, clock, options, registry, plans);
     const auto opened = listeners->open();
     REQUIRE_MESSAGE(opened.has_value(), (opened ? std::string{} : opened.error().context));
     listeners->start();

@@ -43,7 +43,7 @@ public:
     asio::io_context io{1};
     SystemClock clock;
     observe::Registry registry;
-    PlanState plan;
+    PlanStates plans;
     test::TempDir dir;
     Options options;
     FakeInlet inlet;

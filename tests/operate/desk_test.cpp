@@ -83,7 +83,11 @@ struct World {
     std::vector<LaneId> replayed;
     DeskHooks hooks{.configured = [](LaneId lane) { return lane == kDefaultLane; },
                     .sending = true,
-                    .replayed = [this](LaneId lane) { replayed.push_back(lane); }};
+                    .replayed = [this](LaneId lane) { replayed.push_back(lane); },
+                    .paused = [this](LaneId lane, bool on) { paused.emplace_back(lane, on); },
+                    .flush = [this](LaneId lane) { flushed.push_back(lane); }};
+    std::vector<std::pair<LaneId, bool>> paused;
+    std::vector<LaneId> flushed;
     std::optional<Desk> desk;
 };
 
@@ -215,6 +219,64 @@ TEST_CASE(
     CHECK(offline.has(offline.ask("/spool/purge", R"({"lane":"default","configured":true})"),
                       R"("purged":3)"));
     CHECK(offline.store.unsettled(kDefaultLane).empty());
+}
+
+TEST_CASE("operate/desk: letters are mended by the rules that hold now") {
+    World world;
+    world.reject(R"({"provider":"openai","model":"m","inputTokens":1,"status":"bad"})");
+    parse::Options rules;
+    rules.missing_id = parse::MissingId::reject;
+    world.desk->configure(rules);
+    const auto* const mend = R"({"all":true,"set":{"status":"success"}})";
+    CHECK(world.has(world.ask("/dead/replay", mend), "missing_id"));
+    world.desk->configure(parse::Options{});
+    CHECK(world.has(world.ask("/dead/replay", mend), R"("replayed":1)"));
+}
+
+TEST_CASE("operate/desk: a pause is durable when the reply comes, and told") {
+    World world;
+    CHECK(world.has(world.ask("/lanes/pause", "{}"), R"("lanes":["default"])"));
+    CHECK(world.paused == std::vector<std::pair<LaneId, bool>>{{kDefaultLane, true}});
+    CHECK(world.settler.start_of(kDefaultLane).paused);
+    world.store.crash();
+    CHECK(world.store.lanes()[0].paused);
+    CHECK_FALSE(world.store.lanes()[1].paused);
+    CHECK(world.has(world.ask("/lanes/resume", R"({"lane":"default"})"), R"("lanes":["default"])"));
+    CHECK(world.paused.back() == std::pair{kDefaultLane, false});
+    CHECK_FALSE(world.store.lanes()[0].paused);
+}
+
+TEST_CASE("operate/desk: a pause that the disk refuses is not made") {
+    World world;
+    world.store.fail_next(test::StoreCall::set_paused, Errc::spool_full);
+    CHECK(world.has(world.ask("/lanes/pause", "{}", 503), R"("reason":"spool_full")"));
+    CHECK(world.paused.empty());
+    CHECK_FALSE(world.settler.start_of(kDefaultLane).paused);
+}
+
+TEST_CASE("operate/desk: only lanes that are configured can be paused and flushed") {
+    World world;
+    for (const auto* path : {"/lanes/pause", "/lanes/resume", "/lanes/flush"}) {
+        CAPTURE(path);
+        CHECK(world.has(world.ask(path, R"({"lane":"x"})", 404), "it has: default, lane-1"));
+        CHECK(world.has(world.ask(path, R"({"lane":"lane-1"})", 409), "lane-1 is not configured"));
+    }
+    CHECK(world.paused.empty());
+    CHECK(world.flushed.empty());
+}
+
+TEST_CASE("operate/desk: what was there at a flush is counted until it is settled") {
+    World world;
+    CHECK(world.has(world.ask("/lanes/flush", "{}"), R"("ends":{"default":4})"));
+    CHECK(world.flushed == std::vector<LaneId>{kDefaultLane});
+    CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":4}})"), R"({"default":3})"));
+    CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":2,"lane-1":99}})"),
+                    R"({"default":1,"lane-1":3})"));
+    world.settler.drop_unread(kDefaultLane, 3, DropReason::oldest);
+    CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":4}})"), R"({"default":1})"));
+    CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":3}})"), R"({"default":0})"));
+    CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"x":3}})", 404), "it has"));
+    CHECK(world.has(world.ask("/lanes/left", "{}", 400), "ends must name a lane"));
 }
 
 }  // namespace opsrelay::operate

@@ -8,7 +8,7 @@ TEST_CASE("operate/request: every field") {
     const auto request = parse_request(
         R"({"kind":"upstream","lane":"default","reason":"upstream_400","after":"upstream-0-3",)"
         R"("limit":7,"keys":["admission-1-2"],"all":true,"as_of":-5,"events":true,)"
-        R"("set":{"model":"x","n":[1]},"configured":true})");
+        R"("set":{"model":"x","n":[1]},"configured":true,"ends":{"default":7}})");
     REQUIRE(request.has_value());
     CHECK(request->kind == spool::DeadKind::upstream);
     CHECK(request->lane == "default");
@@ -24,6 +24,8 @@ TEST_CASE("operate/request: every field") {
     CHECK(request->set[0] == FieldEdit{"model", "\"x\""});
     CHECK(request->set[1] == FieldEdit{"n", "[1]"});
     CHECK(request->configured);
+    REQUIRE(request->ends.size() == 1);
+    CHECK(request->ends[0] == std::pair<std::string, Seq>{"default", 7});
     CHECK(parse_request("{}").has_value());
 }
 
@@ -50,6 +52,8 @@ TEST_CASE("operate/request: what is unknown or of another type is refused by nam
         {R"({"keys":["upstream-0-1",2]})", "keys must be a key such as upstream-0-12"},
         {many + "]}", "keys must be an array of 1 to 1000 keys"},
         {R"({"all":"yes"})", "all must be true or false"},
+        {R"({"ends":[]})", "ends must be an object of at most 64 lanes"},
+        {R"({"ends":{"a":-1}})", "ends must be numbers by lane"},
         {R"({"as_of":1.5})", "as_of must be Unix milliseconds"},
         {R"({"set":[]})", "set must be an object of fields and their values"},
     };

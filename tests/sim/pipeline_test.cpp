@@ -60,6 +60,15 @@ private:
     Clock& clock_;
 };
 
+/// Of the lanes 0, 1 and so on.
+std::map<LaneId, std::uint64_t> by_lane(std::initializer_list<std::uint64_t> spooled) {
+    std::map<LaneId, std::uint64_t> all;
+    for (const auto records : spooled) {
+        all[LaneId{static_cast<std::uint16_t>(all.size())}] = records;
+    }
+    return all;
+}
+
 asio::awaitable<void> stop_and_tell(Pipeline& pipeline, TimePoint deadline, bool& stopped) {
     co_await pipeline.stop(deadline, milliseconds{100});
     stopped = true;
@@ -72,6 +81,23 @@ asio::awaitable<void> drain_and_tell(Pipeline& pipeline, TimePoint deadline,
 
 asio::awaitable<void> fetch(Pipeline& pipeline, std::optional<Snapshot>& into) {
     into = co_await pipeline.snapshot();
+}
+
+// Named coroutines: a Result has no default, and nothing may be captured.
+asio::awaitable<LaneId> make_lane(Pipeline& pipeline, std::string name) {
+    auto made = co_await pipeline.make_lane(std::move(name));
+    co_return made.value();
+}
+asio::awaitable<bool> add_lane(Pipeline& pipeline, Pipeline::Lane lane) {
+    co_await pipeline.add_lane(std::move(lane));
+    co_return true;
+}
+asio::awaitable<bool> remove_lane(Pipeline& pipeline, LaneId lane, TimePoint deadline) {
+    co_await pipeline.remove_lane(lane, deadline);
+    co_return true;
+}
+asio::awaitable<bool> commit_pending(Pipeline& pipeline, TimePoint due) {
+    co_return co_await pipeline.commit_pending(due);
 }
 
 /// A pipeline of one lane or two over a store of both.
@@ -95,6 +121,19 @@ struct Harness {
         clock.run_until(
             io, [this] { return stopped; }, clock.now() + minutes{1});
         REQUIRE(stopped);
+    }
+    template <typename T>
+    T await(asio::awaitable<T> task) {
+        std::optional<T> result;
+        auto keep = [&](const std::exception_ptr& error, T value) {
+            REQUIRE_FALSE(error);
+            result = value;
+        };
+        asio::co_spawn(io, std::move(task), keep);
+        clock.run_until(
+            io, [&] { return result.has_value(); }, clock.now() + minutes{1});
+        REQUIRE(result.has_value());
+        return *result;
     }
     std::vector<listen::Offered> offer(LaneId lane, std::size_t count, std::size_t first = 0) {
         std::vector<std::string> events;
@@ -184,7 +223,7 @@ TEST_CASE("pipeline: a lane whose upstream never answers does not delay the othe
         CHECK(world.second_upstream.received.size() == (i + 1) * 10);
     }
     const auto view = world.snapshot();
-    CHECK(view.spooled_by_lane == std::vector<std::uint64_t>{2200, 0});
+    CHECK(view.spooled_by_lane == by_lane({2200, 0}));
     CHECK(view.ledger.spooled == 2200);
     const auto lanes = world.pipeline.lanes();
     REQUIRE(lanes.size() == 2);
@@ -220,7 +259,7 @@ TEST_CASE("pipeline: draining delivers the well lane's events although another o
     world.run(seconds{21});
     CHECK(drained == false);
     CHECK(world.second_upstream.received.size() == 300);
-    CHECK(world.snapshot().spooled_by_lane == std::vector<std::uint64_t>{5, 0});
+    CHECK(world.snapshot().spooled_by_lane == by_lane({5, 0}));
 }
 
 TEST_CASE("pipeline: what a drained lane gets while another drains is delivered or told") {
@@ -270,7 +309,7 @@ TEST_CASE(
     // The parked one holds its first records in memory and reads no further.
     CHECK(parked_reads <= 10);
     CHECK(world.store.reads(kDefaultLane) == parked_reads);
-    CHECK(world.snapshot().spooled_by_lane == std::vector<std::uint64_t>{kBacklog, 0});
+    CHECK(world.snapshot().spooled_by_lane == by_lane({kBacklog, 0}));
 
     world.pipeline.pump().set_key("key");
     world.run(minutes{2});
@@ -321,7 +360,7 @@ TEST_CASE("pipeline: a lane that is not configured keeps its records, is reporte
         REQUIRE(view.unconfigured.size() == 1);
         CHECK(view.unconfigured[0].name.name == "lane-1");
         CHECK(view.unconfigured[0].spooled == 40);
-        CHECK(view.spooled_by_lane == std::vector<std::uint64_t>{0});
+        CHECK(view.spooled_by_lane == by_lane({0}));
         CHECK(view.ledger.storage.recovered == 40);
         CHECK(view.ledger.spooled == 40);
         CHECK(view.ledger.imbalance() == 0);
@@ -390,6 +429,90 @@ TEST_CASE("pipeline: without room for dead letters a lane parks, others go on un
     CHECK(view.ledger.spooled == 0);
     CHECK(view.ledger.storage.dead == 3);
     CHECK(view.ledger.imbalance() == 0);
+}
+
+TEST_CASE("pipeline: a lane comes and goes while the others deliver, and keeps its records") {
+    test::MemStore store{1, {kDefaultLane}};
+    Harness world(store, false);
+    const auto made = world.await(make_lane(world.pipeline, "europe"));
+    CHECK(made == kSecondLane);
+    CHECK(world.await(make_lane(world.pipeline, "europe")) == kSecondLane);
+    const Pipeline::Lane europe{{made, "europe"}, {}, world.second_upstream, world.second_plan};
+    world.await(add_lane(world.pipeline, europe));
+    world.pipeline.pump(made).set_key("key");
+    world.offer(made, 30);
+    world.offer(kDefaultLane, 30);
+    world.run(seconds{2});
+    CHECK(world.second_upstream.received.size() == 30);
+    CHECK(world.snapshot().spooled_by_lane == by_lane({0, 0}));
+
+    world.second_upstream.answers = false;
+    world.offer(made, 20, 100);
+    world.run(seconds{1});
+    world.await(remove_lane(world.pipeline, made, world.clock.now() + seconds{2}));
+    CHECK(world.pipeline.find_pump(made) == nullptr);
+    world.offer(made, 5, 200);  // what ingest took before it knew
+    world.offer(kDefaultLane, 10, 200);
+    world.run(seconds{2});
+    CHECK(world.upstream.received.size() == 40);
+    const auto view = world.snapshot();
+    REQUIRE(view.unconfigured.size() == 1);
+    CHECK(view.unconfigured[0].name.name == "europe");
+    CHECK(view.unconfigured[0].spooled == 25);
+    CHECK(view.ledger.imbalance() == 0);
+    CHECK(world.log.count("a lane with records is not configured") == 1);
+
+    world.second_upstream.answers = true;
+    world.await(add_lane(world.pipeline, europe));
+    world.pipeline.pump(made).set_key("key");
+    world.run(seconds{5});
+    CHECK(world.second_upstream.received.size() == 55);
+    CHECK(world.snapshot().ledger.spooled == 0);
+    CHECK(world.snapshot().ledger.imbalance() == 0);
+}
+
+TEST_CASE("pipeline: a paused lane sends nothing, restarts included, until it goes on") {
+    test::MemStore store{1, {kDefaultLane, kSecondLane}};
+    {
+        Harness both(store, true);
+        REQUIRE(both.pipeline.settler().set_paused(kSecondLane, true).has_value());
+        both.pipeline.note_paused(kSecondLane, true);
+        both.run(milliseconds{10});
+        both.offer(kSecondLane, 12);
+        both.offer(kDefaultLane, 12);
+        both.run(seconds{30});
+        CHECK(both.upstream.received.size() == 12);
+        CHECK(both.second_upstream.received.empty());
+        CHECK(both.pipeline.pump(kSecondLane).status().state == forward::LaneState::paused);
+        both.stop(milliseconds{0});
+    }
+    store.crash();
+    Harness both(store, true);
+    both.run(hours{2});
+    CHECK(both.second_upstream.received.empty());
+    CHECK(both.pipeline.pump(kSecondLane).status().state == forward::LaneState::paused);
+    std::optional<bool> drained;
+    asio::co_spawn(both.io, drain_and_tell(both.pipeline, both.clock.now() + hours{1}, drained),
+                   asio::detached);
+    both.run(seconds{1});
+    CHECK(drained == false);  // it is not waited for
+    REQUIRE(both.pipeline.settler().set_paused(kSecondLane, false).has_value());
+    both.pipeline.note_paused(kSecondLane, false);
+    both.run(seconds{5});
+    CHECK(both.second_upstream.received.size() == 12);
+    CHECK(both.snapshot().ledger.imbalance() == 0);
+}
+
+TEST_CASE("pipeline: what intake took is committed before a flush counts it") {
+    test::MemStore store{1, {kDefaultLane}};
+    Harness world(store, false);
+    CHECK(world.await(commit_pending(world.pipeline, world.clock.now() + seconds{1})));
+    store.refuse_writes(Errc::spool_full);
+    world.offer(kDefaultLane, 5);
+    CHECK_FALSE(world.await(commit_pending(world.pipeline, world.clock.now() + seconds{1})));
+    store.refuse_writes(std::nullopt);
+    CHECK(world.await(commit_pending(world.pipeline, world.clock.now() + seconds{5})));
+    CHECK(world.pipeline.settler().end(kDefaultLane) == 6);
 }
 
 }  // namespace opsrelay

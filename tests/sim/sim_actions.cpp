@@ -343,45 +343,6 @@ void SimWorld::crash(bool power_loss) {
     start();
 }
 
-std::size_t SimWorld::some_side() {
-    const auto side = rng_.between(0, sides_.size() - 1);
-    return sides_[side].configured ? side : 0;
-}
-
-void SimWorld::change_lanes() {
-    for (std::size_t i = 1; i < sides_.size(); ++i) {
-        auto& side = sides_[i];
-        if (!rng_.chance(500)) continue;
-        side.configured = !side.configured;
-        const auto waits = !store_->unsettled(side.name.lane).empty();
-        if (waits) mark(side.configured ? Mark::lane_came_back : Mark::lane_left_with_records);
-    }
-    restart_cleanly();
-}
-
-void SimWorld::configure_all() {
-    const auto all =
-        std::all_of(sides_.begin(), sides_.end(), [](const Side& side) { return side.configured; });
-    if (all) return;
-    for (auto& side : sides_) side.configured = true;
-    if (store_failed_) return;  // whoever starts the process again does it with all of them
-    restart_cleanly();
-}
-
-void SimWorld::purge_lane() {
-    const auto gone = std::find_if(sides_.begin(), sides_.end(),
-                                   [](const Side& side) { return !side.configured; });
-    if (gone == sides_.end() || stalled()) return;
-    for (const auto& record : store_->unsettled(gone->name.lane)) {
-        gone->given_up.insert(id_of(record));
-    }
-    asio::post(threads_[1], [this, lane = gone->name.lane] {
-        const auto purged = pipeline_->settler().purge_lane(lane);
-        if (purged && *purged > 0) mark(Mark::lane_purged);
-    });
-    advance(milliseconds{1});
-}
-
 void SimWorld::restart_cleanly() {
     mark(Mark::clean_restart);
     stop(true);
@@ -462,7 +423,10 @@ void SimWorld::act() {
     } else if (roll < 82) {
         restart_cleanly();
     } else if (roll < 83) {
-        if (rng_.chance(700)) return change_lanes();
+        const auto dice = rng_.between(0, 99);
+        if (dice < 25) return change_lanes();
+        if (dice < 50) return change_lanes_live();
+        if (dice < 62) return pause_lanes();
         purge_lane();
     } else if (roll < 84) {
         clear_dead_letters(Clearing::some);

@@ -29,6 +29,7 @@ std::optional<Mark> mark_of(forward::LaneState state) {
         case forward::LaneState::misconfigured: return Mark::lane_misconfigured;
         case forward::LaneState::no_key: return Mark::lane_no_key;
         case forward::LaneState::dead_full: return Mark::lane_dead_full;
+        case forward::LaneState::paused: return Mark::lane_paused;
     }
     return std::nullopt;
 }

@@ -141,6 +141,9 @@ enum class Mark : std::uint8_t {
     lane_misconfigured,
     lane_no_key,
     lane_dead_full,
+    lane_paused,
+    lane_added_live,
+    lane_removed_live,
     dead_letter_put_back,
     dead_letter_purged,
     lane_left_with_records,
@@ -156,7 +159,7 @@ enum class Mark : std::uint8_t {
     breaker_held,   // 20 failures in a row over a minute, one request at a time
     wait_observed,  // a Retry-After was obeyed to the end
 };
-inline constexpr std::array<EnumName<Mark>, 56> kMarks{{
+inline constexpr std::array<EnumName<Mark>, 59> kMarks{{
     {Mark::power_loss, "power_loss"},
     {Mark::kill, "kill"},
     {Mark::clean_restart, "clean_restart"},
@@ -199,6 +202,9 @@ inline constexpr std::array<EnumName<Mark>, 56> kMarks{{
     {Mark::lane_misconfigured, "lane_misconfigured"},
     {Mark::lane_no_key, "lane_no_key"},
     {Mark::lane_dead_full, "lane_dead_full"},
+    {Mark::lane_paused, "lane_paused"},
+    {Mark::lane_added_live, "lane_added_live"},
+    {Mark::lane_removed_live, "lane_removed_live"},
     {Mark::dead_letter_put_back, "dead_letter_put_back"},
     {Mark::dead_letter_purged, "dead_letter_purged"},
     {Mark::lane_left_with_records, "lane_left_with_records"},

@@ -212,6 +212,7 @@ void SimWorld::recover_health() {
     for (int i = 0; i < kClearingsMax && outcome_.violation.empty(); ++i) {
         if (store_failed_ && ++processes > kProcessesMax) return;
         if (store_failed_) crash(false);
+        for (std::size_t side = 0; side < sides_.size(); ++side) set_paused(false, side);
         clear_dead_letters(std::exchange(clearing, Clearing::purge));
         advance(seconds{5});  // housekeeping opens intake again, clients hear what is durable
         resend();

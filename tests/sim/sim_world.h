@@ -121,6 +121,9 @@ private:
     void crash(bool power_loss);
     /// With some lanes more or less in the configuration, but never without the first.
     void change_lanes();
+    void change_lanes_live();
+    void pause_lanes();
+    void set_paused(bool paused, std::size_t side);
     void configure_all();
     void purge_lane();
     void restart_cleanly();

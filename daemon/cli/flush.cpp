@@ -1,0 +1,164 @@
+// `flush` waits until what was accepted before has its outcome.
+#include <fmt/format.h>
+#include <poll.h>
+#include <rapidjson/document.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iterator>
+
+#include "cli/commands.h"
+#include "cli/connect.h"
+#include "cli/json_fields.h"
+#include "cli/spool_ask.h"
+#include "config/fields.h"
+#include "core/clock.h"
+#include "core/json_text.h"
+
+namespace opsrelay::cli {
+
+namespace {
+
+constexpr const char* kFooter = R"(
+Waits until every event that was accepted before is delivered, or a dead letter; events that come
+later are not waited for. A lane that backs off or is parked tries at once, one time; where upstream
+asked to wait (Retry-After) it waits. Ends at once when only paused lanes have something left.
+
+Examples:
+  opsrelay flush --timeout 25s          in a preStop hook
+  opsrelay flush --lane europe --output json
+
+Exit codes: 0 nothing is left; 1 something is, with the reasons; 2 usage.)";
+
+constexpr milliseconds kLookEvery{200};
+constexpr seconds kRequestTimeout{10};
+
+struct FlushOptions {
+    ClientFlags where;
+    std::string lane;
+    std::string timeout = "30s";
+    Output output = Output::text;
+};
+
+/// What is left of one lane, and why.
+struct LaneLeft {
+    std::string lane;
+    std::uint64_t events = 0;
+    std::string state;
+    std::string error;
+    std::string next;
+};
+
+std::string ends_body(const rapidjson::Value& reply) {
+    std::string out;
+    if (const auto* const ends = member(reply, "ends"); ends != nullptr && ends->IsObject()) {
+        for (const auto& end : ends->GetObject()) {
+            fmt::format_to(std::back_inserter(out), "{}{}:{}", out.empty() ? "" : ",",
+                           json_string(text(end.name)), count(end.value));
+        }
+    }
+    return fmt::format("{{\"ends\":{{{}}}}}", out);
+}
+
+Result<std::vector<LaneLeft>> look(const Ask& ask, const std::string& ends) {
+    rapidjson::Document reply;
+    const auto asked = ask_json(ask, "/lanes/left", ends, reply);
+    if (!asked) return asked.error();
+    std::vector<LaneLeft> all;
+    const auto* const left = member(reply, "left");
+    if (left == nullptr || !left->IsObject()) {
+        return Error{Errc::refused, "/lanes/left: the answer is not from this version of opsrelay"};
+    }
+    for (const auto& lane : left->GetObject()) {
+        if (count(lane.value) > 0) all.push_back({text(lane.name), count(lane.value), {}, {}, {}});
+    }
+    return all;
+}
+
+// Why nothing, or not everything, is sent. Without an answer the reasons stay empty.
+void add_reasons(const AdminTarget& target, const Clock& clock, std::vector<LaneLeft>& left) {
+    const auto reply = http_get(target, "/status", clock, clock.now() + kRequestTimeout);
+    if (!reply) return;
+    rapidjson::Document status;
+    status.Parse(reply->body.data(), reply->body.size());
+    const auto* const lanes = status.HasParseError() ? nullptr : member(status, "lanes");
+    if (lanes == nullptr || !lanes->IsArray()) return;
+    for (const auto& lane : lanes->GetArray()) {
+        for (auto& one : left) {
+            if (one.lane != text(lane, "name")) continue;
+            one.state = text(lane, "state");
+            one.error = text(lane, "last_error");
+            one.next = text(lane, "next");
+        }
+    }
+}
+
+void show(const std::vector<LaneLeft>& left, Output output, Program& program) {
+    if (output == Output::json) {
+        std::string lanes;
+        for (const auto& one : left) {
+            fmt::format_to(std::back_inserter(lanes),
+                           "{}{{\"name\":{},\"left\":{},\"state\":{},\"last_error\":{}}}",
+                           lanes.empty() ? "" : ",", json_string(one.lane), one.events,
+                           json_string(one.state), json_string(one.error));
+        }
+        fmt::print(program.out, "{{\"empty\":{},\"lanes\":[{}]}}\n", left.empty(), lanes);
+        return;
+    }
+    if (left.empty()) fmt::print(program.out, "everything accepted before has its outcome\n");
+    for (const auto& one : left) {
+        fmt::print(program.err, "opsrelay: lane {}: {} events left, {}{}{}{}{}\n", one.lane,
+                   one.events, one.state, one.error.empty() ? "" : ": ", one.error,
+                   one.next.empty() ? "" : "; ", one.next);
+    }
+}
+
+int flush(const FlushOptions& given, Program& program) {
+    using std::chrono_literals::operator""ms;
+    using std::chrono_literals::operator""h;
+    const auto timeout = config::duration_field("--timeout", given.timeout, {0ms, 24h});
+    if (!timeout) return fail(program, timeout.error());
+    const auto target = find_daemon(given.where, program);
+    if (!target) return fail(program, target.error());
+    const auto ask = ask_daemon(*target, kRequestTimeout);
+    const SystemClock clock;
+    const auto due = clock.now() + *timeout;
+    const auto body =
+        given.lane.empty() ? "{}" : fmt::format("{{\"lane\":{}}}", json_string(given.lane));
+    rapidjson::Document reply;
+    const auto begun = ask_json(ask, "/lanes/flush", body, reply);
+    if (!begun) return fail(program, begun.error());
+    const auto ends = ends_body(reply);
+    for (;;) {
+        auto left = look(ask, ends);
+        if (!left) return fail(program, left.error());
+        if (!left->empty()) add_reasons(*target, clock, *left);
+        const bool only_paused = std::all_of(
+            left->begin(), left->end(), [](const LaneLeft& one) { return one.state == "paused"; });
+        if (only_paused || clock.now() >= due) {  // also when nothing is left
+            show(*left, given.output, program);
+            return left->empty() ? 0 : kExitFailed;
+        }
+        const auto next = std::min(due, clock.now() + kLookEvery);
+        (void)::poll(nullptr, 0, poll_timeout(clock, next));  // ended early: looks early
+    }
+}
+
+}  // namespace
+
+void add_flush(CLI::App& app, Program& program, Action& action) {
+    auto* const command =
+        app.add_subcommand("flush", "Wait until what was accepted is delivered or dead");
+    const auto given = std::make_shared<FlushOptions>();  // lives as long as CLI11 refers to it
+    add_client_flags(*command, given->where);
+    command->add_option("--lane", given->lane, "Only this lane")->type_name("NAME");
+    command->add_option("--timeout", given->timeout, "Wait at most this long; default 30s")
+        ->type_name("DURATION");
+    add_output(*command, given->output);
+    command->footer(kFooter);
+    command->callback([given, &program, &action] {
+        action = [given, &program] { return flush(*given, program); };
+    });
+}
+
+}  // namespace opsrelay::cli

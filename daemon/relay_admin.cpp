@@ -1,0 +1,105 @@
+// What the daemon answers to probes, scrapes and operators.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "core/run_on.h"
+#include "relay_parts.h"
+#include "status_view.h"
+
+namespace opsrelay {
+
+namespace {
+
+constexpr seconds kCommitAtFlush{5};  // the admin server gives a request ten
+
+}  // namespace
+
+void Relay::make_desk() {
+    desk_.emplace(
+        *store_, pipeline_->settler(), clock_, operate_rng_, config_.events,
+        operate::DeskHooks{
+            .configured = [this](LaneId lane) { return pipeline_->configured(lane); },
+            .sending = true,
+            .replayed = [this](LaneId lane) { pipeline_->note_replayed(lane); },
+            .paused = [this](LaneId lane, bool paused) { pipeline_->note_paused(lane, paused); },
+            .flush = [this](LaneId lane) { pipeline_->note_flush(lane); },
+        });
+}
+
+std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {
+    std::vector<std::string> reasons;
+    if (stopping_) reasons.emplace_back("stopping");
+    if (failure_) reasons.push_back(fmt::format("spool failed: {}", failure_->context));
+    if (!pipeline_->queue().spool_open()) reasons.emplace_back("spool_full");
+    if (!pipeline_->queue().has_room()) reasons.emplace_back("memory_full");
+    if (const auto stalled = storage_watch_->stalled(); stalled.count() > 0) {
+        reasons.push_back(fmt::format("disk_stalled: no answer for {} ms", stalled.count()));
+    }
+    if (!snapshot.trouble.empty()) {
+        reasons.push_back(fmt::format("spool writes fail: {}", snapshot.trouble));
+    }
+    return reasons;
+}
+
+asio::awaitable<control::StatusView> Relay::status() {
+    const auto snapshot = co_await storage_watch_->snapshot();
+    auto view = status_view(snapshot, pipeline_->lanes(), listeners_->status(), clock_.wall_now());
+    view.version = OPSRELAY_VERSION;
+    view.reasons = not_ready(snapshot);
+    view.ready = view.reasons.empty();
+    view.spool_limit = config_.spool.bytes_max.count;
+    co_return view;
+}
+
+asio::awaitable<std::string> Relay::metrics() {
+    const auto view = co_await status();
+    publish(view, registry_);
+    co_return registry_.exposition();
+}
+
+// No co_await inside the expression that makes a response: g++ 12 destroys its temporaries twice.
+asio::awaitable<control::AdminResponse> Relay::answer(control::AdminRequest request) {
+    if (request.post) co_return co_await change(std::move(request));
+    const auto& path = request.path;
+    control::AdminResponse response;
+    if (path == "/livez") {
+        response.body = R"({"live":true})";
+    } else if (path == "/metrics") {
+        response.body = co_await metrics();
+        response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    } else if (path == "/status") {
+        const auto view = co_await status();
+        response.body = to_json(view);
+    } else if (path == "/readyz") {
+        const auto view = co_await status();
+        response.status = view.ready ? 200U : 503U;
+        response.body = readiness_json(view);
+    } else {
+        response.status = 404;
+        response.body = R"({"ok":false,"reason":"not_found",)"
+                        R"("paths":["/livez","/readyz","/metrics","/status"]})";
+    }
+    co_return response;
+}
+
+asio::awaitable<control::AdminResponse> Relay::change(control::AdminRequest request) {
+    if (request.path == "/reload") co_return co_await answer_reload();
+    if (request.path == "/lanes/flush") {
+        // What was taken in before counts as accepted: it gets its numbers first.
+        const bool committed = co_await pipeline_->commit_pending(clock_.now() + kCommitAtFlush);
+        if (!committed) {
+            control::AdminResponse response;
+            response.status = 503;
+            response.body = R"({"ok":false,"reason":"disk_stalled",)"
+                            R"("message":"events wait for the disk: see opsrelay status"})";
+            co_return response;
+        }
+    }
+    auto job = [this, request = std::move(request)] {
+        return desk_->answer(request.path, request.body);
+    };
+    co_return co_await run_on(storage_.executor(), std::move(job));
+}
+
+}  // namespace opsrelay

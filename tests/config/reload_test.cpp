@@ -1,0 +1,136 @@
+#include "config/reload.h"
+
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+
+#include "config/keys.h"
+#include "config/sources.h"
+
+using namespace opsrelay;
+using namespace opsrelay::config;
+
+namespace {
+
+Config from_file(const std::string& text) {
+    const test::TempDir dir;
+    auto sources = bare_sources();
+    sources.file = write_file(dir, text);
+    return load_config(sources).value();
+}
+
+using Keys = std::vector<std::string>;
+
+Keys changed(const std::string& before, const std::string& after) {
+    return changed_keys(from_file(before), from_file(after)).value();
+}
+
+std::string refused(const std::string& before, const std::string& after) {
+    const auto result = changed_keys(from_file(before), from_file(after));
+    return result ? std::string{} : result.error().context;
+}
+
+// The names in the README's row of the table of section Reload.
+std::set<std::string> row_of(const std::string& readme, const std::string& title) {
+    const auto begin = readme.find(fmt::format("\n| {} | `", title));
+    REQUIRE(begin != std::string::npos);
+    const auto row = readme.substr(begin + 1, readme.find('\n', begin + 1) - begin);
+    const std::regex name("`([^`]+)`");
+    std::set<std::string> names;
+    for (std::sregex_iterator it(row.begin(), row.end(), name), end; it != end; ++it) {
+        CAPTURE((*it)[1].str());
+        CHECK(names.insert((*it)[1]).second);  // not twice
+    }
+    return names;
+}
+
+}  // namespace
+
+TEST_CASE("config/reload: README puts every key into the class that it is in") {
+    std::ifstream file(OPSRELAY_SOURCE_DIR "/README.md");
+    const std::string readme(std::istreambuf_iterator<char>(file), {});
+    const auto live = row_of(readme, "reload");
+    const auto restart = row_of(readme, "restart");
+    std::set<std::string> expected_live{"lanes", "upstream"};
+    std::set<std::string> expected_restart;
+    for (const auto& key : keys()) {
+        if (key.upstream != nullptr) continue;  // always live, as a whole
+        auto& expected = key.change == Change::live ? expected_live : expected_restart;
+        expected.emplace(key.name);
+    }
+    for (const auto* name : {"type", "path", "address", "mode", "group", "lane", "defaults"}) {
+        auto& expected = is_live_listener_key(name) ? expected_live : expected_restart;
+        expected.insert(fmt::format("listeners[].{}", name));
+    }
+    CHECK(live == expected_live);
+    CHECK(restart == expected_restart);
+}
+
+TEST_CASE("config/reload: what changed is named, in the order of the keys") {
+    CHECK(changed("", "").empty());
+    CHECK(changed("",
+                  "log: {level: debug}\nspool: {max_age: 1h, on_full: drop_oldest}\n"
+                  "privacy: {deny_fields: [a]}\n") ==
+          Keys{"spool.on_full", "spool.max_age", "privacy.deny_fields", "log.level"});
+    CHECK(changed("upstream: {url: \"https://a\"}\n", "upstream: {url: \"https://b\"}\n") ==
+          Keys{"upstream.url"});
+}
+
+TEST_CASE("config/reload: lanes come, go and change") {
+    const std::string none = "upstream: {timeout: 3s}\n";
+    const std::string one = none + "lanes: {eu: {url: \"https://eu\"}}\n";
+    CHECK(changed(none, one) == Keys{"lanes.eu"});
+    CHECK(changed(one, none) == Keys{"lanes.eu"});
+    CHECK(changed(one, none + "lanes: {eu: {url: \"https://x\", connections: 3}}\n") ==
+          Keys{"lanes.eu.url", "lanes.eu.connections"});
+    CHECK(changed(one, "lanes: {eu: {url: \"https://eu\"}, default: {timeout: 3s}}\n").empty());
+    CHECK(same_upstream(from_file(one).lanes.at("default"), from_file(none).lanes.at("default")));
+    CHECK_FALSE(same_upstream(from_file(one).lanes.at("eu"), from_file(one).lanes.at("default")));
+}
+
+TEST_CASE("config/reload: listeners may change lane and defaults, not places") {
+    const std::string lanes = "lanes: {default: , eu: }\n";
+    const std::string before = lanes + "listeners: [{type: http, path: a}]\n";
+    CHECK(changed(before, lanes + "listeners: [{type: http, path: a, lane: eu}]\n") ==
+          Keys{"listeners[0].lane"});
+    CHECK(changed(before, lanes + "listeners: [{type: http, path: a, defaults: {environment: "
+                                  "dev}}]\n") == Keys{"listeners[0].defaults"});
+    for (const auto* after :
+         {"[]", "[{type: http, path: b}]", "[{type: http, path: a, mode: \"0600\"}]",
+          "[{type: unix_stream, path: a}]", "[{type: http, path: a}, {type: http, path: b}]"}) {
+        CAPTURE(after);
+        CHECK(refused(before, lanes + "listeners: " + after + "\n") ==
+              "listeners: changed, which a reload cannot do; restart needed");
+    }
+}
+
+TEST_CASE("config/reload: keys that need a restart are refused by name, all at once") {
+    for (const auto& key : keys()) {
+        if (key.change == Change::live) continue;
+        CAPTURE(key.name);
+        const auto before = from_file("");
+        auto after = before;
+        // Whatever its value is: another text for the same key.
+        for (const auto* value :
+             {"/elsewhere", "2h", "20000", "128MiB", "2MiB", "127.0.0.1:1", "/else.sock", "json"}) {
+            if (key.assign(after, value)) break;
+        }
+        const auto result = changed_keys(before, after);
+        REQUIRE(result.has_error());
+        CHECK(result.error().context ==
+              fmt::format("{}: changed, which a reload cannot do; restart needed", key.name));
+    }
+    CHECK(refused("", "dedupe: {window: 1h}\nlog: {format: json, level: debug}\n") ==
+          "dedupe.window, log.format: changed, which a reload cannot do; restart needed");
+}
+
+TEST_CASE("config/reload: a spool that remembers another number of ids needs a restart") {
+    CHECK(changed("", "spool: {max_bytes: 2GiB}\n") == Keys{"spool.max_bytes"});
+    CHECK(refused("", "spool: {max_bytes: 128MiB}\n") ==
+          "spool.max_bytes: 128MiB instead of 512MiB changes how many ids are remembered (2796202 "
+          "instead of 10000000); restart needed");
+}
