@@ -6,7 +6,8 @@ import signal
 import subprocess
 import unittest
 
-from harness import (DEADLINE, RELAY, RelayTest, Upstream, UnixHttp, event, http_json, wait_for)
+from harness import (DEADLINE, RELAY, RelayTest, Upstream, UnixHttp, event, http_json,
+                     in_threads, wait_for)
 
 
 def lane_of(relay, name):
@@ -263,11 +264,41 @@ class Reload(LanesTest):
         wait_for(lambda: third.row_ids() == ["third", "fourth"], "all is as before")
         self.assertEqual(relay.end(), 0)
 
-    def test_rules_for_events_and_limits_change_under_load(self):
+    def test_reloads_under_load_lose_nothing_and_send_nothing_twice(self):
+        relay = self.start_two()
+        rounds = 12
+
+        def send_default():
+            for burst in range(rounds):
+                events = [event(f"us-{burst}-{i}") for i in range(200)]
+                self.assertEqual(relay.send_acked(events), (200, 0))
+
+        def send_europe():
+            for i in range(rounds * 10):
+                self.assertEqual(self.post_europe(relay, event(f"europe-{i}"))[0], 200)
+
+        def reload():
+            for i in range(rounds):
+                config = self.config(self.other.url, self.other_key, more=(
+                    f"spool: {{commit_gap: {i % 3}ms}}\nstream: {{ack_timeout: {30 + i}s}}\n"))
+                if i % 2 == 1:  # this one changes the lane itself
+                    config = config.replace("api_key_file", "connections: 3, api_key_file")
+                self.rewrite(relay, config)
+                self.command(relay, "reload")
+
+        in_threads([send_default, send_europe, reload])
+        self.wait_ledger(relay, delivered=rounds * 210, spooled=0)
+        self.assertEqual(len(set(self.upstream.row_ids())), rounds * 200)
+        self.assertEqual(len(set(self.other.row_ids())), rounds * 10)
+        self.assertEqual(self.upstream.stats()["repeated"], 0)
+        self.assertEqual(self.other.stats()["repeated"], 0)
+
+    def test_rules_for_events_and_limits_change(self):
         relay = self.start_two()
         config = self.config(self.other.url, self.other_key)
         self.assertEqual(relay.post(event(externalRequestId=...))[0], 200)
-        self.rewrite(relay, config + "events: {missing_id: reject}\nprivacy: {deny_fields: [secret]}\n"
+        self.rewrite(relay, config + "events: {missing_id: reject}\n"
+                     "privacy: {deny_fields: [secret]}\n"
                      "http: {max_body: 64KiB}\nspool: {max_age: 1h, max_bytes: 1GiB}\n")
         done = self.command(relay, "reload", "--output", "json")
         self.assertEqual(
