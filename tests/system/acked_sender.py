@@ -12,9 +12,10 @@ from harness import StreamClient, event, line
 class AckedSender:
     """Keeps every line until it is settled; reconnects and re-sends, as the protocol asks."""
 
-    def __init__(self, path, seed, make=event):
+    def __init__(self, path, seed, make=event, pause=0.0):
         self.path = path
         self.make = make  # an event of an id
+        self.pause = pause  # seconds at most between two writes; 0: as fast as acks come
         self.rng = random.Random(seed)
         self.acknowledged = set()
         self.sent = set()
@@ -35,6 +36,8 @@ class AckedSender:
         self.write(client, resend)
         while not self.stop.is_set() or self.unsettled:
             if not self.stop.is_set() and len(self.unsettled) < 500:
+                if self.pause:
+                    self.stop.wait(self.rng.uniform(0, self.pause))
                 self.write(client, [str(uuid.UUID(int=self.rng.getrandbits(128)))
                                     for _ in range(self.rng.randint(1, 40))])
             if not client.read_ack():

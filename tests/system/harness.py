@@ -136,11 +136,12 @@ class Process:
 
 
 class Upstream(Process):
-    """opsrelay-upstream on free ports."""
+    """opsrelay-upstream on free ports, or on the port of one that has ended."""
 
-    def __init__(self, directory, *options, key=KEY):
+    def __init__(self, directory, *options, key=KEY, port=0):
         self.key = key
-        arguments = [UPSTREAM, "--port", "0", "--control-port", "0", "--api-key", key, *options]
+        arguments = [UPSTREAM, "--port", str(port), "--control-port", "0", "--api-key", key,
+                     *options]
         super().__init__(arguments, os.path.join(directory, "upstream.log"))
         pattern = re.compile(
             r"listening on (https?)://127\.0\.0\.1:(\d+) control http://127\.0\.0\.1:(\d+)")
