@@ -17,30 +17,24 @@ using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""min;
 using View = std::string_view;
 
-enum class UpstreamKind : std::uint8_t { opsmeter };
-constexpr std::array<EnumName<UpstreamKind>, 1> kUpstreamKinds{{
-    {UpstreamKind::opsmeter, "opsmeter"},
-}};
-static_assert(dense(kUpstreamKinds));
-
 constexpr bool kNullable = true;
 constexpr bool kQuoted = true;
 
 const std::array kKeys{
     UpstreamKey{"upstream.kind", false, false,
-                [](Options&, View key, View text) -> Result<void> {
-                    const auto kind = enum_field(key, text, kUpstreamKinds);
-                    if (!kind) return kind.error();
-                    return {};
+                [](Options& o, View key, View text) {
+                    return assign(o.kind, enum_field(key, text, forward::kUpstreamKinds));
                 },
-                [](const Options&) { return std::string(kUpstreamKinds.front().name); }},
+                [](const Options& o) {
+                    return std::string(forward::kUpstreamKinds.at(index_of(o.kind)).name);
+                }},
     UpstreamKey{"upstream.url", false, kQuoted,
                 [](Options& o, View key, View text) { return assign(o.url, url_field(key, text)); },
                 [](const Options& o) { return o.url; }},
     UpstreamKey{
         "upstream.path", false, kQuoted,
         [](Options& o, View key, View text) { return assign(o.path, url_path_field(key, text)); },
-        [](const Options& o) { return o.path; }},
+        [](const Options& o) { return std::string(o.target_path()); }},
     UpstreamKey{
         "upstream.api_key_file", kNullable, kQuoted,
         [](Options& o, View key, View text) { return assign_file(o.api_key_file, key, text); },
@@ -72,6 +66,35 @@ const std::array kKeys{
                     return assign(o.timeout, duration_field(key, text, {100ms, 5min}));
                 },
                 [](const Options& o) { return format_duration(o.timeout); }},
+    UpstreamKey{"upstream.batch_max_events", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.batch.events_max, count_field(key, text, {1, 1000}));
+                },
+                [](const Options& o) { return fmt::format("{}", o.batch.events_max); }},
+    UpstreamKey{"upstream.batch_max_bytes", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.batch.bytes_max, bytes_field(key, text, {64_KiB, 8_MiB}));
+                },
+                [](const Options& o) { return format_bytes(o.batch.bytes_max); }},
+    UpstreamKey{"upstream.batch_linger", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.batch.linger, duration_field(key, text, {0ms, 1min}));
+                },
+                [](const Options& o) { return format_duration(o.batch.linger); }},
+    UpstreamKey{"upstream.batch_format", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.batch.format, enum_field(key, text, forward::kBatchFormats));
+                },
+                [](const Options& o) {
+                    return std::string(forward::kBatchFormats.at(index_of(o.batch.format)).name);
+                }},
+    UpstreamKey{"upstream.batch_compression", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.batch.coding, enum_field(key, text, forward::kBatchCodings));
+                },
+                [](const Options& o) {
+                    return std::string(forward::kBatchCodings.at(index_of(o.batch.coding)).name);
+                }},
 };
 
 }  // namespace

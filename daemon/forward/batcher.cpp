@@ -107,8 +107,11 @@ std::optional<Item> Batcher::take_fresh() {
     if (!has_fresh()) return std::nullopt;
     const auto& loaded = find(next_fresh_);
     const auto index = static_cast<std::size_t>(next_fresh_ - loaded.first);
-    Item item{next_fresh_, 0, loaded.received_unix_ms, loaded.segment->record(index),
-              loaded.segment};
+    Item item;
+    item.seq = next_fresh_;
+    item.received_unix_ms = loaded.received_unix_ms;
+    item.payload = loaded.segment->record(index);
+    item.segment = loaded.segment;
     --fresh_;
     ++out_;
     ++next_fresh_;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +24,8 @@ namespace opsrelay::forward {
 struct Item {
     Seq seq = 0;
     unsigned failures = 0;  // attempts of this record that failed
+    /// In a batch request it is one of at most so many: less once a larger one was refused whole.
+    std::size_t company_max = std::numeric_limits<std::size_t>::max();
     std::int64_t received_unix_ms = 0;
     std::string_view payload;  // into `segment`
     /// Shared: the payload must live as long as the last record of its segment is being sent. A

@@ -166,7 +166,7 @@ Result<Endpoint> parse_endpoint(const Options& options) {
         }
         return invalid(key, path, "it must begin with / and contain no spaces");
     };
-    if (auto ok = check_path("upstream.path", options.path); !ok) return ok.error();
+    if (auto ok = check_path("upstream.path", options.target_path()); !ok) return ok.error();
     if (auto ok = check_path("upstream.status_path", options.status_path); !ok) return ok.error();
     return parse_url(options.url, options.allow_plaintext);
 }

@@ -5,6 +5,8 @@
 #include <boost/asio/this_coro.hpp>
 #include <utility>
 
+#include "forward/batch_body.h"
+
 namespace opsrelay::forward {
 
 namespace {
@@ -41,15 +43,28 @@ void HttpUpstream::set_api_key(const Secret& key) {
     const auto common = fmt::format(
         "Host: {}\r\nUser-Agent: opsrelay/{}\r\nAccept: application/json\r\nX-API-Key: ",
         endpoint().host_header, OPSRELAY_VERSION);
-    post_head_ = Secret{"POST ",         endpoint().target(options_.path),
+    const auto content = options_.kind == UpstreamKind::batch
+                             ? batch_headers(options_.batch.format, options_.batch.coding)
+                             : std::string("Content-Type: application/json\r\n");
+    post_head_ = Secret{"POST ",         endpoint().target(options_.target_path()),
                         " HTTP/1.1\r\n", common,
-                        key.view(),      "\r\nContent-Type: application/json\r\nContent-Length: "};
+                        key.view(),      "\r\n",
+                        content,         "Content-Length: "};
     status_request_ = Secret{"GET ",          endpoint().target(options_.status_path),
                              " HTTP/1.1\r\n", common,
                              key.view(),      "\r\n\r\n"};
 }
 
 asio::awaitable<Reply> HttpUpstream::send(std::string_view body, TimePoint deadline) {
+    return post(body, deadline);
+}
+
+asio::awaitable<Reply> HttpUpstream::send_batch(std::span<const std::string_view> events,
+                                                TimePoint deadline) {
+    return post(encode_batch(events, options_.batch.format, options_.batch.coding), deadline);
+}
+
+asio::awaitable<Reply> HttpUpstream::post(std::string_view body, TimePoint deadline) {
     const fmt::format_int length(body.size());
     return request(Secret{post_head_.view(), {length.data(), length.size()}, "\r\n\r\n", body},
                    deadline);

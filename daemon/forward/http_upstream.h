@@ -6,6 +6,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -37,6 +38,8 @@ public:
                                                                     const Options& options);
 
     [[nodiscard]] asio::awaitable<Reply> send(std::string_view body, TimePoint deadline) override;
+    [[nodiscard]] asio::awaitable<Reply> send_batch(std::span<const std::string_view> events,
+                                                    TimePoint deadline) override;
     [[nodiscard]] asio::awaitable<Reply> workspace_status(TimePoint deadline) override;
     void set_api_key(const Secret& key) override;
     /// Also reads certificates again whose files changed, as every new connection does.
@@ -48,6 +51,7 @@ public:
 private:
     HttpUpstream(Clock& clock, const Options& options, std::unique_ptr<Connector> connector);
 
+    [[nodiscard]] asio::awaitable<Reply> post(std::string_view body, TimePoint deadline);
     asio::awaitable<Reply> request(Secret text, TimePoint deadline);
     asio::awaitable<Reply> exchange(std::string_view text, TimePoint deadline);
     [[nodiscard]] std::unique_ptr<Connection> take_idle();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/assert.h"
 
@@ -33,6 +34,12 @@ std::optional<LaneState> state_for(Verdict verdict) {
         case Verdict::backoff: return LaneState::backing_off;
     }
     return std::nullopt;
+}
+
+// Neither the event nor a passing fault is to blame.
+bool concerns_lane(Verdict verdict) {
+    const auto state = state_for(verdict);
+    return state && *state != LaneState::backing_off;
 }
 
 bool asks_to_wait(const Decision& decision) {
@@ -115,12 +122,13 @@ Effect Lane::on_reply(Ticket ticket, const Attempt& attempt, const Decision& dec
                       std::string_view cause, Moment at) {
     const bool current = ticket.epoch == epoch_;
     end(ticket);
+    return judge(current, attempt, decision, cause, at);
+}
+
+Effect Lane::judge(bool current, const Attempt& attempt, const Decision& decision,
+                   std::string_view cause, Moment at) {
     switch (decision.verdict) {
-        case Verdict::delivered:
-            rejected_in_row_.clear();
-            if (current && state_ != LaneState::active) activate(at);
-            note_delivered(current);
-            return {.fate = Fate::delivered};
+        case Verdict::delivered: return on_delivered(current, at);
         case Verdict::rejected: return on_rejected(current, attempt, cause, at);
         case Verdict::not_the_api:
         case Verdict::unauthorized:
@@ -131,6 +139,50 @@ Effect Lane::on_reply(Ticket ticket, const Attempt& attempt, const Decision& dec
         case Verdict::backoff: return on_failure(current, attempt, decision, cause, at);
     }
     return {};
+}
+
+std::vector<Effect> Lane::on_batch(Ticket ticket, std::span<const Judged> events, Moment at) {
+    bool current = ticket.epoch == epoch_;
+    end(ticket);
+    std::vector<Effect> effects(events.size());
+    const auto each = [&](auto wanted, auto judge_one) {
+        for (std::size_t i = 0; i < events.size(); ++i) {
+            if (wanted(events[i].decision.verdict)) effects[i] = judge_one(events[i]);
+        }
+    };
+    const auto is = [](Verdict verdict) { return [verdict](Verdict v) { return v == verdict; }; };
+
+    bool delivered = false;
+    each(is(Verdict::delivered), [&](const Judged&) {
+        if (!std::exchange(delivered, true)) return on_delivered(current, at);
+        return Effect{.fate = Fate::delivered};
+    });
+    each(is(Verdict::rejected), [&](const Judged& event) {
+        if (delivered) rejected_in_row_.clear();  // a delivery is between any two of them
+        const auto before = epoch_;
+        auto effect = on_rejected(current, event.attempt, event.cause, at);
+        if (epoch_ != before && state_ != LaneState::active) current = false;
+        return effect;
+    });
+    // What is the event's own matter comes last: it must not hide what concerns the lane.
+    std::optional<milliseconds> delay;
+    const auto fail = [&](const Judged& event) {
+        auto effect = on_failure(current, event.attempt, event.decision, event.cause, at);
+        current = false;
+        if (!delay) delay = effect.delay;
+        effect.delay = *delay;
+        return effect;
+    };
+    each(concerns_lane, fail);
+    each(is(Verdict::backoff), fail);
+    return effects;
+}
+
+Effect Lane::on_delivered(bool current, Moment at) {
+    rejected_in_row_.clear();
+    if (current && state_ != LaneState::active) activate(at);
+    note_delivered(current);
+    return {.fate = Fate::delivered};
 }
 
 void Lane::note_delivered(bool current) {

@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -110,6 +111,13 @@ struct Attempt {
     unsigned failures = 0;           // of this record so far
 };
 
+/// A reply to one event of a batch.
+struct Judged {
+    Attempt attempt;
+    Decision decision;
+    std::string cause;
+};
+
 /// This many rejections of distinct events with no delivery between them: upstream (or what stands
 /// in its place) refuses everything, and the events are not to blame.
 inline constexpr std::size_t kRejectionsInRowMax = 10;
@@ -121,12 +129,17 @@ public:
 
     /// What may be done now. Changes nothing: begin() does.
     [[nodiscard]] Permit next(TimePoint now) const;
-    /// Claims what next() offered; each ticket ends in exactly one of the four calls below.
+    /// Claims what next() offered; each ticket ends in exactly one of the five calls below.
     [[nodiscard]] Ticket begin(Action action);
 
     /// A reply to an event (or its failure).
     [[nodiscard]] Effect on_reply(Ticket ticket, const Attempt& attempt, const Decision& decision,
                                   std::string_view cause, Moment at);
+    /// A reply to a batch, whose events ended each in its own way; the effects are in their order.
+    /// For the lane the request counts once: as a delivery when it delivered anything, and as a
+    /// failure of the worst kind that it holds.
+    [[nodiscard]] std::vector<Effect> on_batch(Ticket ticket, std::span<const Judged> events,
+                                               Moment at);
     /// A reply to workspace-status.
     void on_status(Ticket ticket, const WorkspaceStatus& status, Moment at);
     /// The request was given up by us: says nothing about upstream.
@@ -167,6 +180,9 @@ private:
     void arm(const Decision& decision, Moment at);
     [[nodiscard]] milliseconds slow_probe_delay();
     void limit_wait(std::optional<WallTime> period_end, Moment at);
+    [[nodiscard]] Effect on_delivered(bool current, Moment at);
+    [[nodiscard]] Effect judge(bool current, const Attempt& attempt, const Decision& decision,
+                               std::string_view cause, Moment at);
     void note_delivered(bool current);
     [[nodiscard]] Effect on_rejected(bool current, const Attempt& attempt, std::string_view cause,
                                      Moment at);

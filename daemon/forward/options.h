@@ -1,19 +1,62 @@
 // Where and how records are sent.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
+#include "core/enum_table.h"
 #include "core/proxy.h"
 #include "core/secret.h"
 #include "core/units.h"
 
 namespace opsrelay::forward {
 
+/// What the upstream takes in one request.
+enum class UpstreamKind : std::uint8_t {
+    opsmeter,  // one event
+    batch      // several: another opsrelay, or whatever speaks its batch contract
+};
+inline constexpr std::array<EnumName<UpstreamKind>, 2> kUpstreamKinds{{
+    {UpstreamKind::opsmeter, "opsmeter"},
+    {UpstreamKind::batch, "batch"},
+}};
+static_assert(dense(kUpstreamKinds));
+
+enum class BatchFormat : std::uint8_t { ndjson, array };
+inline constexpr std::array<EnumName<BatchFormat>, 2> kBatchFormats{{
+    {BatchFormat::ndjson, "ndjson"},
+    {BatchFormat::array, "array"},
+}};
+static_assert(dense(kBatchFormats));
+
+enum class BatchCoding : std::uint8_t { gzip, none };
+inline constexpr std::array<EnumName<BatchCoding>, 2> kBatchCodings{{
+    {BatchCoding::gzip, "gzip"},
+    {BatchCoding::none, "none"},
+}};
+static_assert(dense(kBatchCodings));
+
+/// Of kind batch. A request goes when it has one of these, or its first event has waited for
+/// `linger`.
+struct BatchOptions {
+    unsigned events_max = 500;   // 1..1000
+    Bytes bytes_max{1U << 20U};  // of events, before compression
+    milliseconds linger{1000};
+    BatchFormat format = BatchFormat::ndjson;
+    BatchCoding coding = BatchCoding::gzip;
+};
+
+inline constexpr std::string_view kEventPath = "/v1/ingest/llm-request";
+inline constexpr std::string_view kBatchPath = "/v1/ingest/batch";
+
 struct Options {
+    UpstreamKind kind = UpstreamKind::opsmeter;
+    BatchOptions batch;
     std::string url = "https://api.opsmeter.io";  // scheme, host and optional port; or unix:/path
-    std::string path = "/v1/ingest/llm-request";
+    std::string path;                             // empty: what its kind has, see target_path()
     std::string status_path = "/v1/diagnostics/workspace-status";
     std::string api_key_file;      // empty: no file. Watched: a change takes effect within a second
     Secret api_key;                // from OPSRELAY_API_KEY only; empty: none
@@ -31,6 +74,11 @@ struct Options {
     milliseconds backoff_max{60'000};
     /// Records waiting, none settled, breaker closed for this long: connections are built anew.
     milliseconds stall_limit{120'000};
+
+    [[nodiscard]] std::string_view target_path() const noexcept {
+        if (!path.empty()) return path;
+        return kind == UpstreamKind::batch ? kBatchPath : kEventPath;
+    }
 };
 
 }  // namespace opsrelay::forward

@@ -1,12 +1,8 @@
 #include "forward/pump.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <utility>
-
-#include "forward/dead_letter.h"
 
 namespace opsrelay::forward {
 
@@ -22,19 +18,6 @@ constexpr milliseconds kSettleGap{5};
 // It also costs as much as its span is long: over a long one, more is gathered.
 constexpr std::size_t kLongSpan = 4096;
 constexpr milliseconds kLongSettleGap{10};
-constexpr std::size_t kErrorTextMax = 256;
-
-std::string describe(const Reply& reply, Verdict verdict) {
-    std::string text;
-    if (reply.transport != Transport::ok) {
-        text = fmt::format("{}: {}", to_string(reply.transport), reply.error);
-    } else {
-        text = fmt::format("HTTP {}", reply.status);
-        if (verdict == Verdict::not_the_api) text += " with a body that is not the API's JSON";
-    }
-    if (text.size() > kErrorTextMax) text.resize(kErrorTextMax);
-    return text;
-}
 
 }  // namespace
 
@@ -50,6 +33,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       name_(std::move(lane)),
       lane_(name_.lane, options, rng, moment()),
       batcher_(1, options.in_flight_max),
+      batch_bytes_max_(options.batch.bytes_max),
       read_backoff_(options.backoff_base, options.backoff_max, rng),
       put_back_backoff_(options.backoff_base, options.backoff_max, rng),
       changed_(forward, clock),
@@ -154,6 +138,7 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
     while (!stopping_ && !drop_) {  // what is to be given up is not sent any more
         const auto now = clock_.now();
         const auto permit = lane_.next(now);
+        if (lane_.state() != LaneState::active) scatter();
         std::optional<Item> item;
         switch (permit.action) {
             case Action::wait: until = permit.until; return std::nullopt;
@@ -163,6 +148,10 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
             case Action::start:
             case Action::probe:
                 if (storage_lags()) return std::nullopt;
+                if (options_.kind == UpstreamKind::batch && permit.action == Action::start) {
+                    if (!gather(now, until)) return std::nullopt;
+                    return Work{std::exchange(gathered_, {}), lane_.begin(permit.action)};
+                }
                 item = permit.action == Action::start ? batcher_.next(now) : batcher_.next_probe();
                 if (item && permit.action == Action::probe) ask_for_key();
                 break;
@@ -171,7 +160,9 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
             if (permit.action == Action::start) until = batcher_.next_due();
             return std::nullopt;
         }
-        return Work{std::move(*item), lane_.begin(permit.action)};
+        std::vector<Item> items;
+        items.push_back(std::move(*item));
+        return Work{std::move(items), lane_.begin(permit.action)};
     }
     return std::nullopt;
 }
@@ -186,7 +177,8 @@ void Pump::go_on() {
     const auto until = dispatch();
     if (until < dispatch_due_ || draining_) changed_.notify_all();
     if (batcher_.want_read()) readable_.notify_all();
-    const bool first = ends_.size() == 1;  // of a group; the loop waits for no more than a moment
+    // The first of a group; the loop waits for no more than a moment.
+    const bool first = !ends_.empty() && !std::exchange(ends_told_, true);
     if (first || ends_.size() >= settle_group() || !put_back_.empty()) settleable_.notify_all();
 }
 
@@ -258,6 +250,7 @@ asio::awaitable<void> Pump::settle_loop() {
 asio::awaitable<void> Pump::settle_ends() {
     // Everything that ended while the last call was under way goes into this one.
     auto ends = std::exchange(ends_, {});
+    ends_told_ = false;
     std::vector<Seq> settled;
     settled.reserve(ends.size());
     for (const auto& end : ends) settled.push_back(end.seq);
@@ -320,111 +313,6 @@ asio::awaitable<void> Pump::watch_loop() {
              {"in_flight", lane_.in_flight()}});
         progress_at_ = now;
     }
-}
-
-// Goes on with the next record as long as there is one: a coroutine and a wake-up less for each.
-asio::awaitable<void> Pump::send(Work first) {
-    std::optional<Work> work = std::move(first);
-    while (work) {
-        const auto began = clock_.now();
-        const auto reply = co_await upstream_.send(work->item.payload, began + options_.timeout);
-        if (aborting_ && reply.transport != Transport::ok) {
-            lane_.on_abandoned(work->ticket);
-            batcher_.put_back(std::move(work->item), clock_.now());
-            co_return;
-        }
-        count_request(reply, began);
-        on_reply(std::move(*work), reply);
-        auto until = TimePoint::max();
-        work = next_work(until);
-        go_on();
-    }
-}
-
-asio::awaitable<void> Pump::check_status(Ticket ticket) {
-    const auto began = clock_.now();
-    const auto reply = co_await upstream_.workspace_status(began + options_.timeout);
-    if (aborting_ && reply.transport != Transport::ok) {
-        lane_.on_abandoned(ticket);
-        co_return;
-    }
-    count_request(reply, began);
-    const auto status = read_workspace_status(reply);
-    if (status.readable) {
-        update_plan(status.plan);
-    } else {
-        last_error_ = fmt::format("workspace-status: {}", describe(reply, Verdict::not_the_api));
-    }
-    lane_.on_status(ticket, status, moment());
-    note_lane();
-    changed_.notify_all();
-}
-
-void Pump::on_reply(Work work, const Reply& reply) {
-    auto& item = work.item;
-    const auto at = moment();
-    const auto decision = classify(reply, at.wall);
-    update_plan(decision.plan);
-    const bool rejected = decision.verdict == Verdict::rejected;
-    std::string cause;
-    if (decision.verdict != Verdict::delivered) {
-        cause = describe(reply, decision.verdict);
-        last_error_ = cause;
-    }
-    const Attempt attempt{item.seq, rejected ? content_hash(item.payload) : 0, item.failures};
-    const auto effect = lane_.on_reply(work.ticket, attempt, decision, cause, at);
-    take_effect(std::move(item), reply, effect, decision.verdict, at);
-    note_lane();
-}
-
-void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
-                       Moment at) {
-    switch (effect.fate) {
-        case Fate::delivered:
-            ends_.push_back({.seq = item.seq, .delivered = true, .dead = {}});
-            break;
-        case Fate::dead_letter:
-            ends_.push_back({.seq = item.seq,
-                             .delivered = false,
-                             .dead = make_dead_letter(item.payload, reply, at.wall)});
-            log_rejection(item.seq, reply);
-            break;
-        case Fate::again:
-            retries_[index_of(verdict)]->add();
-            if (effect.failed) ++item.failures;
-            if (item.failures >= kStuckFailures && lane_.state() == LaneState::active) {
-                log_stuck(item);
-            } else {
-                log_failure(verdict);
-            }
-            batcher_.put_back(std::move(item), at.now + effect.delay);
-            break;
-    }
-    put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
-}
-
-void Pump::count_request(const Reply& reply, TimePoint began) {
-    const int status = reply.transport == Transport::ok ? reply.status : 0;
-    if (status == 0 || status != last_status_) {  // usually the same as before
-        const auto code = describe_code(reply);
-        auto found = requests_.find(code);
-        if (found == requests_.end()) {
-            auto& counter = registry_.counter(observe::kUpstreamRequests, code);
-            found = requests_.emplace(code, &counter).first;
-        }
-        last_status_ = status;
-        last_counter_ = found->second;
-    }
-    last_counter_->add();
-    seconds_.observe(std::chrono::duration<double>(clock_.now() - began).count());
-}
-
-void Pump::update_plan(const PlanUpdate& update) {
-    auto fields = plan_fields_;
-    update.apply_to(fields);
-    if (fields == plan_fields_) return;
-    plan_fields_ = fields;
-    plan_.set(std::move(fields));
 }
 
 void Pump::note_lane() {

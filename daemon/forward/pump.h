@@ -23,6 +23,7 @@
 #include "core/random.h"
 #include "core/signal.h"
 #include "core/task_group.h"
+#include "core/units.h"
 #include "forward/batcher.h"
 #include "forward/lane.h"
 #include "forward/options.h"
@@ -102,9 +103,9 @@ private:
     asio::awaitable<void> read_loop();
     asio::awaitable<void> settle_loop();
     asio::awaitable<void> watch_loop();
-    /// A record that may be sent now.
+    /// What may be sent now, in one request: one record, or several of kind batch.
     struct Work {
-        Item item;
+        std::vector<Item> items;
         Ticket ticket;
     };
     /// The next one; nullopt: `until` says when there may be more to do.
@@ -114,6 +115,10 @@ private:
     /// After a reply or a settlement: starts what the lane permits now, and wakes the loops that
     /// have something to do. Most replies wake none.
     void go_on();
+    /// Of kind batch: whether what was gathered is to go now; else `until` says when.
+    [[nodiscard]] bool gather(TimePoint now, TimePoint& until);
+    /// What was gathered is to be chosen from again.
+    void scatter();
     asio::awaitable<void> send(Work work);
     asio::awaitable<void> check_status(Ticket ticket);
     asio::awaitable<void> settle_ends();
@@ -125,10 +130,16 @@ private:
     [[nodiscard]] bool storage_lags() const noexcept;
 
     void on_reply(Work work, const Reply& reply);
+    void on_batch_reply(Work work, const Reply& reply);
+    /// One reply, which holds for everything that was sent.
+    void take_whole(Work work, const Reply& reply, Decision decision, Moment at);
+    /// Sends the two halves of it by themselves: an event in it, or its size, is to blame.
+    void split(Work work, const Reply& reply, Moment at);
     void take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
                      Moment at);
     void count_request(const Reply& reply, TimePoint began);
     void update_plan(const PlanUpdate& update);
+    void set_plan(PlanFields fields);
     /// Logs and exports what happened to the lane since the last call.
     void note_lane();
     void wake_all();
@@ -143,6 +154,7 @@ private:
     void log_put_back_failure(const Error& error, std::size_t events);
     void log_storage_lag();
     void log_stuck(const Item& item);
+    void log_split(const Reply& reply, std::size_t events, Bytes bytes);
     void log_held_up();
     void log_drop(DropReason reason, std::uint64_t records);
     void publish();
@@ -162,6 +174,10 @@ private:
 
     Lane lane_;
     Batcher batcher_;
+    std::vector<Item> gathered_;  // for the next batch
+    Bytes gathered_bytes_;
+    TimePoint gathered_until_{};
+    Bytes batch_bytes_max_;  // as configured, or less: upstream refused a larger one
     Backoff read_backoff_;
     Backoff put_back_backoff_;
     Signal changed_;     // the lane, or what it may send: dispatch_loop(), drain_until()
@@ -185,6 +201,7 @@ private:
     TimePoint progress_at_{};  // last settlement, or the last moment without anything to send
     bool settling_ = false;
     std::vector<spool::Settlement> ends_;  // not yet settled; bounded by the records in flight
+    bool ends_told_ = false;               // settle_loop() knows that there are some
     TimePoint settled_at_{};               // when the last ones were
     std::size_t unpersisted_ = 0;          // ends that the spool keeps in memory only
     TimePoint persist_due_{};              // when it is asked to store them again

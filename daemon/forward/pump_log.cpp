@@ -130,6 +130,17 @@ void Pump::log_stuck(const Item& item) {
                {"suppressed", *hidden}});
 }
 
+void Pump::log_split(const Reply& reply, std::size_t events, Bytes bytes) {
+    const auto hidden = outage_throttle_.allow("split");
+    if (!hidden) return;
+    log::warn("forward", "upstream refused a batch as a whole; its halves are sent by themselves",
+              {{"lane", name_.name},
+               {"status", reply.status},
+               {"events", events},
+               {"bytes", bytes.count},
+               {"suppressed", *hidden}});
+}
+
 void Pump::log_held_up() {
     const auto hidden = outage_throttle_.allow("held_up");
     if (!hidden) return;

@@ -5,6 +5,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -49,6 +50,9 @@ public:
     /// bytes.
     [[nodiscard]] virtual asio::awaitable<Reply> send(std::string_view body,
                                                       TimePoint deadline) = 0;
+    /// POSTs several events, as one batch request. They must live until the call returns.
+    [[nodiscard]] virtual asio::awaitable<Reply> send_batch(
+        std::span<const std::string_view> events, TimePoint deadline) = 0;
     /// GET /v1/diagnostics/workspace-status.
     [[nodiscard]] virtual asio::awaitable<Reply> workspace_status(TimePoint deadline) = 0;
     /// The key for later requests; empty: none.

@@ -23,7 +23,7 @@ struct Case {
 // One row per key with one value: a value that differs from the default, one that is refused, and
 // why.
 const Case kCases[] = {
-    {"upstream.kind", "opsmeter", "batch", "\"batch\" is not known; allowed: opsmeter"},
+    {"upstream.kind", "batch", "kafka", "\"kafka\" is not known; allowed: opsmeter, batch"},
     {"upstream.url", "https://example.test:8443", "example.test",
      "\"example.test\" is not an http or https URL"},
     {"upstream.path", "/v2/ingest", "v2", "\"v2\" is not a path"},
@@ -38,6 +38,11 @@ const Case kCases[] = {
     {"upstream.allow_plaintext", "true", "1", "\"1\" is neither true nor false"},
     {"upstream.connections", "64", "65", "65 is outside [1, 64]"},
     {"upstream.timeout", "3s", "99ms", "99ms is outside [100ms, 300000ms]"},
+    {"upstream.batch_max_events", "100", "1001", "1001 is outside [1, 1000]"},
+    {"upstream.batch_max_bytes", "2MiB", "63KiB", "63KiB is outside [64KiB, 8MiB]"},
+    {"upstream.batch_linger", "5s", "2m", "120000ms is outside [0ms, 60000ms]"},
+    {"upstream.batch_format", "array", "csv", "\"csv\" is not known; allowed: ndjson, array"},
+    {"upstream.batch_compression", "none", "br", "\"br\" is not known; allowed: gzip, none"},
     {"run_dir", "/tmp/run", "run", "\"run\" is not an absolute path"},
     {"spool.dir", "/tmp/spool", "spool", "\"spool\" is not an absolute path"},
     {"spool.max_bytes", "1GiB", "63MiB", "63MiB is outside [64MiB, 16TiB]"},

@@ -1,5 +1,7 @@
 #include "forward/scripted_upstream.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <utility>
@@ -59,13 +61,40 @@ asio::awaitable<Reply> ScriptedUpstream::play(Step step, TimePoint deadline) {
     co_return std::move(step.reply);
 }
 
+std::optional<Step> ScriptedUpstream::next_of_script() {
+    if (steps_.empty()) return std::nullopt;
+    auto step = std::move(steps_.front());
+    steps_.pop_front();
+    return step;
+}
+
+asio::awaitable<Reply> ScriptedUpstream::send_batch(std::span<const std::string_view> events,
+                                                    TimePoint deadline) {
+    const auto& batch = batches_.emplace_back(events.begin(), events.end());
+    requests_.insert(requests_.end(), batch.begin(), batch.end());
+    auto whole = choose_batch ? choose_batch(batch) : std::nullopt;
+    if (!whole) whole = next_of_script();
+    if (whole) {
+        for (const auto& event : batch) {
+            if (whole->commit) ++rows_[event];
+        }
+        return play(std::move(*whole), deadline);
+    }
+    std::string results;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        const auto chosen = choose ? choose(batch[i]) : std::nullopt;
+        const auto& one = chosen ? *chosen : otherwise_;
+        if (one.commit) ++rows_[batch[i]];
+        results += fmt::format(R"({}{{"index":{},"status":{},"reason":null}})", i == 0 ? "" : ",",
+                               i, one.reply.status);
+    }
+    return play(answer(200, fmt::format(R"({{"results":[{}]}})", results)), deadline);
+}
+
 asio::awaitable<Reply> ScriptedUpstream::send(std::string_view body, TimePoint deadline) {
     requests_.emplace_back(body);
     auto step = choose ? choose(body) : std::nullopt;
-    if (!step && !steps_.empty()) {
-        step = std::move(steps_.front());
-        steps_.pop_front();
-    }
+    if (!step) step = next_of_script();
     if (!step) step = otherwise_;
     if (step->commit) ++rows_[std::string(body)];
     return play(std::move(*step), deadline);

@@ -44,6 +44,10 @@ public:
         reply.body = R"({"ok":true,"planTier":")" + tier + R"("})";
         co_return reply;
     }
+    asio::awaitable<forward::Reply> send_batch(std::span<const std::string_view>,
+                                               TimePoint) override {
+        return workspace_status({});  // no lane of these tests sends batches
+    }
     asio::awaitable<forward::Reply> workspace_status(TimePoint) override {
         forward::Reply reply;
         reply.transport = forward::Transport::refused;

@@ -132,6 +132,8 @@ enum class Mark : std::uint8_t {
     cut_off_at_shutdown,
     two_lanes,
     four_lanes,
+    batches,      // several events in one request
+    split_batch,  // one was refused whole
     two_weeks,
     lane_backing_off,
     lane_throttled,
@@ -159,7 +161,7 @@ enum class Mark : std::uint8_t {
     breaker_held,   // 20 failures in a row over a minute, one request at a time
     wait_observed,  // a Retry-After was obeyed to the end
 };
-inline constexpr std::array<EnumName<Mark>, 59> kMarks{{
+inline constexpr std::array<EnumName<Mark>, 61> kMarks{{
     {Mark::power_loss, "power_loss"},
     {Mark::kill, "kill"},
     {Mark::clean_restart, "clean_restart"},
@@ -193,6 +195,8 @@ inline constexpr std::array<EnumName<Mark>, 59> kMarks{{
     {Mark::cut_off_at_shutdown, "cut_off_at_shutdown"},
     {Mark::two_lanes, "two_lanes"},
     {Mark::four_lanes, "four_lanes"},
+    {Mark::batches, "batches"},
+    {Mark::split_batch, "split_batch"},
     {Mark::two_weeks, "two_weeks"},
     {Mark::lane_backing_off, "lane_backing_off"},
     {Mark::lane_throttled, "lane_throttled"},

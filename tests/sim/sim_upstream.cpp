@@ -110,20 +110,41 @@ void SimUpstream::note_restart(const std::vector<std::string>& unsettled) {
     forget_manners();
 }
 
-asio::awaitable<Reply> SimUpstream::send(std::string_view body, TimePoint deadline) {
-    const auto id = id_of(body);
+SimUpstream::Turn SimUpstream::begin(const std::string& id) {
     watch_request(id);
-    const auto number = ++requests_;
-    last_begun_ = number;
-    const bool alone = concurrency_ == 0;
+    const Turn turn{++requests_, concurrency_ == 0};
+    last_begun_ = turn.number;
     concurrency_max_ = std::max(concurrency_max_, ++concurrency_);
     last_wait_ = milliseconds{0};
+    return turn;
+}
+
+void SimUpstream::end(const Turn& turn, const Reply& reply) {
+    const bool throttled = reply.status == 429 && last_wait_ > milliseconds{0};
+    if (!turn.alone || last_begun_ != turn.number || !throttled) return;
+    quiet_until_ = clock_.now() + std::min(last_wait_, forward::kRetryAfterMax);
+}
+
+asio::awaitable<Reply> SimUpstream::send(std::string_view body, TimePoint deadline) {
+    const auto id = id_of(body);
+    const auto turn = begin(id);
     auto reply = co_await decide(id, deadline);
     --concurrency_;
     watch_reply(id, reply);
-    if (alone && last_begun_ == number && reply.status == 429 && last_wait_ > milliseconds{0}) {
-        quiet_until_ = clock_.now() + std::min(last_wait_, forward::kRetryAfterMax);
-    }
+    end(turn, reply);
+    co_return reply;
+}
+
+asio::awaitable<Reply> SimUpstream::send_batch(std::span<const std::string_view> events,
+                                               TimePoint deadline) {
+    std::vector<std::string> ids;
+    for (const auto event : events) ids.push_back(id_of(event));
+    if (ids.size() > 1) coverage_.note(Mark::batches);
+    const auto turn = begin(ids.front());
+    auto reply = co_await decide_batch(ids, deadline);
+    --concurrency_;
+    watch_batch_reply(ids, reply);
+    end(turn, reply);
     co_return reply;
 }
 
@@ -233,12 +254,17 @@ bool SimUpstream::fails_once(Reply& reply) {
     return true;
 }
 
-asio::awaitable<Reply> SimUpstream::decide(std::string id, TimePoint deadline) {
+asio::awaitable<bool> SimUpstream::arrive() {
     auto pause = milliseconds{static_cast<std::int64_t>(rng_.between(1, 20))};
     if (draw(Fault::latency, 300)) pause = rng_.between(milliseconds{20}, milliseconds{2000});
     co_await clock_.sleep_for(pause);
     const bool cancelled = co_await cut_off();
-    if (cancelled) {  // the connection is gone; the server may have got everything
+    co_return !cancelled;
+}
+
+asio::awaitable<Reply> SimUpstream::decide(std::string id, TimePoint deadline) {
+    const bool arrived = co_await arrive();
+    if (!arrived) {
         if (rng_.chance(500)) store(id);
         co_return broken(Transport::reset);
     }
@@ -252,6 +278,71 @@ asio::awaitable<Reply> SimUpstream::decide(std::string id, TimePoint deadline) {
         co_return broken(Transport::timeout);
     }
     co_return co_await lose_or_answer(id, deadline);
+}
+
+asio::awaitable<Reply> SimUpstream::decide_batch(const std::vector<std::string>& ids,
+                                                 TimePoint deadline) {
+    const bool arrived = co_await arrive();
+    if (!arrived) {
+        for (const auto& id : ids) {
+            if (rng_.chance(500)) store(id);
+        }
+        co_return broken(Transport::reset);
+    }
+    Reply reply;
+    if (unreachable_for_a_while(reply) || refusing_for_a_while(reply) ||
+        refuses_batch(ids, reply) || fails_once(reply)) {
+        co_return reply;
+    }
+    if (draw(Fault::hang_before, 5)) {
+        co_await clock_.sleep_until(deadline);
+        co_return broken(Transport::timeout);
+    }
+    co_return take_batch(ids);
+}
+
+bool SimUpstream::refuses_batch(const std::vector<std::string>& ids, Reply& reply) {
+    const auto holds = [&ids](const char* kind) {
+        return std::any_of(ids.begin(), ids.end(), [kind](const std::string& id) {
+            return id.find(kind) != std::string::npos;
+        });
+    };
+    if (ids.size() > 1 && draw(Fault::too_large, 50)) {
+        reply = http(413, "");
+    } else if (ids.size() > 1 && holds("poison") && draw(Fault::poison, 300)) {
+        reply = http(400, kRefusal);
+    } else if (holds("stuck") && draw(Fault::stuck, 300)) {
+        reply = http(500, "");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+// Some results may be missing, and the whole reply may be lost.
+Reply SimUpstream::take_batch(const std::vector<std::string>& ids) {
+    std::vector<std::string> stored;
+    std::string results;
+    bool answered = false;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        Reply one = http(200, "");
+        const bool fails = refuses_event(ids[i], one) || (rng_.chance(20) && fails_once(one));
+        if (!fails) store(ids[i]);
+        if (draw(Fault::reset_after, 5)) continue;
+        if (!fails) stored.push_back(ids[i]);
+        if (fails && one.status == 200) one.status = one.body == kRefusal ? 400 : 500;
+        if (one.transport != Transport::ok) one.status = 503;
+        if (one.status == 400 || one.status == 413) refused_.insert(ids[i]);
+        if (one.status >= 500 && ids.size() > 1) ++failures_[ids[i]];
+        answered = answered || !fails || one.status == 400 || one.status == 413;
+        results += fmt::format(R"({}{{"index":{},"status":{},"reason":null}})",
+                               results.empty() ? "" : ",", i, one.status);
+    }
+    if (draw(Fault::reset_after, 20)) return broken(Transport::reset);
+    for (const auto& id : stored) may_repeat_[id] = false;
+    last_wait_ = milliseconds{0};
+    return http(200,
+                fmt::format(R"({{{}"results":[{}]}})", answered ? R"("ok":true,)" : "", results));
 }
 
 asio::awaitable<Reply> SimUpstream::lose_or_answer(const std::string& id, TimePoint deadline) {
@@ -313,6 +404,23 @@ void SimUpstream::watch_reply(const std::string& id, const Reply& reply) {
         return;
     }
     if (++failures_[id] > forward::kStuckFailures) return;
+    if (failures_in_row_++ == 0) failing_since_ = clock_.now();
+}
+
+void SimUpstream::watch_batch_reply(const std::vector<std::string>& ids, const Reply& reply) {
+    if (ids.size() == 1) return watch_reply(ids.front(), reply);
+    if (reply.status == 400 || reply.status == 413) coverage_.note(Mark::split_batch);
+    if (answers(reply)) {
+        failures_in_row_ = 0;
+        return;
+    }
+    bool all_stuck = true;
+    for (const auto& id : ids) {
+        const bool stuck = failures_[id] >= forward::kStuckFailures;
+        if (reply.status != 200) ++failures_[id];
+        all_stuck = all_stuck && stuck;
+    }
+    if (all_stuck) return;
     if (failures_in_row_++ == 0) failing_since_ = clock_.now();
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ public:
 
     [[nodiscard]] asio::awaitable<forward::Reply> send(std::string_view body,
                                                        TimePoint deadline) override;
+    [[nodiscard]] asio::awaitable<forward::Reply> send_batch(
+        std::span<const std::string_view> events, TimePoint deadline) override;
     [[nodiscard]] asio::awaitable<forward::Reply> workspace_status(TimePoint deadline) override;
     void set_api_key(const Secret&) override { forget_manners(); }
 
@@ -54,7 +57,19 @@ private:
     [[nodiscard]] bool lasting(Fault fault, milliseconds low, milliseconds high);
     [[nodiscard]] bool lasts(Fault fault) const;
     void store(const std::string& id);
+    struct Turn {
+        std::uint64_t number = 0;
+        bool alone = false;
+    };
+    [[nodiscard]] Turn begin(const std::string& id);
+    void end(const Turn& turn, const forward::Reply& reply);
+    /// False: the request was cancelled; the server may have got everything.
+    [[nodiscard]] asio::awaitable<bool> arrive();
     asio::awaitable<forward::Reply> decide(std::string id, TimePoint deadline);
+    asio::awaitable<forward::Reply> decide_batch(const std::vector<std::string>& ids,
+                                                 TimePoint deadline);
+    [[nodiscard]] bool refuses_batch(const std::vector<std::string>& ids, forward::Reply& reply);
+    [[nodiscard]] forward::Reply take_batch(const std::vector<std::string>& ids);
     asio::awaitable<forward::Reply> lose_or_answer(const std::string& id, TimePoint deadline);
     [[nodiscard]] bool unreachable_for_a_while(forward::Reply& reply);
     [[nodiscard]] bool refusing_for_a_while(forward::Reply& reply);
@@ -65,6 +80,7 @@ private:
 
     void watch_request(const std::string& id);
     void watch_reply(const std::string& id, const forward::Reply& reply);
+    void watch_batch_reply(const std::vector<std::string>& ids, const forward::Reply& reply);
     void forget_manners();
     void violate(std::string what);
 

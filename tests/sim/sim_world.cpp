@@ -48,8 +48,17 @@ SimWorld::SimWorld(std::uint64_t seed)
         const auto name = i == 0 ? std::string("default") : fmt::format("lane{}", i);
         sides_.emplace_back(LaneName{ids.back(), name}, seed ^ (0x3333 + i), clock_,
                             rng_.next() & rng_.next(), long_run_);
+        choose_kind(sides_.back());
     }
     store_ = std::make_unique<test::MemStore>(seed | 1U, ids, dead_limits_);
+}
+
+void SimWorld::choose_kind(Side& side) {
+    if (!side.rng.chance(300)) return;
+    side.kind = forward::UpstreamKind::batch;
+    side.batch.events_max = static_cast<unsigned>(side.rng.between(1, 40));
+    side.batch.bytes_max = Bytes{side.rng.between(500, 20'000)};
+    side.batch.linger = side.rng.between(milliseconds{0}, milliseconds{2000});
 }
 
 void SimWorld::choose_options() {
@@ -83,6 +92,8 @@ void SimWorld::start() {
         if (!side.configured) continue;
         forward::Options forward;
         forward.max_age = spool_options_.max_age;
+        forward.kind = side.kind;
+        forward.batch = side.batch;
         options.lanes.push_back({side.name, forward, side.upstream, side.plan});
     }
     std::uint64_t expected = 0;

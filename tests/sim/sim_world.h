@@ -71,6 +71,8 @@ private:
         std::set<std::string> given_up;  // lost with a damaged segment or with an ephemeral spool
         std::vector<std::string> resend{};  // not confirmed: the client sends them again
         bool configured = true;
+        forward::UpstreamKind kind = forward::UpstreamKind::opsmeter;
+        forward::BatchOptions batch{};
 
         Side(LaneName lane, std::uint64_t seed, Clock& clock, std::uint64_t faults, bool long_run)
             : name(std::move(lane)), rng(seed), upstream(clock, rng, faults, long_run) {}
@@ -83,6 +85,7 @@ private:
     };
     // sim_world.cpp: the machinery, and the phases.
     void choose_options();
+    static void choose_kind(Side& side);
     void start();
     void stop(bool clean);
     void advance(milliseconds duration);

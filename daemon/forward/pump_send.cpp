@@ -1,0 +1,265 @@
+// How a pump sends: one record a request or a batch of them, and what becomes of each.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "forward/batch_reply.h"
+#include "forward/dead_letter.h"
+#include "forward/pump.h"
+
+namespace opsrelay::forward {
+
+namespace {
+
+constexpr std::size_t kErrorTextMax = 256;
+// A batch of one event may have as many.
+constexpr Bytes kBatchBytesMin{64U << 10U};
+
+std::string describe(const Reply& reply, Verdict verdict) {
+    std::string text;
+    if (reply.transport != Transport::ok) {
+        text = fmt::format("{}: {}", to_string(reply.transport), reply.error);
+    } else {
+        text = fmt::format("HTTP {}", reply.status);
+        if (verdict == Verdict::not_the_api) text += " with a body that is not the API's JSON";
+    }
+    if (text.size() > kErrorTextMax) text.resize(kErrorTextMax);
+    return text;
+}
+
+std::string cause_of(const Reply& reply, Verdict verdict) {
+    return verdict == Verdict::delivered ? std::string() : describe(reply, verdict);
+}
+
+Attempt attempt_of(const Item& item, Verdict verdict) {
+    const auto hash = verdict == Verdict::rejected ? content_hash(item.payload) : 0;
+    return {item.seq, hash, item.failures};
+}
+
+}  // namespace
+
+bool Pump::gather(TimePoint now, TimePoint& until) {
+    const auto& batch = options_.batch;
+    std::size_t count_max = batch.events_max;
+    for (const auto& item : gathered_) count_max = std::min(count_max, item.company_max);
+    bool full = gathered_.size() >= count_max;
+    while (!full) {
+        auto item = batcher_.next(now);
+        if (!item) break;
+        const auto bytes = gathered_bytes_ + Bytes{item->payload.size()};
+        const bool fits = gathered_.size() < item->company_max && bytes <= batch_bytes_max_;
+        if (!gathered_.empty() && !fits) {
+            batcher_.put_back(std::move(*item), now);
+            full = true;
+            break;
+        }
+        if (gathered_.empty()) gathered_until_ = now + (draining_ ? milliseconds{0} : batch.linger);
+        count_max = std::min(count_max, item->company_max);
+        gathered_bytes_ = bytes;
+        gathered_.push_back(std::move(*item));
+        full = gathered_.size() >= count_max || bytes >= batch_bytes_max_;
+    }
+    if (gathered_.empty()) {
+        until = batcher_.next_due();
+        return false;
+    }
+    if (!full && !draining_ && now < gathered_until_) {
+        until = std::min(gathered_until_, batcher_.next_due());
+        return false;
+    }
+    gathered_bytes_ = {};
+    return true;
+}
+
+void Pump::scatter() {
+    for (auto& item : gathered_) batcher_.put_back(std::move(item), clock_.now());
+    gathered_.clear();
+    gathered_bytes_ = {};
+}
+
+// Goes on with the next request as long as there is one: a coroutine and a wake-up less for each.
+asio::awaitable<void> Pump::send(Work first) {
+    std::optional<Work> work = std::move(first);
+    while (work) {
+        const auto began = clock_.now();
+        Reply reply;
+        if (options_.kind == UpstreamKind::batch) {
+            std::vector<std::string_view> events;
+            events.reserve(work->items.size());
+            for (const auto& item : work->items) events.push_back(item.payload);
+            reply = co_await upstream_.send_batch(events, began + options_.timeout);
+        } else {
+            reply = co_await upstream_.send(work->items.front().payload, began + options_.timeout);
+        }
+        if (aborting_ && reply.transport != Transport::ok) {
+            lane_.on_abandoned(work->ticket);
+            for (auto& item : work->items) batcher_.put_back(std::move(item), clock_.now());
+            co_return;
+        }
+        count_request(reply, began);
+        if (options_.kind == UpstreamKind::batch) {
+            on_batch_reply(std::move(*work), reply);
+        } else {
+            on_reply(std::move(*work), reply);
+        }
+        note_lane();
+        auto until = TimePoint::max();
+        work = next_work(until);
+        go_on();
+    }
+}
+
+asio::awaitable<void> Pump::check_status(Ticket ticket) {
+    const auto began = clock_.now();
+    const auto reply = co_await upstream_.workspace_status(began + options_.timeout);
+    if (aborting_ && reply.transport != Transport::ok) {
+        lane_.on_abandoned(ticket);
+        co_return;
+    }
+    count_request(reply, began);
+    const auto status = read_workspace_status(reply);
+    if (status.readable) {
+        update_plan(status.plan);
+    } else {
+        last_error_ = fmt::format("workspace-status: {}", describe(reply, Verdict::not_the_api));
+    }
+    lane_.on_status(ticket, status, moment());
+    note_lane();
+    changed_.notify_all();
+}
+
+void Pump::on_reply(Work work, const Reply& reply) {
+    const auto at = moment();
+    auto decision = classify(reply, at.wall);
+    update_plan(decision.plan);
+    take_whole(std::move(work), reply, std::move(decision), at);
+}
+
+void Pump::take_whole(Work work, const Reply& reply, Decision decision, Moment at) {
+    auto cause = cause_of(reply, decision.verdict);
+    if (!cause.empty()) last_error_ = cause;
+    const auto least =
+        std::min_element(work.items.begin(), work.items.end(),
+                         [](const Item& a, const Item& b) { return a.failures < b.failures; });
+    const auto attempt = attempt_of(*least, decision.verdict);
+    const auto effect = lane_.on_reply(work.ticket, attempt, decision, cause, at);
+    const auto count = work.items.size();
+    for (auto& item : work.items) {
+        // One of them may be why all fail.
+        if (effect.failed && count > 1) item.company_max = count / 2;
+        take_effect(std::move(item), reply, effect, decision.verdict, at);
+    }
+    put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
+}
+
+void Pump::on_batch_reply(Work work, const Reply& reply) {
+    const auto at = moment();
+    auto whole = classify(reply, at.wall);
+    if (whole.verdict != Verdict::delivered) {
+        update_plan(whole.plan);
+        if (whole.verdict == Verdict::rejected && work.items.size() > 1) {
+            return split(std::move(work), reply, at);
+        }
+        return take_whole(std::move(work), reply, std::move(whole), at);
+    }
+    const auto replies = read_batch_reply(reply, work.items.size());
+    if (!replies) {
+        whole.verdict = Verdict::not_the_api;
+        return take_whole(std::move(work), reply, std::move(whole), at);
+    }
+    auto plan = plan_fields_;
+    whole.plan.apply_to(plan);
+    std::vector<Judged> judged;
+    judged.reserve(work.items.size());
+    for (std::size_t i = 0; i < work.items.size(); ++i) {
+        auto decision = classify((*replies)[i], at.wall);
+        const auto verdict = decision.verdict;
+        if (verdict != Verdict::delivered) decision.plan.apply_to(plan);
+        judged.push_back({attempt_of(work.items[i], verdict), std::move(decision),
+                          cause_of((*replies)[i], verdict)});
+        if (!judged.back().cause.empty()) last_error_ = judged.back().cause;
+    }
+    set_plan(std::move(plan));
+    const auto effects = lane_.on_batch(work.ticket, judged, at);
+    for (std::size_t i = 0; i < work.items.size(); ++i) {
+        const auto& effect = effects[i];
+        take_effect(std::move(work.items[i]), (*replies)[i], effect, judged[i].decision.verdict,
+                    at);
+        put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
+    }
+}
+
+void Pump::split(Work work, const Reply& reply, Moment at) {
+    constexpr int kContentTooLarge = 413;  // RFC 9110, 15.5.14
+    lane_.on_abandoned(work.ticket);
+    const auto count = work.items.size();
+    Bytes bytes;
+    for (auto& item : work.items) {
+        bytes += Bytes{item.payload.size()};
+        item.company_max = count / 2;
+        retries_[index_of(Verdict::rejected)]->add();
+        batcher_.put_back(std::move(item), at.now);
+    }
+    if (reply.status == kContentTooLarge) {
+        batch_bytes_max_ =
+            std::min(batch_bytes_max_, std::max(Bytes{bytes.count / 2}, kBatchBytesMin));
+    }
+    last_error_ = describe(reply, Verdict::rejected);
+    log_split(reply, count, bytes);
+}
+
+void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
+                       Moment at) {
+    switch (effect.fate) {
+        case Fate::delivered:
+            ends_.push_back({.seq = item.seq, .delivered = true, .dead = {}});
+            break;
+        case Fate::dead_letter:
+            ends_.push_back({.seq = item.seq,
+                             .delivered = false,
+                             .dead = make_dead_letter(item.payload, reply, at.wall)});
+            log_rejection(item.seq, reply);
+            break;
+        case Fate::again:
+            retries_[index_of(verdict)]->add();
+            if (effect.failed) ++item.failures;
+            if (item.failures >= kStuckFailures && lane_.state() == LaneState::active) {
+                log_stuck(item);
+            } else {
+                log_failure(verdict);
+            }
+            batcher_.put_back(std::move(item), at.now + effect.delay);
+            break;
+    }
+}
+
+void Pump::count_request(const Reply& reply, TimePoint began) {
+    const int status = reply.transport == Transport::ok ? reply.status : 0;
+    if (status == 0 || status != last_status_) {  // usually the same as before
+        const auto code = describe_code(reply);
+        auto found = requests_.find(code);
+        if (found == requests_.end()) {
+            auto& counter = registry_.counter(observe::kUpstreamRequests, code);
+            found = requests_.emplace(code, &counter).first;
+        }
+        last_status_ = status;
+        last_counter_ = found->second;
+    }
+    last_counter_->add();
+    seconds_.observe(std::chrono::duration<double>(clock_.now() - began).count());
+}
+
+void Pump::update_plan(const PlanUpdate& update) {
+    auto fields = plan_fields_;
+    update.apply_to(fields);
+    set_plan(std::move(fields));
+}
+
+void Pump::set_plan(PlanFields fields) {
+    if (fields == plan_fields_) return;
+    plan_fields_ = fields;
+    plan_.set(std::move(fields));
+}
+
+}  // namespace opsrelay::forward
