@@ -3,20 +3,23 @@
 #include <chrono>
 #include <utility>
 
-#include "core/log.h"
-
 namespace opsrelay {
 
 namespace {
 
 constexpr milliseconds kLookEvery{1000};
 constexpr milliseconds kStalledAfter{1000};
+constexpr milliseconds kLogInterval{10'000};
 constexpr milliseconds kPatience{300};  // a probe that waits a second must get its answer
 
 }  // namespace
 
 StorageWatch::StorageWatch(asio::any_io_executor forward, Clock& clock, Pipeline& pipeline)
-    : clock_(clock), pipeline_(pipeline), changed_(forward, clock), tasks_(forward, clock) {}
+    : clock_(clock),
+      pipeline_(pipeline),
+      throttle_(clock, kLogInterval),
+      changed_(forward, clock),
+      tasks_(forward, clock) {}
 
 void StorageWatch::start() { tasks_.spawn("storage watch", look()); }
 
@@ -52,11 +55,7 @@ asio::awaitable<void> StorageWatch::ask() {
         waiting_since_ = clock_.now();
         auto view = co_await pipeline_.snapshot();
         last_ = std::move(view);
-        if (std::exchange(stall_known_, false)) {
-            const auto waited = clock_.now() - *waiting_since_;
-            log::info("spool", "the disk answers again",
-                      {{"after_ms", std::chrono::duration_cast<milliseconds>(waited).count()}});
-        }
+        if (std::exchange(stall_known_, false)) log_answer();
         waiting_since_.reset();
         answered_ = asked_;
         changed_.notify_all();
@@ -70,12 +69,28 @@ asio::awaitable<void> StorageWatch::look() {
         const auto due = clock_.now() + kLookEvery;
         while (!stopping_ && clock_.now() < due) co_await changed_.wait_until(due);
         if (stalled().count() == 0 || std::exchange(stall_known_, true)) continue;
-        log::warn("spool", "the disk does not answer; events wait in memory",
-                  {{"since_ms", stalled().count()},
-                   {"next",
-                    "HTTP clients get 503 until it does; datagrams are shed when "
-                    "memory.stall_buffer is full"}});
+        log_stall();
     }
+}
+
+void StorageWatch::log_stall() {
+    const auto hidden = throttle_.allow("stall");
+    if (!hidden) return;
+    log::warn("spool", "the disk does not answer; events wait in memory",
+              {{"since_ms", stalled().count()},
+               {"next",
+                "HTTP clients get 503 until it does; datagrams are shed when "
+                "memory.stall_buffer is full"},
+               {"suppressed", *hidden}});
+}
+
+void StorageWatch::log_answer() {
+    const auto hidden = throttle_.allow("answer");
+    if (!hidden) return;
+    const auto waited = clock_.now() - *waiting_since_;
+    log::info("spool", "the disk answers again",
+              {{"after_ms", std::chrono::duration_cast<milliseconds>(waited).count()},
+               {"suppressed", *hidden}});
 }
 
 }  // namespace opsrelay

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/signal.h"
 #include "core/task_group.h"
 #include "pipeline.h"
@@ -35,9 +36,12 @@ private:
     asio::awaitable<void> look();
     void begin_to_ask();
     asio::awaitable<void> ask();
+    void log_stall();
+    void log_answer();
 
     Clock& clock_;
     Pipeline& pipeline_;
+    log::Throttle throttle_;
     Signal changed_;
     TaskGroup tasks_;
     Snapshot last_;

@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <mutex>
@@ -175,7 +176,10 @@ std::optional<std::uint64_t> Throttle::allow(std::string_view cause) {
         ++state.suppressed;
         return std::nullopt;
     }
-    state.next = now + interval_;
+    const bool goes_on = state.interval.count() > 0 && now - state.next < state.interval;
+    state.interval =
+        goes_on ? std::max(std::min(state.interval * 2, kThrottleMax), interval_) : interval_;
+    state.next = now + state.interval;
     return std::exchange(state.suppressed, 0);
 }
 

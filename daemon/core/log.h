@@ -54,8 +54,12 @@ inline void error(std::string_view stage, std::string_view fact, Fields fields =
     write(Level::error, stage, fact, fields);
 }
 
-/// Lets one line per cause and interval through and reports how many it held back. Causes are a
-/// bounded set (enum names). Thread: one.
+/// A cause that does not end is told ever more rarely, down to this.
+inline constexpr milliseconds kThrottleMax{15 * 60'000};
+
+/// Lets one line per cause and interval through and reports how many it held back. While a cause
+/// goes on, its interval doubles up to kThrottleMax; after an interval without it, it begins anew.
+/// Causes are a bounded set (enum names). Thread: one.
 class Throttle {
 public:
     Throttle(const Clock& clock, milliseconds interval) : clock_(clock), interval_(interval) {}
@@ -65,6 +69,7 @@ public:
 private:
     struct State {
         TimePoint next{};
+        milliseconds interval{0};  // before `next`; 0: there was no line yet
         std::uint64_t suppressed = 0;
     };
     const Clock& clock_;

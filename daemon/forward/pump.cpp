@@ -8,7 +8,7 @@ namespace opsrelay::forward {
 
 namespace {
 
-constexpr milliseconds kChangeLogInterval{10'000};
+constexpr milliseconds kChangeLogInterval{30'000};
 constexpr milliseconds kOutageLogInterval{60'000};
 constexpr seconds kWatchInterval{30};
 // An ack costs two changes of thread and a write: what ends within a moment is settled together.
@@ -276,8 +276,7 @@ asio::awaitable<void> Pump::put_back_dead_letters() {
     settling_ = false;
     if (put_back) {
         put_back_backoff_.reset();
-        log::warn("forward", "events refused in a row are back in the spool: upstream refuses all",
-                  {{"lane", name_.name}, {"events", *put_back}});
+        log_put_back(*put_back);
         batcher_.note_records();
         go_on();
         co_return;
@@ -295,6 +294,7 @@ asio::awaitable<void> Pump::watch_loop() {
         co_await clock_.sleep_for(kWatchInterval);
         const auto now = clock_.now();
         if (batcher_.held_up()) log_held_up();
+        log_state();  // if the line was held back when it changed
         // Stuck records are no sign of a stall: they fail on connections that serve the others.
         const bool waiting = batcher_.unsettled() > batcher_.stuck() &&
                              lane_.state() == LaneState::active && !batcher_.held_up() &&
@@ -303,22 +303,13 @@ asio::awaitable<void> Pump::watch_loop() {
         const bool stalled = now - progress_at_ >= options_.stall_limit;
         upstream_.tend_connections(stalled);
         if (!stalled) continue;
-        log::warn(
-            "forward",
-            "nothing was delivered although upstream should take events; "
-            "connections are built anew",
-            {{"lane", name_.name},
-             {"stalled_ms", std::chrono::duration_cast<milliseconds>(now - progress_at_).count()},
-             {"events", batcher_.unsettled()},
-             {"in_flight", lane_.in_flight()}});
+        log_stall(now - progress_at_);
         progress_at_ = now;
     }
 }
 
 void Pump::note_lane() {
-    if (const auto from = std::exchange(shown_, lane_.state()); from != lane_.state()) {
-        log_change(from);
-    }
+    if (std::exchange(shown_, lane_.state()) != lane_.state()) log_state();
     publish();
 }
 

@@ -146,7 +146,10 @@ private:
     /// Ends that are settled at once, however short ago the last ones were.
     [[nodiscard]] std::size_t settle_group() const noexcept;
     [[nodiscard]] TimePoint settle_due() const noexcept;
-    void log_change(LaneState from);
+    /// The lane's state, unless it is what was logged last or the line is held back.
+    void log_state();
+    void log_put_back(std::uint64_t events);
+    void log_stall(nanoseconds stalled);
     void log_failure(Verdict verdict);
     void log_rejection(Seq seq, const Reply& reply);
     void log_no_key();
@@ -195,7 +198,8 @@ private:
     TimePoint dispatch_due_ = TimePoint::min();  // when dispatch_loop() looks again by itself
     bool finishing_ = false;  // no request is in flight any more: settle what is left and end
     bool aborting_ = false;   // replies that come now are the cancellation's
-    LaneState shown_ = LaneState::no_key;
+    LaneState shown_ = LaneState::no_key;   // in status and metrics
+    LaneState logged_ = LaneState::no_key;  // differs while its line is held back
     std::string last_error_;
     PlanFields plan_fields_;
     TimePoint progress_at_{};  // last settlement, or the last moment without anything to send

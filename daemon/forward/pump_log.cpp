@@ -1,6 +1,8 @@
 // What the pump logs. Everything that can repeat goes through a throttle.
 #include "forward/pump.h"
 
+#include <utility>
+
 namespace opsrelay::forward {
 
 namespace {
@@ -28,10 +30,12 @@ std::int64_t ms_until(std::optional<TimePoint> due, TimePoint now) {
 
 }  // namespace
 
-void Pump::log_change(LaneState from) {
+void Pump::log_state() {
     const auto state = lane_.state();
+    if (state == logged_) return;
     const auto hidden = change_throttle_.allow(to_string(state));
     if (!hidden) return;
+    const auto from = std::exchange(logged_, state);
     log::write(level_of(state), "forward", "lane state",
                {{"lane", name_.name},
                 {"state", to_string(state)},
@@ -104,6 +108,26 @@ void Pump::log_put_back_failure(const Error& error, std::size_t events) {
                 {"events", events},
                 {"retry_in_ms", finishing_ ? 0 : ms_until(put_back_due_, clock_.now())},
                 {"suppressed", *hidden}});
+}
+
+void Pump::log_put_back(std::uint64_t events) {
+    const auto hidden = outage_throttle_.allow("put_back_done");
+    if (!hidden) return;
+    log::warn("forward", "events refused in a row are back in the spool: upstream refuses all",
+              {{"lane", name_.name}, {"events", events}, {"suppressed", *hidden}});
+}
+
+void Pump::log_stall(nanoseconds stalled) {
+    const auto hidden = outage_throttle_.allow("stall");
+    if (!hidden) return;
+    log::warn("forward",
+              "nothing was delivered although upstream should take events; "
+              "connections are built anew",
+              {{"lane", name_.name},
+               {"stalled_ms", std::chrono::duration_cast<milliseconds>(stalled).count()},
+               {"events", batcher_.unsettled()},
+               {"in_flight", lane_.in_flight()},
+               {"suppressed", *hidden}});
 }
 
 void Pump::log_storage_lag() {

@@ -226,7 +226,7 @@ void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verd
             if (effect.failed) ++item.failures;
             if (item.failures >= kStuckFailures && lane_.state() == LaneState::active) {
                 log_stuck(item);
-            } else {
+            } else if (lane_.state() == shown_) {  // else the line about the state says it
                 log_failure(verdict);
             }
             batcher_.put_back(std::move(item), at.now + effect.delay);

@@ -247,8 +247,10 @@ void Listeners::look_after(Listener& listener) {
         }
         return;
     }
-    log::warn("listen", "socket path was removed, made again",
-              {{"address", listener.state.address}});
+    if (const auto hidden = throttle_.allow(listener.state.address + " made again")) {
+        log::warn("listen", "socket path was removed, made again",
+                  {{"address", listener.state.address}, {"suppressed", *hidden}});
+    }
     if (listener.datagrams) {
         (void)set_receive_buffer(bound->get(), options_.receive_buffer);
         listener.datagrams->replace(std::move(*bound));

@@ -142,7 +142,7 @@ Committer::Attempt Committer::attempt(const Group& group) {
     if (clock_.now() < reopen_due_) return Attempt::again;
     const auto written = store_.commit(group.segments, group.rejected);
     if (written) {
-        if (!trouble_.empty()) log::info("spool", "commits work again", {{"after", trouble_}});
+        if (!trouble_.empty()) log_recovery();
         trouble_.clear();
         volume_full_ = reopened_ = false;
         return Attempt::done;
@@ -240,17 +240,8 @@ void Committer::watch_disk() {
     const bool open = decided == Intake::open;
     if (open == queue_.spool_open()) return;
     queue_.set_spool_open(open);
-    if (open) {
-        log::info("spool", "intake open again", {{"spool_bytes", last_stats_.disk.count}});
-        hooks_.settled(durable_);  // wakes the streams that wait for room
-    } else {
-        log::warn("spool", "intake closed",
-                  {{"cause", to_string(decided)},
-                   {"spool_bytes", last_stats_.disk.count},
-                   {"spool_max_bytes", options_.bytes_max.count},
-                   {"volume_free_bytes", last_stats_.volume_free.count},
-                   {"next", "it opens again as records are delivered"}});
-    }
+    log_intake(decided);
+    if (open) hooks_.settled(durable_);  // wakes the streams that wait for room
 }
 
 void Committer::keep_reserve() {
@@ -267,12 +258,40 @@ void Committer::keep_reserve() {
                       {{"error", kept.error().context}, {"suppressed", *hidden}});
         }
     } else if (holds) {
-        log::warn("spool", "the volume is full, the reserve is given back",
-                  {{"volume_free_bytes", last_stats_.volume_free.count},
-                   {"next", "it is set aside again when there is space"}});
-    } else {
-        log::info("spool", "space is set aside for a full volume", {{"bytes", wanted.count}});
+        if (const auto hidden = throttle_.allow("reserve_given_back")) {
+            log::warn("spool", "the volume is full, the reserve is given back",
+                      {{"volume_free_bytes", last_stats_.volume_free.count},
+                       {"next", "it is set aside again when there is space"},
+                       {"suppressed", *hidden}});
+        }
+    } else if (const auto hidden = throttle_.allow("reserve_kept")) {
+        log::info("spool", "space is set aside for a full volume",
+                  {{"bytes", wanted.count}, {"suppressed", *hidden}});
     }
+}
+
+void Committer::log_recovery() {
+    if (const auto hidden = throttle_.allow("recovery")) {
+        log::info("spool", "commits work again", {{"after", trouble_}, {"suppressed", *hidden}});
+    }
+}
+
+void Committer::log_intake(Intake decided) {
+    const bool open = decided == Intake::open;
+    const auto hidden = throttle_.allow(open ? "intake_open" : "intake_closed");
+    if (!hidden) return;
+    if (open) {
+        log::info("spool", "intake open again",
+                  {{"spool_bytes", last_stats_.disk.count}, {"suppressed", *hidden}});
+        return;
+    }
+    log::warn("spool", "intake closed",
+              {{"cause", to_string(decided)},
+               {"spool_bytes", last_stats_.disk.count},
+               {"spool_max_bytes", options_.bytes_max.count},
+               {"volume_free_bytes", last_stats_.volume_free.count},
+               {"next", "it opens again as records are delivered"},
+               {"suppressed", *hidden}});
 }
 
 void Committer::make_room() {

@@ -90,6 +90,8 @@ private:
     void flush_acks();
     void watch_disk();
     void keep_reserve();
+    void log_recovery();
+    void log_intake(Intake decided);
     void make_room();
 
     Clock& clock_;

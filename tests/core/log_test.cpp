@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,33 @@ TEST_CASE(
     clock.time += milliseconds{1000};
     CHECK(throttle.allow("reset") == 2U);
     CHECK_FALSE(throttle.allow("reset").has_value());
+}
+
+TEST_CASE("core/log: a cause that goes on for days is told ever more rarely") {
+    FixedClock clock;
+    log::Throttle throttle(clock, milliseconds{60'000});
+    std::vector<std::int64_t> told;  // minutes
+    std::uint64_t hidden = 0;
+    const auto minutes_of = [&](std::int64_t from, std::int64_t to) {
+        for (auto minute = from; minute < to; ++minute) {
+            clock.time = TimePoint{} + minutes{minute};
+            for (int i = 0; i < 3; ++i) {
+                if (const auto before = throttle.allow("down")) {
+                    told.push_back(minute);
+                    hidden += *before;
+                }
+            }
+        }
+    };
+    minutes_of(0, 60);
+    CHECK(told == std::vector<std::int64_t>{0, 1, 3, 7, 15, 30, 45});
+    CHECK(hidden == 45 * 3 - 6);  // what was held back since the last line is not told yet
+    told.clear();
+    minutes_of(60, 60 + 24 * 60);
+    CHECK(told.size() == 96);
+    told.clear();
+    minutes_of(2000, 2003);  // it was quiet, and comes back: as the first time
+    CHECK(told == std::vector<std::int64_t>{2000, 2001});
 }
 
 }  // namespace opsrelay
