@@ -17,7 +17,7 @@ PRELOAD_EVENTS = 3000  # in one request: within the emulator's batch.bytes_max
 STALL_MS = 4000        # longer than the timeout of the lane
 # After these the row is there, and the relay may not hear of it.
 LOST_REPLIES = ("reset_after_commit", "stall_after_commit", "truncated_body", "slow_body",
-                "latency")
+                "latency", "results_missing")
 REFUSALS = ("400", "413", "422")  # of a single event: a dead letter
 
 # Highest rate per mille of each fault; a storm draws some of them, and of each how many.
@@ -31,21 +31,30 @@ RATES_WITH = {
     "429": (10, {"retry_after": "1"}), "503": (10, {"retry_after": "1"}),
     "slow_body": (20, {"ms": 20}), "latency": (60, {"ms": 100}),
 }
+# Of the items of batches, and of the requests that carry them.
+ITEM_RATES = {"400": 3, "413": 2, "422": 3, "408": 20, "409": 30, "429": 5, "500": 40, "503": 40}
+BATCH_RATES = {"results_reversed": 100, "results_missing": 60}
 # For every request, until the script heals it: each parks the lane, or makes it back off.
 EPISODES = ("401", "403", "404", "302", "200_html", "200_ok_false", "400", "402_plan", "402_budget",
             "503_empty", "reset_before", "reset_after_commit")
 
 
-def storm(rng):
-    """Rates for POST /control: a random part of all faults, each at a random rate."""
-    rates = {}
-    for fault, most in RATES.items():
-        if rng.random() < 0.5:
-            rates[fault] = rng.randint(1, most)
+def draw(rng, table):
+    """A random part of the faults, each at a random rate."""
+    return {fault: rng.randint(1, most) for fault, most in table.items() if rng.random() < 0.5}
+
+
+def storm(rng, kind):
+    """What POST /control is told for the next seconds."""
+    rates = draw(rng, RATES)
     for fault, (most, more) in RATES_WITH.items():
         if rng.random() < 0.5:
             rates[fault] = {"per_mille": rng.randint(1, most), **more}
-    return rates
+    settings = {"seed": rng.getrandbits(31), "rates": rates}
+    if kind == "batch":
+        rates.update(draw(rng, BATCH_RATES))
+        settings["item_rates"] = draw(rng, ITEM_RATES)
+    return settings
 
 
 class Service:
@@ -56,6 +65,7 @@ class Service:
         self.directory = directory
         self.key = key
         self.faults = collections.Counter()  # of the lives that are over
+        self.refused = 0                     # events and batches, the same
         self.repeated = 0                    # the same
         self.kept = []                       # ids that were rows when the last life ended
         self.lives = 0
@@ -81,6 +91,8 @@ class Service:
     def add_up(self):
         stats = self.now.stats()
         self.faults.update(stats["by_fault"])
+        for counts in (stats["by_status"], stats["by_item_status"]):
+            self.refused += sum(counts.get(status, 0) for status in REFUSALS)
         self.repeated += stats["repeated"]
 
     def load(self):
@@ -104,7 +116,7 @@ class Service:
         self.now.control(api_keys=[key])
 
     def heal(self):
-        self.now.control(down=False, rates={}, script=[], api_keys=[self.key])
+        self.now.control(down=False, rates={}, item_rates={}, api_keys=[self.key])
 
 
 class Sender:

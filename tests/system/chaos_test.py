@@ -25,18 +25,20 @@ SECONDS = float(os.environ.get("RELAYTEST_CHAOS_SECONDS", "30"))
 SEED = int(os.environ.get("RELAYTEST_CHAOS_SEED") or random.SystemRandom().randrange(1 << 31))
 OUTAGE_SECONDS = 6.0
 IN_FLIGHT_MAX = 4096  # records read and not settled: the bound on repeats of one crash
+BATCH_MAX = 50
 CONNECTIONS = 8
 LANES_MAX = 16
 
 
 def config(kind, more=""):
-    batch = "  kind: batch\n  batch_linger: 50ms\n" if kind == "batch" else ""
+    batch = f"  kind: batch\n  batch_linger: 50ms\n  batch_max_events: {BATCH_MAX}\n" if kind == "batch" else ""
     return f"upstream:\n{batch}  timeout: 2s\n{more}"
 
 
 class ChaosTest(RelayTest):
     def run_chaos(self, kind):
         print(f"RELAYTEST_CHAOS_SEED={SEED} kind={kind} seconds={SECONDS:.0f}", flush=True)
+        self.kind = kind
         self.rng = random.Random(f"{SEED} {kind}")
         self.service = Service(self.directory, KEY)
         self.processes.append(self.service.now)
@@ -79,7 +81,7 @@ class ChaosTest(RelayTest):
 
     def one_turn(self, turn):
         """Some seconds of faults, then one thing that happens to one of the two."""
-        self.service.now.control(rates=storm(self.rng), seed=self.rng.getrandbits(31))
+        self.service.now.control(**storm(self.rng, self.kind))
         time.sleep(self.rng.uniform(0.2, 2.0))
         # Each of them comes early, then in any order.
         steps = (self.kill_relay, self.restart_upstream, self.episode, self.rotate_key,
@@ -114,7 +116,7 @@ class ChaosTest(RelayTest):
     def episode(self):
         """One reply to everything; then an operator who says that it is over."""
         fault = self.rng.choice(EPISODES)
-        self.service.now.control(rates={fault: 1000})
+        self.service.now.control(rates={fault: 1000}, item_rates={})
         time.sleep(self.rng.uniform(0.2, 2.0))
         if self.rng.random() < 0.3:
             self.kill_relay()
@@ -173,11 +175,12 @@ class ChaosTest(RelayTest):
         self.assertEqual(len(letters), len(dead), "two dead letters for one id")
         self.assertLessEqual({letter["reason"] for letter in letters},
                              {f"upstream_{status}" for status in REFUSALS})
-        self.assertLessEqual(len(letters), sum(faults[status] for status in REFUSALS))
+        self.assertLessEqual(len(letters), self.service.refused)
         self.assertEqual((ledger["shed"], ledger["dropped"], ledger["rejected"]), (0, 0, 0))
         # A request is repeated only when its reply was lost, or its ack.
-        lost = sum(faults[fault] for fault in LOST_REPLIES)
-        interrupted = (self.restarts + self.ends) * CONNECTIONS
+        together = BATCH_MAX if self.kind == "batch" else 1
+        lost = together * sum(faults[fault] for fault in LOST_REPLIES)
+        interrupted = together * (self.restarts + self.ends) * CONNECTIONS
         self.assertLessEqual(len(dead & set(rows)), lost + interrupted)
         self.assertLessEqual(self.service.repeated,
                              lost + interrupted + self.ends * IN_FLIGHT_MAX)
@@ -186,10 +189,13 @@ class ChaosTest(RelayTest):
             self.assertGreater(len(sender.acknowledged), 10, type(sender).__name__)
         self.assertGreater(self.ends, 0)
         self.assertGreater(self.restarts, 0)
-        self.assertGreater(len(faults), 5)
+        self.assertGreater(len(faults), 3)
 
     def test_what_was_acknowledged_is_a_row_or_a_dead_letter(self):
         self.run_chaos("opsmeter")
+
+    def test_what_was_acknowledged_is_an_item_of_a_batch_or_a_dead_letter(self):
+        self.run_chaos("batch")
 
 
 class OutageTest(RelayTest):
@@ -244,6 +250,12 @@ class OutageTest(RelayTest):
 
     def test_sixteen_lanes_ask_no_more_than_their_breakers_allow(self):
         self.run_outage("opsmeter", LANES_MAX)
+
+    def test_one_lane_of_batches_asks_no_more_than_its_breaker_allows(self):
+        self.run_outage("batch", 1)
+
+    def test_sixteen_lanes_of_batches_ask_no_more_than_their_breakers_allow(self):
+        self.run_outage("batch", LANES_MAX)
 
 
 if __name__ == "__main__":
