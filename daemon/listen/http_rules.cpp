@@ -6,6 +6,7 @@
 
 #include "core/browser_rules.h"
 #include "core/json_text.h"
+#include "listen/http_batch.h"
 
 namespace opsrelay::listen {
 
@@ -15,27 +16,10 @@ constexpr char lower(char c) noexcept {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-bool same_text(std::string_view a, std::string_view b) noexcept {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](char x, char y) { return lower(x) == lower(y); });
-}
-
 std::string_view trimmed(std::string_view text) noexcept {
     const auto first = text.find_first_not_of(" \t");
     if (first == std::string_view::npos) return {};
     return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
-
-// Any prefix, repeated slashes, a query and a slash at the end do not matter.
-bool is_ingest_path(std::string_view target) {
-    target = target.substr(0, target.find_first_of("?#"));
-    std::string path;
-    path.reserve(target.size());
-    for (const char c : target) {
-        if (c != '/' || !path.ends_with('/')) path += c;
-    }
-    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
-    return path.ends_with(kIngestPath);
 }
 
 bool is_json(std::string_view content_type) noexcept {
@@ -81,6 +65,35 @@ std::string_view status_text(int status) noexcept {
     }
 }
 
+bool is_identity(std::string_view content_encoding) noexcept {
+    return same_text(trimmed(content_encoding), "identity");
+}
+
+std::optional<HttpReply> refused_event(const HttpHead& head) {
+    if (head.content_type && !is_json(*head.content_type)) {
+        return error_reply(415, "unsupported_media_type", "Content-Type",
+                           "must be application/json");
+    }
+    if (head.content_encoding && !is_identity(*head.content_encoding)) {
+        return error_reply(415, "unsupported_media_type", "Content-Encoding",
+                           "must be absent or identity");
+    }
+    return std::nullopt;
+}
+
+std::optional<HttpReply> refused_batch(const HttpHead& head) {
+    if (head.content_type && !batch_form(*head.content_type)) {
+        return error_reply(415, "unsupported_media_type", "Content-Type",
+                           "must be application/json or application/x-ndjson");
+    }
+    const auto& coding = head.content_encoding;
+    if (coding && !is_identity(*coding) && !is_gzip(*coding)) {
+        return error_reply(415, "unsupported_media_type", "Content-Encoding",
+                           "must be absent, identity or gzip");
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 HttpReply error_reply(int status, std::string_view reason, std::string_view field,
@@ -94,6 +107,27 @@ HttpReply error_reply(int status, std::string_view reason, std::string_view fiel
     return reply;
 }
 
+HttpTarget target_of(std::string_view target) {
+    target = target.substr(0, target.find_first_of("?#"));
+    std::string path;
+    path.reserve(target.size());
+    for (const char c : target) {
+        if (c != '/' || !path.ends_with('/')) path += c;
+    }
+    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    if (path.ends_with(kIngestPath)) return HttpTarget::event;
+    return path.ends_with(kBatchPath) ? HttpTarget::batch : HttpTarget::unknown;
+}
+
+bool same_text(std::string_view a, std::string_view b) noexcept {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](char x, char y) { return lower(x) == lower(y); });
+}
+
+bool is_gzip(std::string_view content_encoding) noexcept {
+    return same_text(trimmed(content_encoding), "gzip");
+}
+
 std::optional<HttpReply> refusal(const HttpHead& head) {
     if (!head.unix_socket) {
         if (!head.host) return error_reply(400, "bad_request", "Host", "must be present");
@@ -105,30 +139,28 @@ std::optional<HttpReply> refusal(const HttpHead& head) {
     if (head.origin && !is_local_origin(trimmed(*head.origin))) {
         return error_reply(403, "origin_not_allowed", "Origin", "must be absent or local");
     }
-    if (!is_ingest_path(head.target)) {
-        return error_reply(404, "not_found", "", fmt::format("the path here is {}", kIngestPath));
+    const auto target = target_of(head.target);
+    if (target == HttpTarget::unknown) {
+        return error_reply(404, "not_found", "",
+                           fmt::format("the paths here are {} and {}", kIngestPath, kBatchPath));
     }
     if (head.method != "POST") {
         auto reply = error_reply(405, "method_not_allowed", "", "use POST");
         reply.allow_post = true;
         return reply;
     }
-    if (head.content_type && !is_json(*head.content_type)) {
-        return error_reply(415, "unsupported_media_type", "Content-Type",
-                           "must be application/json");
-    }
-    if (head.content_encoding && !same_text(trimmed(*head.content_encoding), "identity")) {
-        return error_reply(415, "unsupported_media_type", "Content-Encoding",
-                           "must be absent or identity");
-    }
-    return std::nullopt;
+    return target == HttpTarget::batch ? refused_batch(head) : refused_event(head);
+}
+
+int rejection_status(RejectReason reason) noexcept {
+    return reason == RejectReason::too_large ? 413 : 400;
 }
 
 HttpReply event_reply(const Offered& offered, Settled settled, const PlanFields& plan) {
     switch (offered.admission) {
         case Admission::rejected:
-            return error_reply(offered.reject == RejectReason::too_large ? 413 : 400,
-                               to_string(offered.reject), offered.field, offered.message);
+            return error_reply(rejection_status(offered.reject), to_string(offered.reject),
+                               offered.field, offered.message);
         case Admission::shed:
             return not_confirmed(to_string(offered.shed), offered.id,
                                  "not accepted; send it again");

@@ -13,6 +13,15 @@
 namespace opsrelay::listen {
 
 inline constexpr std::string_view kIngestPath = "/v1/ingest/llm-request";
+inline constexpr std::string_view kBatchPath = "/v1/ingest/batch";
+
+enum class HttpTarget : std::uint8_t { event, batch, unknown };
+/// Any prefix, repeated slashes, a query and a slash at the end do not matter.
+[[nodiscard]] HttpTarget target_of(std::string_view target);
+/// ASCII letters without their case.
+[[nodiscard]] bool same_text(std::string_view a, std::string_view b) noexcept;
+/// "gzip" of a batch request, with spaces around it and in any case.
+[[nodiscard]] bool is_gzip(std::string_view content_encoding) noexcept;
 
 /// The parts of a request that decide whether its body is taken. The views live as long as it.
 struct HttpHead {
@@ -40,6 +49,9 @@ struct HttpReply {
 /// The refusal of a request whose head is not acceptable; nullopt: take the body. Checked in this
 /// order: Host 400/403, Origin 403, path 404, method 405, Content-Type and Content-Encoding 415.
 [[nodiscard]] std::optional<HttpReply> refusal(const HttpHead& head);
+
+/// 413 of an event that is too large, else 400.
+[[nodiscard]] int rejection_status(RejectReason reason) noexcept;
 
 /// The reply for one event. `settled` counts for accepted events and duplicates.
 [[nodiscard]] HttpReply event_reply(const Offered& offered, Settled settled,

@@ -1,5 +1,6 @@
 #include "listen/http_session.h"
 
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -17,8 +18,10 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/nothrow.h"
+#include "listen/http_batch.h"
 #include "listen/http_rules.h"
 #include "listen/ready_fd.h"
 
@@ -34,6 +37,9 @@ using Parser = http::request_parser<http::string_body>;
 constexpr std::size_t kReadBytes = 16U << 10U;
 constexpr std::size_t kStepsPerTurn = 16;  // then the other connections get a turn
 constexpr milliseconds kLinger{1'000};
+// The batches of one listener together may take so many times http.max_body; over it a batch is
+// answered with 503.
+constexpr std::uint64_t kBatchBodiesMax = 4;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 std::string_view view(beast::string_view text) noexcept { return {text.data(), text.size()}; }
@@ -46,6 +52,10 @@ public:
           ingest_(ingest),
           scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
           socket_(ingest, std::move(connection)) {}
+
+    HttpSession(const HttpSession&) = delete;
+    HttpSession& operator=(const HttpSession&) = delete;
+    ~HttpSession() { hold({}); }
 
     asio::awaitable<void> run();
 
@@ -66,6 +76,12 @@ private:
     asio::awaitable<bool> continue_if_expected(TimePoint due);
     asio::awaitable<HttpReply> answer(ReadEnd end);
     asio::awaitable<HttpReply> take_event();
+    asio::awaitable<HttpReply> take_batch();
+    asio::awaitable<HttpReply> take_items(std::span<const std::string_view> items);
+    [[nodiscard]] HttpReply refuse_body(bool too_large, std::string_view message);
+    [[nodiscard]] std::optional<ReadEnd> begin_body();
+    /// Counts what the batch in hand takes.
+    void hold(Bytes bytes) noexcept;
     asio::awaitable<Settled> settle(Position position);
     asio::awaitable<bool> write(const HttpReply& reply, bool keep_alive);
     asio::awaitable<void> linger();
@@ -81,6 +97,9 @@ private:
     std::optional<Parser> parser_;
     std::string input_;  // received, not yet parsed: an incomplete head, or pipelined requests
     std::optional<HttpReply> refusal_;
+    HttpTarget target_ = HttpTarget::unknown;
+    Bytes held_;  // of state_.batch_bytes
+    bool body_begun_ = false;
     bool continued_ = false;
     std::size_t steps_ = 0;  // reads and requests since the session last waited for its peer
 };
@@ -114,11 +133,13 @@ bool HttpSession::turn_is_over() noexcept {
 
 asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
     parser_.emplace();
-    parser_->eager(true);
+    parser_->eager(false);  // the limit of a body follows from the head
     parser_->header_limit(static_cast<std::uint32_t>(state_.options.http_header_bytes_max));
-    parser_->body_limit(std::min(state_.options.http_body_max, kEventBytesMax).count);
+    parser_->body_limit(state_.options.http_body_max.count);
     refusal_.reset();
-    continued_ = false;
+    hold({});
+    target_ = HttpTarget::unknown;
+    body_begun_ = continued_ = false;
     bool begun = false;
     auto due = state_.clock.now() + state_.options.http_idle_timeout;
     for (;;) {
@@ -173,11 +194,41 @@ std::optional<HttpSession::ReadEnd> HttpSession::parse() {
         if (ec == http::error::header_limit) return ReadEnd::head_too_large;
         if (ec == http::error::body_limit) return ReadEnd::body_too_large;
         if (ec && ec != http::error::need_more) return ReadEnd::malformed;
+        if (parser_->is_header_done() && !std::exchange(body_begun_, true)) {
+            if (const auto end = begin_body()) return end;
+        }
     }
-    if (parser_->is_header_done() && !refusal_) refusal_ = refusal(head());
+    if (target_ == HttpTarget::batch && body_begun_) {
+        hold({parser_->get().body().size()});
+        if (state_.batch_bytes.count > kBatchBodiesMax * state_.options.http_body_max.count) {
+            refusal_ = error_reply(503, "memory_full", "", "not accepted; send it again");
+            refusal_->retry_soon = true;
+            std::string().swap(parser_->get().body());
+            hold({});
+        }
+    }
     if (parser_->is_done()) return refusal_ ? ReadEnd::refused : ReadEnd::complete;
     if (refusal_) return ReadEnd::refused;  // its body would only be thrown away
     return std::nullopt;
+}
+
+// The head is there, and nothing of the body was looked at.
+std::optional<HttpSession::ReadEnd> HttpSession::begin_body() {
+    refusal_ = refusal(head());
+    if (refusal_) return std::nullopt;
+    target_ = target_of(view(parser_->get().target()));
+    parser_->eager(true);
+    if (target_ != HttpTarget::event) return std::nullopt;
+    const auto limit = std::min(state_.options.http_body_max, kEventBytesMax).count;
+    const auto length = parser_->content_length();
+    if (length && *length > limit) return ReadEnd::body_too_large;
+    parser_->body_limit(limit);
+    return std::nullopt;
+}
+
+void HttpSession::hold(Bytes bytes) noexcept {
+    state_.batch_bytes = state_.batch_bytes - held_ + bytes;
+    held_ = bytes;
 }
 
 asio::awaitable<bool> HttpSession::continue_if_expected(TimePoint due) {
@@ -190,7 +241,10 @@ asio::awaitable<bool> HttpSession::continue_if_expected(TimePoint due) {
 
 asio::awaitable<HttpReply> HttpSession::answer(ReadEnd end) {
     switch (end) {
-        case ReadEnd::complete: co_return co_await take_event();
+        case ReadEnd::complete:
+            // Not as one expression: g++ 12 destroys the reply twice.
+            if (target_ == HttpTarget::batch) co_return co_await take_batch();
+            co_return co_await take_event();
         case ReadEnd::refused: co_return std::move(*refusal_);
         case ReadEnd::closed: break;
         case ReadEnd::too_slow:
@@ -200,11 +254,9 @@ asio::awaitable<HttpReply> HttpSession::answer(ReadEnd end) {
             co_return error_reply(431, "header_too_large", "", "the request's header is too long");
         case ReadEnd::body_too_large: {
             if (auto refused = refusal(head())) co_return std::move(*refused);
-            Burst burst(state_);
-            burst.add({parser_->get().body(), true});  // counted like any event that is too large
-            (void)burst.offer();
-            co_return error_reply(413, to_string(RejectReason::too_large), "",
-                                  "an event has at most 64 KiB");
+            const bool batch = target_of(view(parser_->get().target())) == HttpTarget::batch;
+            co_return refuse_body(
+                true, batch ? "a batch has at most http.max_body" : "an event has at most 64 KiB");
         }
     }
     co_return error_reply(400, "bad_request", "", "the request is not valid HTTP/1.1");
@@ -219,6 +271,63 @@ asio::awaitable<HttpReply> HttpSession::take_event() {
         offered.admission == Admission::accepted || offered.admission == Admission::duplicate;
     if (waits && offered.position != 0) settled = co_await settle(offered.position);
     co_return event_reply(offered, settled, state_.plan->get());
+}
+
+// Counted like any event that cannot be read.
+HttpReply HttpSession::refuse_body(bool too_large, std::string_view message) {
+    Burst burst(state_);
+    const std::string_view body = parser_->get().body();
+    burst.add({body.substr(0, kEventBytesMax.count), too_large});
+    (void)burst.offer();
+    const auto reason = too_large ? RejectReason::too_large : RejectReason::not_json;
+    return error_reply(rejection_status(reason), to_string(reason), "", message);
+}
+
+asio::awaitable<HttpReply> HttpSession::take_batch() {
+    const auto form = batch_form(field(http::field::content_type).value_or("application/json"));
+    std::string_view body = parser_->get().body();
+    Unpacked unpacked;
+    if (is_gzip(field(http::field::content_encoding).value_or(""))) {
+        unpacked = gunzip(body, state_.options.http_body_max);
+        if (unpacked.state == Unpacked::State::too_large) {
+            co_return refuse_body(true, "a batch has at most http.max_body, unpacked");
+        }
+        if (unpacked.state == Unpacked::State::damaged) {
+            co_return refuse_body(false, "the body is not gzip");
+        }
+        body = unpacked.bytes;
+        hold({parser_->get().body().size() + body.size()});
+    }
+    const auto items = split_batch(form.value_or(BatchForm::array), body);
+    if (!items) {
+        co_return refuse_body(false,
+                              "must be a JSON array; one event a line is "
+                              "Content-Type: application/x-ndjson");
+    }
+    if (items->size() > kBatchEventsMax) {
+        co_return refuse_body(true, fmt::format("a batch has at most {} events", kBatchEventsMax));
+    }
+    co_return co_await take_items(*items);
+}
+
+asio::awaitable<HttpReply> HttpSession::take_items(std::span<const std::string_view> items) {
+    std::vector<BatchResult> results;
+    results.reserve(items.size());
+    Position last = 0;
+    Burst burst(state_);
+    for (std::size_t i = 0; i < items.size(); ++i) {
+        burst.add({items[i], items[i].size() > kEventBytesMax.count});
+        const bool end = i + 1 == items.size();
+        if (!burst.full() && !end) continue;
+        for (const auto& offered : burst.offer()) {
+            results.push_back(result_of(offered));
+            if (results.back().status == 200) last = std::max(last, offered.position);
+        }
+        if (!end) co_await asio::post(ingest_, nothrow);
+    }
+    auto settled = Settled::durable;
+    if (last != 0) settled = co_await settle(last);
+    co_return batch_reply(results, settled);
 }
 
 // A graceful stop ends a wait early, but this request is still answered truthfully.

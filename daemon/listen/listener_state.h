@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/plan_state.h"
 #include "core/signal.h"
+#include "core/units.h"
 #include "listen/connection_budget.h"
 #include "listen/inlet.h"
 #include "listen/options.h"
@@ -69,6 +70,7 @@ struct ListenerState {
     ListenerCounts counts;
     std::string address;
     bool stopping = false;         // finish what was received, begin nothing new
+    Bytes batch_bytes{};           // of HTTP batches that are being received or unpacked
     std::vector<Message> burst{};  // Burst's, empty across every wait: all sessions share it
 };
 

@@ -90,6 +90,23 @@ class BatchTest(RelayTest):
         relay.start()
         self.wait_ledger(relay, spooled=0, delivered=20)
 
+    def test_relay_to_relay(self):
+        """A relay takes batches as it sends them; a repeat from the first is a duplicate there."""
+        upstream = self.start_upstream()
+        second = self.start_relay(name="second")
+        first = self.start_relay(name="first", upstream_url=f"unix:{second.path('http.sock')}",
+                                 config=config(batch_linger="50ms"))
+        sent = [event() for _ in range(3000)]
+        self.assertEqual(first.send_acked(sent), (3000, 0))
+        self.wait_ledger(first, spooled=0, delivered=3000)
+        second.kill()
+        self.assertEqual(first.send_acked([event() for _ in range(500)]), (500, 0))
+        second.start()
+        self.wait_ledger(first, spooled=0, delivered=3500)
+        self.wait_ledger(second, spooled=0)
+        rows = upstream.row_ids()
+        self.assertEqual((len(rows), len(set(rows))), (3500, 3500))
+
     def test_killed_again_and_again(self):
         upstream = self.start_upstream()
         relay = self.start_relay(config=config(batch_max_events=20, batch_linger="10ms"))

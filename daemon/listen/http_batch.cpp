@@ -1,0 +1,146 @@
+#include "listen/http_batch.h"
+
+#include <fmt/format.h>
+#include <rapidjson/memorystream.h>
+#include <rapidjson/reader.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+
+namespace opsrelay::listen {
+
+namespace {
+
+constexpr std::string_view kSpace = " \t\r\n";
+constexpr int kGzipOnly = 15 + 16;  // zlib.h, inflateInit2: the largest window, gzip header
+constexpr std::size_t kChunk = 16U << 10U;
+
+std::string_view trimmed(std::string_view text) noexcept {
+    const auto first = text.find_first_not_of(kSpace);
+    if (first == std::string_view::npos) return {};
+    return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
+std::vector<std::string_view> lines_of(std::string_view body) {
+    std::vector<std::string_view> lines;
+    while (!body.empty() && lines.size() <= kBatchEventsMax) {
+        const auto end = body.find('\n');
+        const auto line = trimmed(body.substr(0, end));
+        if (!line.empty()) lines.push_back(line);
+        body.remove_prefix(end == std::string_view::npos ? body.size() : end + 1);
+    }
+    return lines;
+}
+
+bool is_json(std::string_view body) {
+    rapidjson::MemoryStream stream(body.data(), body.size());
+    rapidjson::BaseReaderHandler<> ignore;
+    rapidjson::Reader reader;
+    return !reader.Parse<rapidjson::kParseIterativeFlag>(stream, ignore).IsError();
+}
+
+// The commas of a well-formed array's first level part its items. `inside` begins behind its '['.
+std::vector<std::string_view> items_of(std::string_view inside) {
+    std::vector<std::string_view> items;
+    std::size_t begin = 0;
+    std::size_t depth = 0;
+    bool in_string = false;
+    for (std::size_t i = 0; i < inside.size() && items.size() <= kBatchEventsMax; ++i) {
+        const char c = inside[i];
+        if (in_string) {
+            if (c == '\\') ++i;
+            in_string = c != '"';
+        } else if (c == '"') {
+            in_string = true;
+        } else if ((c == ',' || c == ']') && depth == 0) {
+            const auto item = trimmed(inside.substr(begin, i - begin));
+            if (!item.empty()) items.push_back(item);  // empty: of an empty array
+            begin = i + 1;
+        } else if (c == '[' || c == '{') {
+            ++depth;
+        } else if (c == ']' || c == '}') {
+            --depth;
+        }
+    }
+    return items;
+}
+
+}  // namespace
+
+std::optional<BatchForm> batch_form(std::string_view content_type) noexcept {
+    const auto type = content_type.substr(0, content_type.find(';'));
+    if (same_text(trimmed(type), "application/json")) return BatchForm::array;
+    for (const std::string_view name : {"application/x-ndjson", "application/ndjson",
+                                        "application/jsonl", "application/x-jsonlines"}) {
+        if (same_text(trimmed(type), name)) return BatchForm::ndjson;
+    }
+    return std::nullopt;
+}
+
+Unpacked gunzip(std::string_view packed, Bytes bytes_max) {
+    using State = Unpacked::State;
+    z_stream stream{};
+    if (inflateInit2(&stream, kGzipOnly) != Z_OK) return {State::damaged, {}};
+    const std::unique_ptr<z_stream, int (*)(z_streamp)> owner(&stream, &inflateEnd);
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
+    stream.avail_in = static_cast<uInt>(packed.size());
+    std::string bytes;
+    std::array<char, kChunk> chunk;
+    while (true) {
+        stream.next_out = reinterpret_cast<Bytef*>(chunk.data());
+        stream.avail_out = static_cast<uInt>(chunk.size());
+        const int result = inflate(&stream, Z_NO_FLUSH);
+        if (result != Z_OK && result != Z_STREAM_END) return {State::damaged, {}};
+        const auto made = chunk.size() - stream.avail_out;
+        if (bytes.size() + made > bytes_max.count) return {State::too_large, {}};
+        bytes.append(chunk.data(), made);
+        if (result != Z_STREAM_END) continue;
+        if (stream.avail_in == 0) return {State::done, std::move(bytes)};
+        if (inflateReset(&stream) != Z_OK) return {State::damaged, {}};
+    }
+}
+
+std::optional<std::vector<std::string_view>> split_batch(BatchForm form, std::string_view body) {
+    if (form == BatchForm::ndjson) return lines_of(body);
+    body = trimmed(body);
+    if (body.starts_with('{')) return std::vector{body};
+    if (!body.starts_with('[') || !is_json(body)) return std::nullopt;
+    return items_of(body.substr(1));
+}
+
+BatchResult result_of(const Offered& offered) noexcept {
+    switch (offered.admission) {
+        case Admission::accepted:
+        case Admission::duplicate: break;
+        case Admission::rejected:
+            return {rejection_status(offered.reject), to_string(offered.reject)};
+        case Admission::shed: return {503, to_string(offered.shed)};
+    }
+    return {};
+}
+
+HttpReply batch_reply(std::span<const BatchResult> results, Settled settled) {
+    const bool durable = settled == Settled::durable || settled == Settled::struck;
+    const BatchResult waited{503, settled == Settled::given_up ? "given_up" : "not_confirmed"};
+    fmt::memory_buffer body;
+    fmt::format_to(std::back_inserter(body), "{{\"results\":[");
+    for (std::size_t i = 0; i < results.size(); ++i) {
+        const auto& result = results[i].status == 200 && !durable ? waited : results[i];
+        fmt::format_to(std::back_inserter(body),
+                       "{}{{\"index\":{},\"status\":{},\"reason\":", i == 0 ? "" : ",", i,
+                       result.status);
+        if (result.reason.empty()) {
+            fmt::format_to(std::back_inserter(body), "null}}");
+        } else {
+            fmt::format_to(std::back_inserter(body), "\"{}\"}}", result.reason);
+        }
+    }
+    fmt::format_to(std::back_inserter(body), "]}}");
+    HttpReply reply;
+    reply.body = fmt::to_string(body);
+    return reply;
+}
+
+}  // namespace opsrelay::listen
