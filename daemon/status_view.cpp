@@ -24,6 +24,8 @@ control::StatusView status_view(const Snapshot& snapshot,
         const auto spooled = snapshot.spooled_by_lane.find(lane.lane);
         if (spooled != snapshot.spooled_by_lane.end()) shown.spooled = spooled->second;
         shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
+        shown.late_day = lane.late.day;
+        shown.late_month = lane.late.month;
         shown.last_error = lane.last_error;
         if (lane.state != forward::LaneState::active) shown.next = forward::what_next(lane.state);
         view.spool_oldest_age_s = std::max(view.spool_oldest_age_s, shown.oldest_age_s);

@@ -61,6 +61,14 @@ void append_ledger(std::string& out, const Json& ledger) {
     }
 }
 
+void append_late(std::string& out, const Json& lane) {
+    const auto* const late = member(lane, "late");
+    if (late == nullptr || !late->IsObject() || count(*late, "day") == 0) return;
+    fmt::format_to(std::back_inserter(out),
+                   "    late: {} delivered after their UTC day, {} of them after their month\n",
+                   count(*late, "day"), count(*late, "month"));
+}
+
 void append_lanes(std::string& out, const Json& lanes) {
     auto to = std::back_inserter(out);
     out += "\nlanes\n";
@@ -77,6 +85,7 @@ void append_lanes(std::string& out, const Json& lanes) {
             fmt::format_to(to, ", oldest {}", age_text(number(lane, "oldest_age_s")));
         }
         out += '\n';
+        append_late(out, lane);
         if (const auto error = text(lane, "last_error"); !error.empty()) {
             fmt::format_to(to, "    last error: {}\n", error);
         }

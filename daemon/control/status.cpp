@@ -60,6 +60,11 @@ void write_lane(Writer& out, const LaneView& lane) {
     time_field(out, "retry_at", lane.retry_at_unix_ms);
     field(out, "spooled", lane.spooled);
     seconds_field(out, "oldest_age_s", lane.oldest_age_s);
+    out.Key("late");
+    out.StartObject();
+    field(out, "day", lane.late_day);
+    field(out, "month", lane.late_month);
+    out.EndObject();
     text_or_null(out, "last_error", lane.last_error);
     text_or_null(out, "next", lane.next);
     out.EndObject();

@@ -46,6 +46,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       outage_throttle_(clock, kOutageLogInterval),
       plan_fields_(plan.get()),
       progress_at_(clock.now()),
+      late_(registry),
       retry_at_gauge_(registry.gauge(observe::kLaneRetryAt, name_.name)),
       seconds_(registry.histogram(observe::kUpstreamSeconds)) {
     for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
@@ -123,6 +124,7 @@ LaneStatus Pump::status() const {
     status.in_flight = in_flight_.load(std::memory_order_relaxed);
     const auto oldest = oldest_received_unix_ms_.load(std::memory_order_relaxed);
     if (oldest != 0) status.oldest_received_unix_ms = oldest;
+    status.late = late_.counts();
     return status;
 }
 

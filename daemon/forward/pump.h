@@ -26,6 +26,7 @@
 #include "core/units.h"
 #include "forward/batcher.h"
 #include "forward/lane.h"
+#include "forward/late.h"
 #include "forward/options.h"
 #include "forward/upstream.h"
 #include "observe/metrics.h"
@@ -45,6 +46,7 @@ struct LaneStatus {
     std::size_t in_flight = 0;
     /// Receive time of the oldest record in memory; nullopt: none is waiting to be sent.
     std::optional<std::int64_t> oldest_received_unix_ms;
+    LateCounts late;  // of this process
 };
 
 /// Thread: forward, except status(). `settler`, `upstream`, `registry` and `plan` outlive it;
@@ -223,6 +225,7 @@ private:
     observe::Counter* last_counter_ = nullptr;                        // its counter
     std::array<observe::Counter*, kVerdicts.size()> retries_{};
     std::array<observe::Gauge*, kLaneStates.size()> states_{};
+    LateCounter late_;
     observe::Gauge& retry_at_gauge_;
     observe::Histogram& seconds_;
 

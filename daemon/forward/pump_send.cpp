@@ -213,6 +213,7 @@ void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verd
                        Moment at) {
     switch (effect.fate) {
         case Fate::delivered:
+            late_.note_delivered(item.received_unix_ms, unix_ms(at.wall));
             ends_.push_back({.seq = item.seq, .delivered = true, .dead = {}});
             break;
         case Fate::dead_letter:

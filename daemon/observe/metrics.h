@@ -47,6 +47,10 @@ inline constexpr Metric kEventsReplayed{"opsrelay_events_replayed_total", Kind::
                                         "Dead letters put back into the spool", ""};
 inline constexpr Metric kEventsDelivered{"opsrelay_events_delivered_total", Kind::counter,
                                          "Records upstream took", ""};
+/// boundary: forward::kBoundaries.
+inline constexpr Metric kEventsLate{
+    "opsrelay_events_late_total", Kind::counter,
+    "Of these, after the UTC day or month in which they were received", "boundary"};
 inline constexpr Metric kEventsDead{"opsrelay_events_dead_total", Kind::counter,
                                     "Accepted records upstream refused for good", ""};
 /// reason: kDropReasons.
@@ -132,16 +136,17 @@ inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::co
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,    &kEventsAccepted,     &kEventsDuplicate, &kEventsRejected,
-    &kEventsShed,        &kEventsPending,      &kEventsRecovered, &kEventsReplayed,
-    &kEventsDelivered,   &kEventsDead,         &kEventsDropped,   &kLedgerImbalance,
-    &kEventsRepaired,    &kSpoolEvents,        &kSpoolBytes,      &kSpoolLimitBytes,
-    &kSpoolReserveBytes, &kSpoolDamaged,       &kSpoolOldestAge,  &kDeadLetters,
-    &kDeadBytes,         &kDeadLimitBytes,     &kCommitSeconds,   &kCommitEvents,
-    &kDedupeIds,         &kDedupeWindow,       &kDedupeRuns,      &kDedupeLookups,
-    &kDedupeDamaged,     &kUpstreamRequests,   &kUpstreamSeconds, &kUpstreamRetries,
-    &kLaneState,         &kLaneRetryAt,        &kLaneSpooled,     &kKernelDrops,
-    &kListenerReceived,  &kConnectionsRefused, &kClientDropped,   &kBuildInfo,
+    &kEventsReceived,  &kEventsAccepted,    &kEventsDuplicate,    &kEventsRejected,
+    &kEventsShed,      &kEventsPending,     &kEventsRecovered,    &kEventsReplayed,
+    &kEventsDelivered, &kEventsLate,        &kEventsDead,         &kEventsDropped,
+    &kLedgerImbalance, &kEventsRepaired,    &kSpoolEvents,        &kSpoolBytes,
+    &kSpoolLimitBytes, &kSpoolReserveBytes, &kSpoolDamaged,       &kSpoolOldestAge,
+    &kDeadLetters,     &kDeadBytes,         &kDeadLimitBytes,     &kCommitSeconds,
+    &kCommitEvents,    &kDedupeIds,         &kDedupeWindow,       &kDedupeRuns,
+    &kDedupeLookups,   &kDedupeDamaged,     &kUpstreamRequests,   &kUpstreamSeconds,
+    &kUpstreamRetries, &kLaneState,         &kLaneRetryAt,        &kLaneSpooled,
+    &kKernelDrops,     &kListenerReceived,  &kConnectionsRefused, &kClientDropped,
+    &kBuildInfo,
 };
 
 /// Any thread.

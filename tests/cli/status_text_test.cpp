@@ -12,7 +12,7 @@ TEST_CASE("cli/status_text: all parts are shown") {
                   "imbalance":0,"reasons":{"rejected.bad_tokens":1}},
         "lanes":[{"name":"default","state":"backing_off","since":"2026-01-01T00:00:00.000Z",
                   "retry_at":"2026-01-01T00:01:00.000Z","spooled":5,"oldest_age_s":4000,
-                  "last_error":"HTTP 503"}],
+                  "late":{"day":3,"month":1},"last_error":"HTTP 503"}],
         "spool":{"bytes":1572864,"limit":536870912,"oldest_age_s":4000,"dead_letters":1},
         "dedupe":{"ids":9,"ids_max":262144,"window_s":4000},
         "listeners":[{"type":"udp","address":"127.0.0.1:8710","received":12,"kernel_drops":3}]})")
@@ -21,12 +21,21 @@ TEST_CASE("cli/status_text: all parts are shown") {
     for (const auto* part :
          {"opsrelay 0.1.0: not ready\n  spool full\n", "  received               12",
           "  rejected.bad_tokens", "default: backing_off since 2026-01-01T00:00:00.000Z, next",
-          "5 spooled, oldest 1h 6m", "last error: HTTP 503", "1.5 MiB of 512.0 MiB (0 %)",
-          "1 dead letters", "9 of 262144 ids", "12 received, 3 dropped by the kernel"}) {
+          "5 spooled, oldest 1h 6m",
+          "late: 3 delivered after their UTC day, 1 of them after their month\n",
+          "last error: HTTP 503", "1.5 MiB of 512.0 MiB (0 %)", "1 dead letters", "9 of 262144 ids",
+          "12 received, 3 dropped by the kernel"}) {
         CAPTURE(part);
         CHECK(text.find(part) != std::string::npos);
     }
     CHECK(text.find("imbalance") == std::string::npos);
+}
+
+TEST_CASE("cli/status_text: a lane in time has no line about late events") {
+    const auto text = status_text(R"({"lanes":[{"name":"default","state":"active",
+        "late":{"day":0,"month":0}}]})")
+                          .value();
+    CHECK(text.find("late") == std::string::npos);
 }
 
 TEST_CASE("cli/status_text: absent and strange fields do no harm") {
@@ -35,6 +44,7 @@ TEST_CASE("cli/status_text: absent and strange fields do no harm") {
               .value()
               .starts_with("opsrelay : ready\n"));
     CHECK(status_text(R"({"lanes":[7],"spool":{"bytes":"x"},"listeners":[[]]})").has_value());
+    CHECK(status_text(R"({"lanes":[{"late":1},{"late":{"day":"x"}}]})").has_value());
     CHECK_FALSE(status_text("[]").has_value());
     CHECK_FALSE(status_text("no").has_value());
     CHECK(status_text(R"({"reasons":["a\u001b[2Jb"]})").value() ==

@@ -14,6 +14,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
                             .retry_at_unix_ms = 1'767'225'601'000,
                             .spooled = 7,
                             .oldest_age_s = 12.34,
+                            .late_day = 6,
+                            .late_month = 5,
                             .last_error = "HTTP 429",
                             .next = "it waits"});
     status.spool_bytes = 10;
@@ -35,7 +37,7 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("imbalance":0,"reasons":{}},)"
           R"("lanes":[{"name":"default","state":"throttled","since":"2026-01-01T00:00:00.123Z",)"
           R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"oldest_age_s":12.3,)"
-          R"("last_error":"HTTP 429","next":"it waits"}],)"
+          R"("late":{"day":6,"month":5},"last_error":"HTTP 429","next":"it waits"}],)"
           R"("spool":{"bytes":10,"limit":20,"reserve":4,"oldest_age_s":12.3,"dead_letters":1,)"
           R"("dead_bytes":300,"dead_limit":400,"damaged":["/spool/damaged-1"]},)"
           R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
@@ -53,6 +55,8 @@ TEST_CASE("control/status: what is absent is null") {
                             .retry_at_unix_ms = std::nullopt,
                             .spooled = 0,
                             .oldest_age_s = 0,
+                            .late_day = 0,
+                            .late_month = 0,
                             .last_error = "",
                             .next = ""});
     const auto json = to_json(status);
