@@ -49,6 +49,14 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
         make_pump(lane);
         configured_.insert(lane.name.lane);
     }
+    share_memory();
+}
+
+// Among the lanes that there are, so that many do not take more than one.
+void Pipeline::share_memory() {
+    if (pumps_.empty()) return;
+    const Bytes share{forward::kHeldBytesMax.count / pumps_.size()};
+    for (auto& pump : pumps_) pump.set_held_max(std::max(share, forward::kHeldBytesMin));
 }
 
 forward::Pump& Pipeline::make_pump(const Lane& lane) {
@@ -159,6 +167,7 @@ asio::awaitable<Result<LaneId>> Pipeline::make_lane(std::string name) {
 
 asio::awaitable<void> Pipeline::add_lane(Lane lane) {
     auto& pump = make_pump(lane);
+    share_memory();
     auto job = [this, id = lane.name.lane] {
         configured_.insert(id);
         return settler_.start_of(id);
@@ -177,6 +186,7 @@ asio::awaitable<void> Pipeline::remove_lane(LaneId lane, TimePoint deadline) {
     co_await run_on(executors_.storage, std::move(job));
     pump.clear_metrics();
     pumps_.remove_if([lane](const auto& one) { return one.lane().lane == lane; });
+    share_memory();
 }
 
 asio::awaitable<void> Pipeline::set_limits(spool::Options options) {

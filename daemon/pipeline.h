@@ -126,6 +126,7 @@ public:
 
 private:
     forward::Pump& make_pump(const Lane& lane);
+    void share_memory();
     void report_unconfigured(LaneId lane) const;
     [[nodiscard]] Snapshot snapshot_here() const;
     [[nodiscard]] spool::IdKeeper::Hooks id_hooks();

@@ -14,7 +14,7 @@ Batcher::Batcher(Seq first, std::size_t in_flight_max)
       next_fresh_(first) {}
 
 std::optional<Seq> Batcher::want_read() const {
-    if (caught_up_ || fresh_ > in_flight_max_ / 4 || held_bytes_ >= kHeldBytesMax.count) {
+    if (caught_up_ || fresh_ > in_flight_max_ / 4 || held_bytes_ >= held_max_.count) {
         return std::nullopt;
     }
     // Records beyond the span could not be sent anyway.
@@ -100,7 +100,7 @@ bool Batcher::has_fresh() const noexcept {
 
 bool Batcher::held_up() const noexcept {
     if (span() >= kSpanMax) return stuck_.contains(*oldest_unsettled());
-    return !stuck_.empty() && out_ == 0 && fresh_ == 0 && held_bytes_ >= kHeldBytesMax.count;
+    return !stuck_.empty() && out_ == 0 && fresh_ == 0 && held_bytes_ >= held_max_.count;
 }
 
 std::optional<Item> Batcher::take_fresh() {
@@ -177,7 +177,7 @@ void Batcher::note_stuck(Item& item) {
     const auto [found, is_new] = stuck_.try_emplace(item.seq, 0);
     if (is_new) --out_;
     const auto bytes = item.payload.size();
-    if (found->second > 0 || stuck_bytes_ + bytes > kStuckBytesMax.count) return;
+    if (found->second > 0 || stuck_bytes_ + bytes > held_max_.count) return;
     auto own = std::make_shared<spool::RecordBatch>();
     own->lane = item.segment->lane;
     own->first_seq = item.seq;

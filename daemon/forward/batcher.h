@@ -33,11 +33,13 @@ struct Item {
     std::shared_ptr<const spool::RecordBatch> segment;
 };
 
-/// Payload bytes of segments in memory above which no further one is read.
+/// Payload bytes of segments in memory above which no further one is read; of all lanes together,
+/// but a lane has kHeldBytesMin at least.
 inline constexpr Bytes kHeldBytesMax{8U << 20U};
+inline constexpr Bytes kHeldBytesMin{1U << 20U};
 /// Payload bytes of stuck records that are copied out of their segments; those beyond keep their
-/// segment, which then counts as held.
-inline constexpr Bytes kStuckBytesMax{8U << 20U};
+/// segment, which then counts as held. Shared as above.
+inline constexpr Bytes kStuckBytesMax = kHeldBytesMax;
 /// No record is sent that lies this far or more behind the oldest unsettled one: every ack carries
 /// one bit for each record between (spool::Ack::ahead), 8 KiB at most.
 inline constexpr std::size_t kSpanMax = std::size_t{64} << 10U;
@@ -48,10 +50,13 @@ inline constexpr seconds kStuckGap{1};
 /// `in_flight_max` records that are not stuck (kStuckFailures) have been handed out and are
 /// unsettled, so that a crash repeats at most those and the stuck ones; they span less than
 /// kSpanMax; a segment is asked for only when fewer than in_flight_max / 4 records are left to
-/// send; and only while less than kHeldBytesMax of payload is held. Thread: forward.
+/// send; and only while less than its share of kHeldBytesMax of payload is held. Thread: forward.
 class Batcher {
 public:
     Batcher(Seq first, std::size_t in_flight_max);
+
+    /// The share of kHeldBytesMax and of kStuckBytesMax; all of it until this is called.
+    void set_held_max(Bytes share) noexcept { held_max_ = share; }
 
     /// Where to read next, when it is time to.
     [[nodiscard]] std::optional<Seq> want_read() const;
@@ -132,6 +137,7 @@ private:
     void release(Loaded& loaded);
 
     std::size_t in_flight_max_;
+    Bytes held_max_ = kHeldBytesMax;
     Seq next_read_;
     Seq next_fresh_;
     bool caught_up_ = false;

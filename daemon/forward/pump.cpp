@@ -65,6 +65,7 @@ void Pump::start(const spool::LaneStart& from) {
     lane_.on_dead_full(from.dead_full, moment());
     if (from.paused) set_paused(true);
     batcher_ = Batcher(from.first, options_.in_flight_max);
+    batcher_.set_held_max(held_max_);
     loops_.spawn("forward dispatch", dispatch_loop());
     loops_.spawn("forward read", read_loop());
     loops_.spawn("forward settle", settle_loop());
@@ -116,6 +117,12 @@ void Pump::set_paused(bool paused) {
     lane_.on_paused(paused, moment());
     note_lane();
     changed_.notify_all();
+}
+
+void Pump::set_held_max(Bytes share) {
+    held_max_ = share;
+    batcher_.set_held_max(share);
+    readable_.notify_all();
 }
 
 LaneStatus Pump::status() const {

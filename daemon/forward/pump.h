@@ -81,6 +81,8 @@ public:
     void skip_wait();
     /// spool.max_age: older records are given up; 0: never.
     void set_max_age(milliseconds age);
+    /// Its share of the memory for records that wait (Batcher).
+    void set_held_max(Bytes share);
     /// Sends nothing new, lets requests in flight finish until `deadline`, then cancels them, and
     /// settles what came back. Unsent records stay spooled. Waits for the storage thread.
     [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
@@ -175,6 +177,7 @@ private:
     const Options options_;
     const LaneName name_;
     milliseconds max_age_{0};
+    Bytes held_max_ = kHeldBytesMax;
     bool expiring_ = false;  // expire_loop() runs
 
     Lane lane_;

@@ -152,6 +152,24 @@ TEST_CASE("forward/batcher: a stuck record is overtaken by kSpanMax records and 
     CHECK(batcher.want_read() == kSpanMax + 1);
 }
 
+TEST_CASE("forward/batcher: a smaller share holds less, a larger one reads on") {
+    constexpr std::size_t kBytes = 256U << 10U;
+    Batcher batcher(1, 100);
+    batcher.set_held_max(1_MiB);
+    Seq next = 1;
+    while (batcher.want_read() == next) batcher.on_read(segment(next++, 1, kBytes));
+    CHECK(batcher.held() >= 1_MiB);
+    CHECK(batcher.held() < 1_MiB + Bytes{2 * kBytes});
+    batcher.set_held_max(2_MiB);
+    CHECK(batcher.want_read() == next);
+    while (batcher.want_read() == next) batcher.on_read(segment(next++, 1, kBytes));
+    CHECK(batcher.held() >= 2_MiB);
+    batcher.set_held_max(1_MiB);  // what is held already stays
+    CHECK_FALSE(batcher.want_read().has_value());
+    while (const auto item = batcher.next(kNow)) batcher.settled(item->seq);
+    CHECK(batcher.want_read() == next);
+}
+
 TEST_CASE("forward/batcher: a segment with a stuck record is let go") {
     constexpr std::size_t kBytes = 64U << 10U;
     constexpr std::size_t kCopies = kStuckBytesMax.count / kBytes;
