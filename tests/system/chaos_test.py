@@ -189,7 +189,7 @@ class ChaosTest(RelayTest):
             self.assertGreater(len(sender.acknowledged), 10, type(sender).__name__)
         self.assertGreater(self.ends, 0)
         self.assertGreater(self.restarts, 0)
-        self.assertGreater(len(faults), 3)
+        self.assertGreater(sum(faults.values()), 0)
 
     def test_what_was_acknowledged_is_a_row_or_a_dead_letter(self):
         self.run_chaos("opsmeter")
