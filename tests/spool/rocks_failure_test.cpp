@@ -208,9 +208,10 @@ TEST_CASE("spool/rocks_store: what took the place of a commit given up survives 
     auto torn = spool.options;
     torn.dir = spool.dir / "torn";
     test::copy_as_killed(spool.options.dir, torn.dir);
-    std::string log;
+    std::string log;  // the newest: the one before it may not be deleted yet
     for (const auto& entry : std::filesystem::directory_iterator(torn.dir + "/db")) {
-        if (entry.path().extension() == ".log" && entry.file_size() > 0) log = entry.path();
+        if (entry.path().extension() != ".log" || entry.file_size() == 0) continue;
+        log = std::max(log, entry.path().string());
     }
     REQUIRE_FALSE(log.empty());
     // A fragment of 16 bytes whose checksum does not hold.
