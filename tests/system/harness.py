@@ -330,7 +330,7 @@ class RelayTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.rows = []
+        cls.matrix_rows = []
         cls.passed = set()
 
     @classmethod
@@ -339,11 +339,11 @@ class RelayTest(unittest.TestCase):
         if cls.MATRIX is None or not cls.passed:
             return
         everything = set(unittest.TestLoader().getTestCaseNames(cls))
-        matrix.check(cls.MATRIX, cls.rows, whole=cls.passed == everything)
+        matrix.check(cls.MATRIX, cls.matrix_rows, whole=cls.passed == everything)
 
     def record(self, site, fault, outcome):
         """A row of the fault matrix: what this test provoked, and what came of it."""
-        type(self).rows.append((site, fault, outcome))
+        type(self).matrix_rows.append((site, fault, outcome))
 
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="opsrelay-test-")
