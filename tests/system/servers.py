@@ -110,6 +110,10 @@ http {{
         super().__init__([NGINX, "-c", self.config, "-p", directory],
                          os.path.join(directory, name + ".log"))
 
+    def kill(self):
+        """With SIGTERM, for a master that is killed leaves its workers running."""
+        return self.end()
+
     def requests(self):
         """[status, subject of the client's certificate, number of the connection] of each."""
         with open(self.access_log, encoding="utf-8") as file:
