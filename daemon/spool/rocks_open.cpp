@@ -174,9 +174,11 @@ public:
         for_each([this](const fs::path& path) { names_.insert(path.filename()); });
     }
     /// For an open that failed: until CURRENT names its manifest nothing refers to its files, and
-    /// each further one would add the tables that it makes of the logs.
-    void remove_others() const {
-        if (read_current(dir_) != current_) return;
+    /// each further one would add the tables that it makes of the logs. Nothing is removed while
+    /// somebody has the spool: the files may be what he is making.
+    void remove_others(const Options& options) const {
+        const auto lock = SpoolLock::take(options);
+        if (!lock || read_current(dir_) != current_) return;
         std::vector<fs::path> others;
         for_each([&](const fs::path& path) {
             if (!names_.contains(path.filename())) others.push_back(path);
@@ -236,7 +238,7 @@ rocksdb::Status Opening::open(rocksdb::WALRecoveryMode mode) {
     const KnownFiles before(dir_);
     const auto status = rocksdb::DB::Open(db_options_, dir_, families_, &handles, &db);
     if (!status.ok()) {
-        before.remove_others();
+        if (!is_locked(status)) before.remove_others(options_);
         return status;
     }
     handle_ = std::make_unique<RocksHandle>(std::unique_ptr<rocksdb::DB>(db), std::move(handles));
