@@ -98,6 +98,11 @@ bool Batcher::has_fresh() const noexcept {
     return fresh_ > 0 && out_ < in_flight_max_ && span() < kSpanMax;
 }
 
+bool Batcher::exhausted() const noexcept {
+    if (fresh_ > 0) return !has_fresh();
+    return !caught_up_ && !want_read();
+}
+
 bool Batcher::held_up() const noexcept {
     if (span() >= kSpanMax) return stuck_.contains(*oldest_unsettled());
     return !stuck_.empty() && out_ == 0 && fresh_ == 0 && held_bytes_ >= held_max_.count;

@@ -94,6 +94,9 @@ public:
     /// The end of those in front that were received before this; nullopt: the front was not.
     [[nodiscard]] std::optional<Seq> end_of_older(std::int64_t received_unix_ms) const noexcept;
 
+    /// Nothing more can be handed out until a record is settled, however much the spool has: one of
+    /// the bounds is reached.
+    [[nodiscard]] bool exhausted() const noexcept;
     /// Nothing is held, and the spool had nothing more when it was last read.
     [[nodiscard]] bool drained() const noexcept { return caught_up_ && unsettled_ == 0; }
     [[nodiscard]] std::size_t unsettled() const noexcept { return unsettled_; }

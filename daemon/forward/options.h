@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/api_path.h"
 #include "core/enum_table.h"
 #include "core/proxy.h"
 #include "core/secret.h"
@@ -48,9 +49,6 @@ struct BatchOptions {
     BatchFormat format = BatchFormat::ndjson;
     BatchCoding coding = BatchCoding::gzip;
 };
-
-inline constexpr std::string_view kEventPath = "/v1/ingest/llm-request";
-inline constexpr std::string_view kBatchPath = "/v1/ingest/batch";
 
 struct Options {
     UpstreamKind kind = UpstreamKind::opsmeter;

@@ -64,6 +64,8 @@ bool Pump::gather(TimePoint now, TimePoint& until) {
         until = batcher_.next_due();
         return false;
     }
+    // What is waited for must be able to come.
+    full = full || batcher_.exhausted();
     if (!full && !draining_ && now < gathered_until_) {
         until = std::min(gathered_until_, batcher_.next_due());
         return false;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/api_path.h"
 #include "core/browser_rules.h"
 #include "core/json_text.h"
 #include "listen/http_batch.h"
@@ -115,7 +116,7 @@ HttpTarget target_of(std::string_view target) {
         if (c != '/' || !path.ends_with('/')) path += c;
     }
     if (path.size() > 1 && path.ends_with('/')) path.pop_back();
-    if (path.ends_with(kIngestPath)) return HttpTarget::event;
+    if (path.ends_with(kEventPath)) return HttpTarget::event;
     return path.ends_with(kBatchPath) ? HttpTarget::batch : HttpTarget::unknown;
 }
 
@@ -142,7 +143,7 @@ std::optional<HttpReply> refusal(const HttpHead& head) {
     const auto target = target_of(head.target);
     if (target == HttpTarget::unknown) {
         return error_reply(404, "not_found", "",
-                           fmt::format("the paths here are {} and {}", kIngestPath, kBatchPath));
+                           fmt::format("the paths here are {} and {}", kEventPath, kBatchPath));
     }
     if (head.method != "POST") {
         auto reply = error_reply(405, "method_not_allowed", "", "use POST");

@@ -12,9 +12,6 @@
 
 namespace opsrelay::listen {
 
-inline constexpr std::string_view kIngestPath = "/v1/ingest/llm-request";
-inline constexpr std::string_view kBatchPath = "/v1/ingest/batch";
-
 enum class HttpTarget : std::uint8_t { event, batch, unknown };
 /// Any prefix, repeated slashes, a query and a slash at the end do not matter.
 [[nodiscard]] HttpTarget target_of(std::string_view target);

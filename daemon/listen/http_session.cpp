@@ -78,6 +78,7 @@ private:
     asio::awaitable<HttpReply> take_event();
     asio::awaitable<HttpReply> take_batch();
     asio::awaitable<HttpReply> take_items(std::span<const std::string_view> items);
+    [[nodiscard]] std::string too_many_bytes() const;
     [[nodiscard]] HttpReply refuse_body(bool too_large, std::string_view message);
     [[nodiscard]] std::optional<ReadEnd> begin_body();
     /// Counts what the batch in hand takes.
@@ -255,8 +256,7 @@ asio::awaitable<HttpReply> HttpSession::answer(ReadEnd end) {
         case ReadEnd::body_too_large: {
             if (auto refused = refusal(head())) co_return std::move(*refused);
             const bool batch = target_of(view(parser_->get().target())) == HttpTarget::batch;
-            co_return refuse_body(
-                true, batch ? "a batch has at most http.max_body" : "an event has at most 64 KiB");
+            co_return refuse_body(true, batch ? too_many_bytes() : "an event has at most 64 KiB");
         }
     }
     co_return error_reply(400, "bad_request", "", "the request is not valid HTTP/1.1");
@@ -271,6 +271,11 @@ asio::awaitable<HttpReply> HttpSession::take_event() {
         offered.admission == Admission::accepted || offered.admission == Admission::duplicate;
     if (waits && offered.position != 0) settled = co_await settle(offered.position);
     co_return event_reply(offered, settled, state_.plan->get());
+}
+
+std::string HttpSession::too_many_bytes() const {
+    return fmt::format("a batch has at most {} bytes, unpacked (http.max_body); send several",
+                       state_.options.http_body_max.count);
 }
 
 // Counted like any event that cannot be read.
@@ -290,10 +295,11 @@ asio::awaitable<HttpReply> HttpSession::take_batch() {
     if (is_gzip(field(http::field::content_encoding).value_or(""))) {
         unpacked = gunzip(body, state_.options.http_body_max);
         if (unpacked.state == Unpacked::State::too_large) {
-            co_return refuse_body(true, "a batch has at most http.max_body, unpacked");
+            co_return refuse_body(true, too_many_bytes());
         }
         if (unpacked.state == Unpacked::State::damaged) {
-            co_return refuse_body(false, "the body is not gzip");
+            co_return refuse_body(false,
+                                  "Content-Encoding is gzip, and the body cannot be unpacked");
         }
         body = unpacked.bytes;
         hold({parser_->get().body().size() + body.size()});
@@ -305,7 +311,9 @@ asio::awaitable<HttpReply> HttpSession::take_batch() {
                               "Content-Type: application/x-ndjson");
     }
     if (items->size() > kBatchEventsMax) {
-        co_return refuse_body(true, fmt::format("a batch has at most {} events", kBatchEventsMax));
+        co_return refuse_body(
+            true,
+            fmt::format("a batch has at most {} events; send them in several", kBatchEventsMax));
     }
     co_return co_await take_items(*items);
 }

@@ -60,6 +60,20 @@ TEST_CASE("forward/pump_batch: bytes fill a batch too, and an event that is larg
     CHECK(sizes(small) == std::vector<std::size_t>{1, 1, 1});
 }
 
+TEST_CASE("forward/pump_batch: a batch that the lane's bounds keep small does not wait for more") {
+    auto options = batches(100);
+    options.batch.linger = minutes{1};
+    SUBCASE("records in flight") { options.in_flight_max = 10; }
+    SUBCASE("bytes in memory") {}
+    PumpWorld world(options);
+    if (options.in_flight_max > 10) world.pump.set_held_max(Bytes{10 * event(1).size()});
+    for (int i = 0; i < 50; ++i) world.commit(10);
+    world.start();
+    world.run_for(seconds{30});
+    CHECK(world.totals.delivered >= 490);  // the last ones may wait
+    REQUIRE(world.run_until_settled(minutes{2}));
+}
+
 TEST_CASE("forward/pump_batch: each event ends as its result says") {
     PumpWorld world(batches());
     bool again = false;
