@@ -2,12 +2,10 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <utility>
 
-#include "cli/cli.h"
 #include "cli/fake_server.h"
+#include "cli/run_command.h"
 #include "support/temp_dir.h"
 
 namespace opsrelay::cli {
@@ -16,32 +14,15 @@ namespace {
 
 /// Commands on a spool whose answers follow a script; no daemon runs.
 struct World {
-    struct Outcome {
-        int code = -1;
-        std::string out;
-        std::string err;
-    };
     Outcome operator()(std::vector<std::string> arguments) {
         arguments.insert(arguments.end(), {"--spool-dir", dir / "spool"});
         return run(arguments);
     }
     Outcome run(const std::vector<std::string>& arguments) {
-        char* out = nullptr;
-        char* err = nullptr;
-        std::size_t out_size = 0;
-        std::size_t err_size = 0;
-        std::FILE* const out_file = ::open_memstream(&out, &out_size);
-        std::FILE* const err_file = ::open_memstream(&err, &err_size);
-        Program program{out_file, err_file, -1, true, false, environment, "", {}, open};
-        Outcome outcome;
-        outcome.code = dispatch(arguments, program);
-        std::fclose(out_file);
-        std::fclose(err_file);
-        outcome.out.assign(out, out_size);
-        outcome.err.assign(err, err_size);
-        std::free(out);
-        std::free(err);
-        return outcome;
+        auto program = bare_program();
+        program.environment = environment;
+        program.open_spool = open;
+        return run_command(arguments, std::move(program));
     }
     void answer(int status, std::string body) { replies.push_back({status, std::move(body)}); }
 

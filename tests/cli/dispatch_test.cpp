@@ -3,11 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 
-#include "cli/cli.h"
 #include "cli/fake_server.h"
+#include "cli/run_command.h"
 #include "support/temp_dir.h"
 
 using namespace opsrelay;
@@ -15,33 +14,17 @@ using namespace opsrelay::cli;
 
 namespace {
 
-/// What one command line printed and returned.
-struct Outcome {
-    int code = -1;
-    std::string out;
-    std::string err;
-};
-
 /// Runs command lines with their own streams, no environment and no default file.
 class Shell {
 public:
     Outcome operator()(const std::vector<std::string>& arguments, int in = -1) {
-        char* out = nullptr;
-        char* err = nullptr;
-        std::size_t out_size = 0;
-        std::size_t err_size = 0;
-        std::FILE* const out_file = ::open_memstream(&out, &out_size);
-        std::FILE* const err_file = ::open_memstream(&err, &err_size);
-        Program program{out_file, err_file, in, in < 0, false, environment, "", run, open_spool};
-        Outcome outcome;
-        outcome.code = dispatch(arguments, program);
-        std::fclose(out_file);
-        std::fclose(err_file);
-        outcome.out.assign(out, out_size);
-        outcome.err.assign(err, err_size);
-        std::free(out);
-        std::free(err);
-        return outcome;
+        auto program = bare_program();
+        program.in = in;
+        program.in_is_terminal = in < 0;
+        program.environment = environment;
+        program.run = run;
+        program.open_spool = open_spool;
+        return run_command(arguments, std::move(program));
     }
 
     config::Environment environment{{}, true};

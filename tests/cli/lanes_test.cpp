@@ -2,23 +2,15 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
-#include "cli/cli.h"
 #include "cli/fake_server.h"
+#include "cli/run_command.h"
 #include "support/temp_dir.h"
 
 namespace opsrelay::cli {
 
 namespace {
-
-struct Outcome {
-    int code = -1;
-    std::string out;
-    std::string err;
-};
 
 /// A daemon whose answers follow a script, and commands that find it by its run directory.
 struct World {
@@ -31,23 +23,7 @@ struct World {
     }
     Outcome operator()(std::vector<std::string> arguments) const {
         arguments.insert(arguments.end(), {"--run-dir", dir.path()});
-        char* out = nullptr;
-        char* err = nullptr;
-        std::size_t out_size = 0;
-        std::size_t err_size = 0;
-        std::FILE* const out_file = ::open_memstream(&out, &out_size);
-        std::FILE* const err_file = ::open_memstream(&err, &err_size);
-        Program program{out_file, err_file, -1, true, false, config::Environment{{}, true},
-                        "",       {},       {}};
-        Outcome outcome;
-        outcome.code = dispatch(arguments, program);
-        std::fclose(out_file);
-        std::fclose(err_file);
-        outcome.out.assign(out, out_size);
-        outcome.err.assign(err, err_size);
-        std::free(out);
-        std::free(err);
-        return outcome;
+        return run_command(arguments);
     }
 
     test::TempDir dir;

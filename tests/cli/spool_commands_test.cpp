@@ -2,11 +2,10 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
-#include "cli/cli.h"
+#include "cli/run_command.h"
 #include "spool/rocks_store.h"
 #include "support/temp_dir.h"
 
@@ -16,32 +15,6 @@ using namespace opsrelay::cli;
 namespace {
 
 namespace fs = std::filesystem;
-
-/// What one command line printed and returned.
-struct Outcome {
-    int code = -1;
-    std::string out;
-    std::string err;
-};
-
-Outcome run(const std::vector<std::string>& arguments) {
-    char* out = nullptr;
-    char* err = nullptr;
-    std::size_t out_size = 0;
-    std::size_t err_size = 0;
-    std::FILE* const out_file = ::open_memstream(&out, &out_size);
-    std::FILE* const err_file = ::open_memstream(&err, &err_size);
-    Program program{out_file, err_file, -1, true, false, config::Environment{{}, true}, "", {}, {}};
-    Outcome outcome;
-    outcome.code = dispatch(arguments, program);
-    std::fclose(out_file);
-    std::fclose(err_file);
-    outcome.out.assign(out, out_size);
-    outcome.err.assign(err, err_size);
-    std::free(out);
-    std::free(err);
-    return outcome;
-}
 
 bool has(const std::string& text, std::string_view part) {
     return text.find(part) != std::string::npos;
@@ -74,7 +47,7 @@ struct Spool {
     [[nodiscard]] Outcome operator()(std::vector<std::string> arguments) const {
         arguments.insert(arguments.begin(), "spool");
         arguments.insert(arguments.end(), {"--spool-dir", dir});
-        return run(arguments);
+        return run_command(arguments);
     }
     void move_aside() const {
         for (const auto& entry : fs::directory_iterator(dir + "/db")) {
@@ -87,18 +60,18 @@ struct Spool {
 }  // namespace
 
 TEST_CASE("cli/spool: a command of the group is needed; help has examples and exit codes") {
-    CHECK(run({"spool"}).code == 2);
-    const auto help = run({"spool", "--help"});
+    CHECK(run_command({"spool"}).code == 2);
+    const auto help = run_command({"spool", "--help"});
     CHECK(help.code == 0);
     for (const auto* const name : {"stat", "verify", "export", "repair", "Exit codes"}) {
         CHECK(has(help.out, name));
     }
-    CHECK(has(run({"spool", "repair", "--help"}).out, "--write"));
+    CHECK(has(run_command({"spool", "repair", "--help"}).out, "--write"));
 }
 
 TEST_CASE("cli/spool: no spool is exit 4, an open one exit 3, each with what to do") {
     const Spool spool;
-    const auto none = run({"spool", "stat", "--spool-dir", spool.temp / "none"});
+    const auto none = run_command({"spool", "stat", "--spool-dir", spool.temp / "none"});
     CHECK(none.code == 4);
     CHECK(has(none.err, "--spool-dir"));
     const auto store = spool.open();
@@ -146,7 +119,7 @@ TEST_CASE("cli/spool: export to standard output and to a new file, one lane or a
     CHECK(spool({"export", "--lane", "default"}).out == kBoth);
     CHECK(spool({"export", "--lane", "0"}).out == kBoth);
     CHECK(spool({"export", "--lane", "other"}).out.empty());
-    CHECK(run({"spool", "export", "--from", spool.dir + "/db"}).out == kBoth);
+    CHECK(run_command({"spool", "export", "--from", spool.dir + "/db"}).out == kBoth);
     const auto file = spool.temp / "events.ndjson";
     CHECK(spool({"export", "--output-file", file}).code == 0);
     CHECK(fs::file_size(file) == std::string_view(kBoth).size());
