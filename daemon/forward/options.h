@@ -44,7 +44,7 @@ static_assert(dense(kBatchCodings));
 /// `linger`.
 struct BatchOptions {
     unsigned events_max = 500;   // 1..1000
-    Bytes bytes_max{1U << 20U};  // of events, before compression
+    Bytes bytes_max{1U << 20U};  // the body before compression
     milliseconds linger{1000};
     BatchFormat format = BatchFormat::ndjson;
     BatchCoding coding = BatchCoding::gzip;

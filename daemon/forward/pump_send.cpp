@@ -47,8 +47,9 @@ bool Pump::gather(TimePoint now, TimePoint& until) {
     while (!full) {
         auto item = batcher_.next(now);
         if (!item) break;
-        const auto bytes = gathered_bytes_ + Bytes{item->payload.size()};
-        const bool fits = gathered_.size() < item->company_max && bytes <= batch_bytes_max_;
+        // As in the body: what parts the events, and the array's other bracket, count too.
+        const auto bytes = gathered_bytes_ + Bytes{item->payload.size() + 1};
+        const bool fits = gathered_.size() < item->company_max && bytes < batch_bytes_max_;
         if (!gathered_.empty() && !fits) {
             batcher_.put_back(std::move(*item), now);
             full = true;
@@ -58,7 +59,7 @@ bool Pump::gather(TimePoint now, TimePoint& until) {
         count_max = std::min(count_max, item->company_max);
         gathered_bytes_ = bytes;
         gathered_.push_back(std::move(*item));
-        full = gathered_.size() >= count_max || bytes >= batch_bytes_max_;
+        full = gathered_.size() >= count_max || bytes + Bytes{1} >= batch_bytes_max_;
     }
     if (gathered_.empty()) {
         until = batcher_.next_due();

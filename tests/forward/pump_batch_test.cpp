@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 
+#include "forward/batch_body.h"
 #include "forward/pump_world.h"
 
 namespace opsrelay::forward {
@@ -45,12 +46,19 @@ TEST_CASE("forward/pump_batch: a full batch goes at once, the rest when its firs
 
 TEST_CASE("forward/pump_batch: bytes fill a batch too, and an event that is larger goes alone") {
     auto options = batches(100);
-    options.batch.bytes_max = Bytes{3 * event(1).size()};
+    options.batch.bytes_max = Bytes{3 * (event(1).size() + 1) + 1};
     PumpWorld world(options);
     world.commit(9);
     world.start();
     REQUIRE(world.run_until_settled(seconds{5}));
     CHECK(sizes(world) == std::vector<std::size_t>{3, 3, 3});
+    for (const auto& batch : world.upstream.batches()) {
+        const std::vector<std::string_view> events(batch.begin(), batch.end());
+        for (const auto format : {BatchFormat::ndjson, BatchFormat::array}) {
+            const auto body = encode_batch(events, format, BatchCoding::none);
+            CHECK(body.size() <= options.batch.bytes_max.count);
+        }
+    }
 
     options.batch.bytes_max = Bytes{1};
     PumpWorld small(options);
