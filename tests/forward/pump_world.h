@@ -4,13 +4,13 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
-#include <optional>
 #include <string>
+#include <utility>
 
 #include "forward/pump.h"
 #include "forward/scripted_upstream.h"
+#include "support/await.h"
 #include "support/log_capture.h"
 #include "support/mem_store.h"
 #include "support/sim_clock.h"
@@ -59,16 +59,7 @@ struct PumpWorld {
     void run_for(nanoseconds duration) { clock.run_for(io, duration); }
     template <typename T>
     T await(asio::awaitable<T> task) {
-        std::optional<T> result;
-        auto keep = [&](const std::exception_ptr& error, T value) {
-            REQUIRE_FALSE(error);
-            result = value;
-        };
-        asio::co_spawn(io, std::move(task), keep);
-        clock.run_until(
-            io, [&] { return result.has_value(); }, TimePoint::max());
-        REQUIRE(result.has_value());
-        return *result;
+        return test::await(io, clock, std::move(task), TimePoint::max());
     }
     static asio::awaitable<bool> stop_task(forward::Pump& pump, TimePoint deadline) {
         co_await pump.stop(deadline);
