@@ -8,10 +8,11 @@ of it: everything up to the last flush, and of later writes whatever the dice sa
 The next cycle goes on with that disk, so ext4 and opsrelay recover from it. In the end one more
 machine delivers everything, and each acknowledged event must be a row, once.
 
-  power_cut.py [--cycles N] [--seed N] [--seconds-max S] [--kvm] [--keep]
+  power_cut.py [--cycles N] [--seed N] [--seconds-max S] [--boot-seconds S] [--kvm] [--keep]
 
 Needs: apt-get install qemu-system-x86 busybox-static kmod cpio e2fsprogs; the kernel is downloaded
-with apt-get and unpacked, not installed. Programs come from RELAYTEST_BUILD. Exit code 1: an acknowledged event is missing, or came twice.
+with apt-get and unpacked, not installed. Programs come from RELAYTEST_BUILD. Exit code 1: an
+acknowledged event is missing, or came twice.
 """
 
 import argparse
@@ -33,7 +34,6 @@ TOOLS = ("qemu-system-x86_64", "busybox", "depmod", "modprobe", "cpio", "mkfs.ex
 PROGRAMS = ("daemon/opsrelay", "tests/upstream/opsrelay-upstream")
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c_generic")
 DISK_MIB = 1024
-BOOT_SECONDS = 120
 DRAIN_SECONDS = 300
 
 
@@ -123,8 +123,8 @@ class Machine:
         self.console_path = scratch / "console"
         self.report_path.write_bytes(b"")
         self.child = subprocess.Popen(
-            ["qemu-system-x86_64", "-accel", accelerator, "-m", "768", "-smp", "2", "-nodefaults", "-display",
-             "none", "-no-reboot", "-kernel", str(kernel), "-initrd", str(initramfs),
+            ["qemu-system-x86_64", "-accel", accelerator, "-m", "768", "-smp", "2", "-nodefaults",
+             "-display", "none", "-no-reboot", "-kernel", str(kernel), "-initrd", str(initramfs),
              "-append", f"console=ttyS0 quiet panic=-1 no_timer_check {parameters}",
              "-serial", f"file:{self.console_path}", "-serial", f"file:{self.report_path}",
              *drive, "-device", "virtio-blk-pci,drive=disk"],
@@ -186,8 +186,8 @@ def load_cycle(options, scratch, boot, image, cycle, rng):
              "-blockdev", f"driver=file,node-name=log,filename={log}",
              "-blockdev", "driver=blklogwrites,node-name=disk,file=base,log=log"]
     with Machine(scratch, boot, drive, f"power=load cycle={cycle}") as machine:
-        machine.wait(BOOT_SECONDS, lambda lines: "READY" in lines)
-        machine.wait(BOOT_SECONDS, lambda lines: any(one.startswith("ACK") for one in lines))
+        machine.wait(options.boot_seconds, lambda lines: "READY" in lines)
+        machine.wait(options.boot_seconds, lambda lines: any(one.startswith("ACK") for one in lines))
         time.sleep(rng.uniform(0.0, options.seconds_max))
         machine.cut()
         ids = list(acknowledged(machine.report()))
@@ -195,11 +195,12 @@ def load_cycle(options, scratch, boot, image, cycle, rng):
     return ids, kept, dice
 
 
-def drain(scratch, boot, image):
+def drain(options, scratch, boot, image):
     """Delivers what is in the spool; the rows' ids and the ledger."""
     drive = ["-blockdev", f"driver=file,node-name=disk,filename={image}"]
     with Machine(scratch, boot, drive, "power=drain cycle=0") as machine:
-        lines = machine.wait(BOOT_SECONDS + DRAIN_SECONDS, lambda lines: "DONE" in lines)
+        lines = machine.wait(options.boot_seconds + DRAIN_SECONDS,
+                             lambda lines: "DONE" in lines)
     ledger = [line for line in lines if line.startswith("LEDGER ")]
     return [line[4:] for line in lines if line.startswith("ROW ")], ledger[-1][7:]
 
@@ -219,7 +220,7 @@ def work(options, scratch):
         promised += ids
         print(f"cycle {cycle}: {len(ids)} events acknowledged; of the disk's writes {kept} were "
               f"flushed, {dice} left to the dice", flush=True)
-    rows, ledger = drain(scratch, boot, image)
+    rows, ledger = drain(options, scratch, boot, image)
     distinct = set(rows)
     missing = [one for one in promised if one not in distinct]
     print(f"ledger of the last machine: {ledger}")
@@ -238,6 +239,8 @@ def main():
     parser.add_argument("--cycles", type=int, default=5, help="power cuts")
     parser.add_argument("--seed", type=int, default=1, help="of the dice and of the moments")
     parser.add_argument("--seconds-max", type=float, default=4.0, help="of load before a cut")
+    parser.add_argument("--boot-seconds", type=float, default=120.0,
+                        help="a machine may take; more where this one is busy")
     parser.add_argument("--kvm", action="store_true",
                         help="not emulated: ten times faster, where /dev/kvm works")
     parser.add_argument("--keep", action="store_true", help="leave disk and logs there")
