@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "config/fields.h"
 #include "core/log.h"
 #include "core/nothrow.h"
 #include "core/process_memory.h"
@@ -71,6 +72,10 @@ Result<void> Relay::open_listeners() {
         auto bound = admin_->listen_tcp(config_.admin.address, config_.admin.port);
         if (!bound) return bound;
     }
+    if (config_.metrics.enabled) {
+        auto bound = admin_->listen_metrics(config_.metrics.address, config_.metrics.port);
+        if (!bound) return bound;
+    }
     auto path = listen::UnixPath::claim(
         {.type = SOCK_STREAM, .path = config_.admin.socket, .mode = 0600, .group = std::nullopt});
     if (!path) return with_prefix(path.error(), "admin.socket");
@@ -104,11 +109,13 @@ Result<void> Relay::open() {
 }
 
 void Relay::log_start() const {
-    if (admin_->port() != 0) {
+    const auto tell = [](std::string_view type, const auto& listener, std::uint16_t port) {
+        if (port == 0) return;
         log::info("control", "listening",
-                  {{"type", "admin"},
-                   {"address", fmt::format("{}:{}", config_.admin.address, admin_->port())}});
-    }
+                  {{"type", type}, {"address", config::format_endpoint(listener.address, port)}});
+    };
+    tell("admin", config_.admin, admin_->port());
+    tell("metrics", config_.metrics, admin_->metrics_port());
     log::info(
         "relay", "ready",
         {{"version", OPSRELAY_VERSION},

@@ -65,7 +65,7 @@ asio::awaitable<control::AdminResponse> Relay::answer(control::AdminRequest requ
     control::AdminResponse response;
     if (path == "/livez") {
         response.body = R"({"live":true})";
-    } else if (path == "/metrics") {
+    } else if (path == control::kMetricsPath) {
         response.body = co_await metrics();
         response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     } else if (path == "/status") {

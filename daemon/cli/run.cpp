@@ -134,6 +134,8 @@ void add_run_flags(CLI::App& command, RunFlags& into) {
         "N|off");
     add("--admin-port", flags.admin_port, "Port of /status, /metrics and probes; 0: any free one",
         "N|off");
+    add("--metrics-port", flags.metrics_port,
+        "Port of /metrics alone, see metrics.address; 0: any free one", "N|off");
     add("--log-format", flags.log_format, "Format of the log on standard error",
         "auto|logfmt|json");
     add("--log-level", flags.log_level, "The least severe level to log", "debug|info|warn|error");

@@ -285,6 +285,19 @@ Result<void> Loader::read_secret(std::string_view text) {
     return {};
 }
 
+// Of Admin or MetricsListener; the address stays.
+template <typename Listener>
+Result<void> set_own_port(Listener& listener, std::string_view flag,
+                          const std::optional<std::string>& text) {
+    if (!text) return {};
+    listener.enabled = *text != "off";
+    if (!listener.enabled) return {};
+    const auto port = port_field(flag, *text);
+    if (!port) return invalid(port.error().context + "; or write off");
+    listener.port = *port;
+    return {};
+}
+
 Result<void> Loader::read_flag_layer() {
     struct Flag {
         std::string_view name;
@@ -314,13 +327,9 @@ Result<void> Loader::read_flag_layer() {
         const auto done = set_port(listeners, ListenerKind::udp, "--udp-port", *given.udp_port);
         if (!done) return done;
     }
-    if (!given.admin_port) return {};
-    config_.admin.enabled = *given.admin_port != "off";
-    if (!config_.admin.enabled) return {};
-    const auto port = port_field("--admin-port", *given.admin_port);
-    if (!port) return invalid(port.error().context + "; or write off");
-    config_.admin.port = *port;
-    return {};
+    auto admin = set_own_port(config_.admin, "--admin-port", given.admin_port);
+    if (!admin) return admin;
+    return set_own_port(config_.metrics, "--metrics-port", given.metrics_port);
 }
 
 // XDG base directory specification: a relative path in these variables is to be ignored.

@@ -40,6 +40,14 @@ struct Admin {
     std::string socket = kAdminSocket;  // absolute after load_config()
 };
 
+/// The listener that serves /metrics and nothing else, for scrapes from outside: of a pod, only its
+/// address can be reached. Any address may be given: metrics hold no content and no secret.
+struct MetricsListener {
+    bool enabled = false;
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 8712;  // 0: any free port, reported once bound
+};
+
 /// A valid configuration. All paths are absolute; relative socket paths have been resolved against
 /// the run directory. The directories need not exist.
 struct Config {
@@ -54,6 +62,7 @@ struct Config {
     std::string hash_key_file;  // its key is in events.privacy; read when a rule needs it
     milliseconds shutdown_deadline{20'000};
     Admin admin;
+    MetricsListener metrics;
     log::Format log_format = log::Format::automatic;
     log::Level log_level = log::Level::info;
     /// What an operator should know although it is not an error; one sentence each, no secrets.
@@ -77,6 +86,7 @@ struct Flags {
     std::optional<std::string> http_port;
     std::optional<std::string> udp_port;
     std::optional<std::string> admin_port;
+    std::optional<std::string> metrics_port;
     std::optional<std::string> log_format;
     std::optional<std::string> log_level;
 };

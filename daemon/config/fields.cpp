@@ -181,18 +181,19 @@ Result<std::uint16_t> port_field(std::string_view key, std::string_view text) {
     return static_cast<std::uint16_t>(*value);
 }
 
-Result<Endpoint> endpoint_field(std::string_view key, std::string_view text) {
+Result<Endpoint> any_endpoint_field(std::string_view key, std::string_view text) {
     auto split = split_endpoint(text);
-    if (!split || !is_numeric(split->address)) {
-        return invalid(key, fmt::format("\"{}\" is not an address with a port; write "
-                                        "127.0.0.1:8710 or [::1]:8710",
-                                        text));
-    }
-    if (!is_loopback(split->address)) {
-        return invalid(key, fmt::format("{} is not a loopback address; use 127.0.0.1 or [::1]",
-                                        split->address));
-    }
-    return *std::move(split);
+    if (split && is_numeric(split->address)) return *std::move(split);
+    return invalid(key, fmt::format("\"{}\" is not an address with a port; write "
+                                    "127.0.0.1:8710 or [::1]:8710",
+                                    text));
+}
+
+Result<Endpoint> endpoint_field(std::string_view key, std::string_view text) {
+    auto endpoint = any_endpoint_field(key, text);
+    if (!endpoint || is_loopback(endpoint->address)) return endpoint;
+    return invalid(key, fmt::format("{} is not a loopback address; use 127.0.0.1 or [::1]",
+                                    endpoint->address));
 }
 
 Result<std::uint32_t> mode_field(std::string_view key, std::string_view text) {

@@ -46,6 +46,8 @@ struct Endpoint {
 [[nodiscard]] Result<bool> bool_field(std::string_view key, std::string_view text);
 /// "127.0.0.1:8710" or "[::1]:8710"; only loopback addresses; port 0 is any free port.
 [[nodiscard]] Result<Endpoint> endpoint_field(std::string_view key, std::string_view text);
+/// The same of any address: "0.0.0.0:8712", "[::]:8712".
+[[nodiscard]] Result<Endpoint> any_endpoint_field(std::string_view key, std::string_view text);
 /// A port from 0 to 65535.
 [[nodiscard]] Result<std::uint16_t> port_field(std::string_view key, std::string_view text);
 /// Permission bits in octal, "0660".

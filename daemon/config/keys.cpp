@@ -19,17 +19,26 @@ using std::chrono_literals::operator""min;
 using std::chrono_literals::operator""h;
 using View = std::string_view;
 
-Result<void> assign_admin(Admin& admin, View key, View text) {
+using ReadEndpoint = Result<Endpoint> (*)(View key, View text);
+
+// To Admin or MetricsListener.
+template <typename Listener>
+Result<void> assign_listener(Listener& listener, View key, View text, ReadEndpoint read) {
     if (text == "off") {
-        admin.enabled = false;
+        listener.enabled = false;
         return {};
     }
-    auto endpoint = endpoint_field(key, text);
+    auto endpoint = read(key, text);
     if (!endpoint) return endpoint.error();
-    admin.enabled = true;
-    admin.address = endpoint->address;
-    admin.port = endpoint->port;
+    listener.enabled = true;
+    listener.address = endpoint->address;
+    listener.port = endpoint->port;
     return {};
+}
+
+template <typename Listener>
+std::string show_listener(const Listener& listener) {
+    return listener.enabled ? format_endpoint(listener.address, listener.port) : "off";
 }
 
 std::string identity_rule(parse::IdentityRule rule) {
@@ -164,15 +173,20 @@ const std::array kOwnKeys{
         },
         [](const Config& c) { return format_duration(c.shutdown_deadline); }},
     Key{"admin.address", false, kQuoted, kRestart,
-        [](Config& c, View key, View text) { return assign_admin(c.admin, key, text); },
-        [](const Config& c) {
-            return c.admin.enabled ? format_endpoint(c.admin.address, c.admin.port) : "off";
-        }},
+        [](Config& c, View key, View text) {
+            return assign_listener(c.admin, key, text, endpoint_field);
+        },
+        [](const Config& c) { return show_listener(c.admin); }},
     Key{"admin.socket", false, kQuoted, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.admin.socket, path_field(key, text, false));
         },
         [](const Config& c) { return c.admin.socket; }},
+    Key{"metrics.address", false, kQuoted, kRestart,
+        [](Config& c, View key, View text) {
+            return assign_listener(c.metrics, key, text, any_endpoint_field);
+        },
+        [](const Config& c) { return show_listener(c.metrics); }},
     Key{"log.format", false, false, kRestart,
         [](Config& c, View key, View text) {
             return assign(c.log_format, enum_field(key, text, kLogFormats));

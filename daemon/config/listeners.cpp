@@ -178,6 +178,15 @@ Result<void> claim(std::map<std::string, std::string>& taken, std::string place,
                  fmt::format("{}: {} is already used by {}", owner, at->first, at->second)};
 }
 
+// The port of Admin or MetricsListener.
+template <typename Listener>
+Result<void> claim_port(std::map<std::string, std::string>& taken, const Listener& listener,
+                        const std::string& owner) {
+    if (!listener.enabled || listener.port == 0) return {};
+    return claim(taken, fmt::format("TCP {}", format_endpoint(listener.address, listener.port)),
+                 owner);
+}
+
 Result<std::string> settle_path(std::string_view run_dir, std::string_view path,
                                 std::string_view owner) {
     auto settled = path.starts_with('/') ? std::string(path) : fmt::format("{}/{}", run_dir, path);
@@ -276,10 +285,8 @@ Result<void> settle_listeners(Config& config) {
     config.admin.socket = *std::move(socket);
     const auto claimed = claim(taken, config.admin.socket, "admin.socket");
     if (!claimed) return claimed.error();
-    if (!config.admin.enabled || config.admin.port == 0) return {};
-    return claim(taken,
-                 fmt::format("TCP {}", format_endpoint(config.admin.address, config.admin.port)),
-                 "admin.address");
+    if (auto admin = claim_port(taken, config.admin, "admin.address"); !admin) return admin;
+    return claim_port(taken, config.metrics, "metrics.address");
 }
 
 }  // namespace opsrelay::config

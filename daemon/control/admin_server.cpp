@@ -40,6 +40,7 @@ using Response = http::response<http::string_body>;
 
 /// What a connection may do.
 enum class Access : std::uint8_t {
+    scrape,    // read kMetricsPath, from anywhere
     loopback,  // read; browsers reach it too
     operate,   // read and change
     none,      // another user's process on the Unix socket
@@ -66,6 +67,11 @@ Response last_refusal(const Request& request, unsigned status, std::string_view 
     auto response = refusal(request, status, reason);
     response.keep_alive(false);
     return response;
+}
+
+std::string_view path_of(const Request& request) {
+    const std::string_view target(request.target().data(), request.target().size());
+    return target.substr(0, target.find('?'));
 }
 
 bool reads_only(const Request& request) {
@@ -99,12 +105,13 @@ std::optional<Response> refused(const Parser& parser, Access access) {
         return last_refusal(request, 403, "origin_not_local");
     }
     if (reads_only(request)) {
-        if (parser.is_done()) return std::nullopt;
-        return last_refusal(request, 400, "unexpected_body");
+        if (!parser.is_done()) return last_refusal(request, 400, "unexpected_body");
+        if (access != Access::scrape || path_of(request) == kMetricsPath) return std::nullopt;
+        return refusal(request, 404, "not_found");
     }
     const bool may_change = access == Access::operate;
     if (may_change && request.method() == http::verb::post) return std::nullopt;
-    if (request.method() == http::verb::post) {
+    if (access == Access::loopback && request.method() == http::verb::post) {
         return last_refusal(request, 403, "only_over_admin_socket");
     }
     auto response = last_refusal(request, 405, "method_not_allowed");
@@ -113,10 +120,9 @@ std::optional<Response> refused(const Parser& parser, Access access) {
 }
 
 asio::awaitable<Response> answer(const AdminHandler& handler, Request& request) {
-    const auto target = request.target();
     AdminRequest asked;
     asked.post = !reads_only(request);
-    asked.path = std::string(target.substr(0, target.find('?')));
+    asked.path = path_of(request);
     asked.body = std::move(request.body());
     auto made = co_await handler(std::move(asked));
     auto response = plain(request, made.status, made.content_type, std::move(made.body));
@@ -124,20 +130,21 @@ asio::awaitable<Response> answer(const AdminHandler& handler, Request& request) 
     co_return response;
 }
 
-// Who is at the other end of a Unix socket.
-Access access_of(Local::socket& socket) {
+// Of a Unix socket by who is at the other end; a port's is its own.
+Access access_of(Local::socket& socket, Access) {
     ucred peer{};
     socklen_t size = sizeof peer;
     const auto fd = socket.native_handle();
     if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return Access::none;
     return may_administer(peer.uid, ::geteuid()) ? Access::operate : Access::none;
 }
-Access access_of(Tcp::socket&) { return Access::loopback; }
+Access access_of(Tcp::socket&, Access of_port) { return of_port; }
 
 template <typename Protocol>
-asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler& handler) {
+asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler& handler,
+                            Access of_acceptor) {
     const auto stop = co_await asio::this_coro::cancellation_state;
-    const auto access = access_of(socket);
+    const auto access = access_of(socket, of_acceptor);
     beast::basic_stream<Protocol> stream(std::move(socket));
     beast::flat_buffer buffer(kHeaderBytesMax);
     while (stop.cancelled() == asio::cancellation_type::none) {
@@ -164,37 +171,51 @@ asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler
 }  // namespace
 
 struct AdminServer::State {
+    /// An acceptor and its connections; each has its own, so that whoever fills a port does not
+    /// shut out the probes.
+    template <typename Protocol>
+    struct Door {
+        Door(const asio::any_io_executor& executor, Clock& clock, Access of_door)
+            : acceptor(executor), sessions(executor, clock), access(of_door) {}
+        typename Protocol::acceptor acceptor;
+        TaskGroup sessions;
+        const Access access;
+    };
+
     State(const asio::any_io_executor& executor, Clock& time, AdminHandler answerer)
         : clock(time),
           handler(std::move(answerer)),
-          tcp(executor),
-          local(executor),
-          acceptors(executor, time),
-          tcp_sessions(executor, time),
-          local_sessions(executor, time) {}
+          tcp(executor, time, Access::loopback),
+          metrics(executor, time, Access::scrape),
+          local(executor, time, Access::operate),
+          acceptors(executor, time) {}
 
     template <typename Protocol>
-    asio::awaitable<void> accept(typename Protocol::acceptor& acceptor, TaskGroup& sessions) {
+    asio::awaitable<void> accept(Door<Protocol>& door) {
         const auto stop = co_await asio::this_coro::cancellation_state;
         while (stop.cancelled() == asio::cancellation_type::none) {
-            auto [ec, socket] = co_await acceptor.async_accept(nothrow);
+            auto [ec, socket] = co_await door.acceptor.async_accept(nothrow);
             if (ec == asio::error::operation_aborted) co_return;
             if (ec) {  // out of descriptors: wait instead of spinning
                 co_await clock.sleep_for(milliseconds{100});
                 continue;
             }
-            if (sessions.size() >= kConnectionsMax) continue;  // closed at once
-            sessions.spawn("admin", serve<Protocol>(std::move(socket), handler));
+            if (door.sessions.size() >= kConnectionsMax) continue;  // closed at once
+            door.sessions.spawn("admin", serve<Protocol>(std::move(socket), handler, door.access));
         }
+    }
+
+    template <typename Protocol>
+    void start(Door<Protocol>& door) {
+        if (door.acceptor.is_open()) acceptors.spawn("admin accept", accept(door));
     }
 
     Clock& clock;
     AdminHandler handler;
-    Tcp::acceptor tcp;
-    Local::acceptor local;
+    Door<Tcp> tcp;
+    Door<Tcp> metrics;
+    Door<Local> local;
     TaskGroup acceptors;
-    TaskGroup tcp_sessions;  // apart: whoever fills the port does not shut out the probes
-    TaskGroup local_sessions;
 };
 
 AdminServer::AdminServer(asio::any_io_executor executor, Clock& clock, AdminHandler handler)
@@ -202,55 +223,81 @@ AdminServer::AdminServer(asio::any_io_executor executor, Clock& clock, AdminHand
 
 AdminServer::~AdminServer() = default;
 
-Result<void> AdminServer::listen_tcp(const std::string& address, std::uint16_t port) {
-    const auto what = fmt::format("admin.address {}:{}", address, port);
-    error_code ec;
-    const auto ip = asio::ip::make_address(address, ec);
-    if (ec || !ip.is_loopback()) {
-        return Error{Errc::config_invalid,
-                     fmt::format("{} is not a loopback address; use 127.0.0.1 or ::1", what)};
-    }
+namespace {
+
+// `key`: what sets the address.
+Result<void> listen_at(Tcp::acceptor& acceptor, const asio::ip::address& ip, std::uint16_t port,
+                       std::string_view key) {
     const Tcp::endpoint endpoint(ip, port);
-    auto& acceptor = state_->tcp;
+    error_code ec;
     acceptor.open(endpoint.protocol(), ec);
     if (!ec) acceptor.set_option(Tcp::acceptor::reuse_address(true), ec);
     if (!ec) acceptor.bind(endpoint, ec);
     if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
     if (!ec) return {};
+    const auto what = fmt::format("{} {}:{}", key, ip.to_string(), port);
     if (ec == asio::error::address_in_use) {
-        return Error{
-            Errc::address_in_use,
-            fmt::format("{} is in use; stop what listens there or set admin.address", what)};
+        return Error{Errc::address_in_use,
+                     fmt::format("{} is in use; stop what listens there or set {}", what, key)};
     }
     return Error{Errc::listener_failed, fmt::format("{}: {}", what, ec.message())};
 }
 
+std::uint16_t port_of(const Tcp::acceptor& acceptor) noexcept {
+    error_code ec;
+    const auto endpoint = acceptor.local_endpoint(ec);
+    return ec ? std::uint16_t{0} : endpoint.port();
+}
+
+}  // namespace
+
+Result<void> AdminServer::listen_tcp(const std::string& address, std::uint16_t port) {
+    error_code ec;
+    const auto ip = asio::ip::make_address(address, ec);
+    if (ec || !ip.is_loopback()) {
+        return Error{Errc::config_invalid,
+                     fmt::format("admin.address {}:{} is not a loopback address; use 127.0.0.1 or "
+                                 "::1",
+                                 address, port)};
+    }
+    return listen_at(state_->tcp.acceptor, ip, port, "admin.address");
+}
+
+Result<void> AdminServer::listen_metrics(const std::string& address, std::uint16_t port) {
+    error_code ec;
+    const auto ip = asio::ip::make_address(address, ec);
+    if (ec) {
+        return Error{Errc::config_invalid,
+                     fmt::format("metrics.address {}:{} is not an address; write 0.0.0.0 or ::",
+                                 address, port)};
+    }
+    return listen_at(state_->metrics.acceptor, ip, port, "metrics.address");
+}
+
 Result<void> AdminServer::adopt_unix(UniqueFd socket) {
     error_code ec;
-    state_->local.assign(Local(), socket.get(), ec);
+    state_->local.acceptor.assign(Local(), socket.get(), ec);
     if (ec) return Error{Errc::listener_failed, fmt::format("admin.socket: {}", ec.message())};
     [[maybe_unused]] const int owned_by_acceptor = socket.release();
     return {};
 }
 
-std::uint16_t AdminServer::port() const noexcept {
-    error_code ec;
-    const auto endpoint = state_->tcp.local_endpoint(ec);
-    return ec ? std::uint16_t{0} : endpoint.port();
+std::uint16_t AdminServer::port() const noexcept { return port_of(state_->tcp.acceptor); }
+
+std::uint16_t AdminServer::metrics_port() const noexcept {
+    return port_of(state_->metrics.acceptor);
 }
 
 void AdminServer::start() {
-    auto& state = *state_;
-    if (state.tcp.is_open()) {
-        state.acceptors.spawn("admin tcp", state.accept<Tcp>(state.tcp, state.tcp_sessions));
-    }
-    if (state.local.is_open()) {
-        state.acceptors.spawn("admin unix", state.accept<Local>(state.local, state.local_sessions));
-    }
+    state_->start(state_->tcp);
+    state_->start(state_->metrics);
+    state_->start(state_->local);
 }
 
 asio::awaitable<void> AdminServer::stop() {
-    for (auto* group : {&state_->acceptors, &state_->tcp_sessions, &state_->local_sessions}) {
+    auto& state = *state_;
+    for (auto* group :
+         {&state.acceptors, &state.tcp.sessions, &state.metrics.sessions, &state.local.sessions}) {
         group->cancel(asio::cancellation_type::terminal);
         co_await group->join();
     }

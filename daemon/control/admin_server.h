@@ -1,5 +1,5 @@
-// The HTTP server for probes, scrapes and commands: a loopback port, which is read-only, and the
-// Unix socket admin.sock, over which an operator also changes things.
+// The HTTP server for probes, scrapes and commands: a loopback port, which is read-only, the Unix
+// socket admin.sock, over which an operator also changes things, and a port for /metrics alone.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/clock.h"
 #include "core/error.h"
@@ -28,6 +29,8 @@ struct AdminResponse {
 /// Answers a request. Status 404 for a path it does not know.
 using AdminHandler = std::function<asio::awaitable<AdminResponse>(AdminRequest request)>;
 
+/// What the metrics-only port serves.
+inline constexpr std::string_view kMetricsPath = "/metrics";
 inline constexpr std::size_t kAdminBodyMax = std::size_t{1} << 20U;
 
 /// Whether a process of user `peer` may talk to a daemon of user `own` over admin.sock. The
@@ -38,7 +41,9 @@ inline constexpr std::size_t kAdminBodyMax = std::size_t{1} << 20U;
 
 /// HTTP/1.1, at most 64 connections a socket, 10 s a request. On loopback only GET and HEAD, and a
 /// foreign Host or Origin is refused (core/browser_rules.h). The Unix socket also takes POST, from
-/// root and the daemon's own user alone (SO_PEERCRED). Thread: the executor's.
+/// root and the daemon's own user alone (SO_PEERCRED). The metrics port takes any Host, since
+/// scrapers call by names that are not ours, and knows no path but kMetricsPath. Thread: the
+/// executor's.
 class AdminServer {
 public:
     AdminServer(asio::any_io_executor executor, Clock& clock, AdminHandler handler);
@@ -51,8 +56,11 @@ public:
     [[nodiscard]] Result<void> listen_tcp(const std::string& address, std::uint16_t port);
     /// Takes a bound and listening Unix socket.
     [[nodiscard]] Result<void> adopt_unix(UniqueFd socket);
-    /// The TCP port bound, 0 when none.
+    /// Binds any address for scrapes. Errors: as listen_tcp().
+    [[nodiscard]] Result<void> listen_metrics(const std::string& address, std::uint16_t port);
+    /// The TCP ports bound, 0 when none.
     [[nodiscard]] std::uint16_t port() const noexcept;
+    [[nodiscard]] std::uint16_t metrics_port() const noexcept;
 
     void start();
     [[nodiscard]] asio::awaitable<void> stop();

@@ -80,6 +80,17 @@ TEST_CASE("config/config: flags are checked like the keys they stand for") {
     CHECK_FALSE(load_config(sources).value().admin.enabled);
     sources.flags.admin_port = "0";
     CHECK(load_config(sources).value().admin.port == 0);
+    CHECK_FALSE(load_config(sources).value().metrics.enabled);
+    sources.flags.metrics_port = "x";
+    CHECK(context(sources).starts_with("--metrics-port: "));
+    sources.flags.metrics_port = "9102";
+    sources.environment.variables["OPSRELAY_METRICS__ADDRESS"] = "0.0.0.0:1";
+    const auto scraped = load_config(sources).value().metrics;
+    CHECK(scraped.enabled);
+    CHECK(scraped.address == "0.0.0.0");
+    CHECK(scraped.port == 9102);
+    sources.flags.metrics_port = "off";
+    CHECK_FALSE(load_config(sources).value().metrics.enabled);
 }
 
 TEST_CASE("config/config: unknown keys are named with place and the nearest known key") {

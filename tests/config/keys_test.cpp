@@ -68,6 +68,8 @@ const Case kCases[] = {
     {"shutdown.deadline", "5s", "2h", "7200000ms is outside [0ms, 3600000ms]"},
     {"admin.address", "127.0.0.1:9", "0.0.0.0:9", "0.0.0.0 is not a loopback address"},
     {"admin.socket", "/tmp/a.sock", "", "the path is empty"},
+    {"metrics.address", "[::]:8712", "metrics:8712",
+     "\"metrics:8712\" is not an address with a port"},
     {"log.format", "json", "xml", "\"xml\" is not known; allowed: auto, logfmt, json"},
     {"log.level", "debug", "trace", "\"trace\" is not known; allowed: debug, info, warn, error"},
 };

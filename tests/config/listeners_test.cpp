@@ -78,6 +78,8 @@ TEST_CASE("config/listeners: two of them cannot have one place") {
         {"UDP and TCP share a port", "log: {level: info}\n", ""},
         {"admin address", "admin: {address: \"127.0.0.1:8710\"}\n",
          "admin.address: TCP 127.0.0.1:8710 is already used by listeners[3] (http)"},
+        {"metrics address", "metrics: {address: \"127.0.0.1:8711\"}\n",
+         "metrics.address: TCP 127.0.0.1:8711 is already used by admin.address"},
         {"admin socket", "admin: {socket: http.sock}\n",
          "admin.socket: /run/opsrelay/http.sock is already used by listeners[4] (http)"},
     };

@@ -60,10 +60,11 @@ struct World {
         io.run();
         CHECK(stopped);
     }
-    std::string ask(const std::string& request) {
+    std::string ask(const std::string& request) { return ask(request, server.port()); }
+    std::string ask(const std::string& request, std::uint16_t port) {
         std::string reply;
         bool done = false;
-        asio::co_spawn(io, exchange(server.port(), request, reply),
+        asio::co_spawn(io, exchange(port, request, reply),
                        [&done](const std::exception_ptr&) { done = true; });
         io.restart();
         while (!done) io.run_one();
@@ -142,6 +143,58 @@ TEST_CASE("control/admin_server: only loopback, and a port that is free") {
     const auto refused = remote.listen_tcp("0.0.0.0", 0);
     REQUIRE_FALSE(refused.has_value());
     CHECK(refused.error().code == Errc::config_invalid);
+}
+
+TEST_CASE("control/admin_server: the metrics port serves /metrics to any Host and nothing else") {
+    struct Case {
+        const char* name;
+        std::string request;
+        const char* status;
+        const char* body;
+    };
+    const Case cases[] = {
+        {"a scrape by the pod's address", get("/metrics", "Host: 10.1.2.3:8712\r\n"), "404 ",
+         R"({"path":"/metrics"})"},  // the handler was asked
+        {"the query is not part of the path", get("/metrics?x=1", ""), "404 ",
+         R"({"path":"/metrics"})"},
+        {"no other path", get("/known"), "404 ", R"({"ok":false,"reason":"not_found"})"},
+        {"nor one that only begins so", get("/metrics/"), "404 ",
+         R"({"ok":false,"reason":"not_found"})"},
+        {"nor what the port for operators shows", get("/status"), "404 ",
+         R"({"ok":false,"reason":"not_found"})"},
+        {"foreign origin", get("/metrics", "Host: x\r\nOrigin: https://x.example\r\n"), "403 ",
+         R"({"ok":false,"reason":"origin_not_local"})"},
+        {"a change", "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", "405 ",
+         R"({"ok":false,"reason":"method_not_allowed"})"},
+        {"no HTTP", "nonsense\r\n\r\n", "400 ", R"({"ok":false,"reason":"not_http"})"},
+    };
+    World world;
+    REQUIRE(world.server.metrics_port() == 0);
+    REQUIRE(world.server.listen_metrics("0.0.0.0", 0).has_value());
+    REQUIRE(world.server.metrics_port() != 0);
+    world.server.start();
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        const auto reply = world.ask(test.request, world.server.metrics_port());
+        CHECK(reply.starts_with(std::string("HTTP/1.1 ") + test.status));
+        CHECK(reply.ends_with(std::string("\r\n\r\n") + test.body));
+    }
+    CHECK(world.ask(get("/known")).starts_with("HTTP/1.1 200 "));
+}
+
+TEST_CASE("control/admin_server: the metrics port says what it cannot bind") {
+    World world;
+    const auto nonsense = world.server.listen_metrics("pod", 0);
+    REQUIRE_FALSE(nonsense.has_value());
+    CHECK(nonsense.error().code == Errc::config_invalid);
+    const auto taken = world.server.listen_metrics("127.0.0.1", world.server.port());
+    REQUIRE_FALSE(taken.has_value());
+    CHECK(taken.error().code == Errc::address_in_use);
+    CHECK(taken.error().context.find("set metrics.address") != std::string::npos);
+    AdminServer other(world.io.get_executor(), world.clock, echo_path);
+    const auto elsewhere = other.listen_metrics("192.0.2.1", 0);  // TEST-NET-1: nobody has it
+    REQUIRE_FALSE(elsewhere.has_value());
+    CHECK(elsewhere.error().code == Errc::listener_failed);
 }
 
 namespace {

@@ -22,7 +22,7 @@ COMMANDS = {"run", "check", "send", "status", "dead", "spool", "pause", "resume"
 GROUPS = {"dead": {"list", "show", "export", "replay", "purge"},
           "spool": {"stat", "verify", "export", "repair", "purge"}}
 # What later issues may bring; help must not promise it before.
-NOT_YET = ["tail", "doctor", "metrics-port", "webhook", "kafka", "nats", "otlp", "batch",
+NOT_YET = ["tail", "doctor", "webhook", "kafka", "nats", "otlp", "batch",
            "completion"]
 
 
@@ -440,6 +440,29 @@ class AdminTest(RelayTest):
             self.assertEqual((reply.status, reply.read()), (200, b""))
             self.assertGreater(int(reply.headers["Content-Length"]), 0)
             connection.close()
+
+    def test_the_metrics_port_serves_metrics_alone(self):
+        self.relay.end()
+        self.relay.arguments += ["--metrics-port", "0"]
+        self.relay.start()
+        found = re.search(r"type=metrics address=127\.0\.0\.1:(\d+)", self.relay.log())
+        self.assertTrue(found, self.relay.log())
+
+        def ask(path):
+            scraper = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=DEADLINE)
+            with contextlib.closing(scraper):
+                scraper.request("GET", path, headers={"Host": "relay.monitoring.svc:8712"})
+                reply = scraper.getresponse()
+                return reply.status, reply.headers["Content-Type"], reply.read().decode()
+
+        status, kind, body = ask("/metrics")
+        self.assertEqual(status, 200)
+        self.assertTrue(kind.startswith("text/plain; version=0.0.4"))
+        self.assertIn("\nopsrelay_build_info{", body)
+        for path in ("/status", "/readyz", "/livez", "/"):
+            status, kind, body = ask(path)
+            self.assertEqual((status, kind, json.loads(body)["reason"]),
+                             (404, "application/json", "not_found"))
 
     def test_browsers_are_kept_out(self):
         for headers, status in [({"Host": "evil.example"}, 403), ({"Host": "localhost:1"}, 200),
