@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import os
+import queue
 import re
 import shutil
 import socket
@@ -35,14 +36,26 @@ class Client:
         self.child = subprocess.Popen([*command, path, seconds], stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                       env=outside_environment())
+        self.input = queue.Queue()  # b"": its end
+        self.feeder = threading.Thread(target=self.run_feeder, daemon=True)
+        self.feeder.start()
+
+    def run_feeder(self):
+        with contextlib.suppress(BrokenPipeError), self.child.stdin as pipe:
+            while data := self.input.get():
+                pipe.write(data)
+                pipe.flush()
+                self.input.task_done()
 
     def feed(self, events):
-        self.child.stdin.write(b"".join(line(one) for one in events))
-        self.child.stdin.flush()
+        """Does not wait for the client, which may wait for the daemon."""
+        self.input.put(b"".join(line(one) for one in events))
 
     def finish(self):
         """(exit status, its counts by name)."""
-        output = self.child.communicate(timeout=3 * DEADLINE)[0].decode()
+        self.input.put(b"")
+        self.child.wait(3 * DEADLINE)
+        output = self.child.stdout.read().decode()  # a line or two
         counts = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", output)}
         if "dropped" not in counts:
             raise AssertionError(f"{self.child.args}: {output}")
@@ -52,7 +65,8 @@ class Client:
         if self.child.poll() is None:
             self.child.kill()
             self.child.wait()
-        self.child.stdin.close()
+        self.input.put(b"")
+        self.feeder.join(DEADLINE)
         self.child.stdout.close()
 
 
@@ -116,7 +130,7 @@ class ExamplesTest(RelayTest):
         for name, sock in ALL.items():
             with self.subTest(name):
                 client = self.client(name, relay.path(sock))
-                client.child.stdin.write(b"\n  \n" + line(event()) + b"\n")
+                client.input.put(b"\n  \n" + line(event()) + b"\n")
                 status, counts = client.finish()
                 self.assertEqual(status, 0)
                 self.assertEqual(sum(counts.values()), 1, counts)
@@ -178,7 +192,8 @@ class ExamplesTest(RelayTest):
             with self.subTest(name):
                 path = os.path.join(self.directory, name, "run", sock)
                 client = self.client(name, path)
-                client.feed(events)  # all but what the pipe holds, which is some 200
+                client.feed(events)
+                wait_for(lambda fed=client.input: not fed.unfinished_tasks, "the client has read")
                 relay = self.start_relay(name=name)
                 status, counts = client.finish()
                 self.assertEqual(status, 1)
