@@ -4,11 +4,12 @@
 #include "cli/cli.h"
 #include "offline.h"
 #include "relay.h"
+#include "upstream_probe.h"
 
 int main(int argc, char** argv) {
     try {
         return opsrelay::cli::dispatch(argc, argv, opsrelay::run_relay,
-                                       opsrelay::open_spool_offline);
+                                       opsrelay::open_spool_offline, opsrelay::try_upstream);
     } catch (const std::exception& e) {
         std::fprintf(stderr, "opsrelay: %s\n", e.what());
         return 1;

@@ -25,6 +25,7 @@ Examples:
   opsrelay check --config opsrelay.yaml         validate a configuration
   opsrelay send '{"provider":"openai","model":"gpt-4o","externalRequestId":"r-1"}'
   opsrelay status                               what the daemon is doing
+  opsrelay doctor                               what is wrong, and what to do
   opsrelay dead list                            events that will not be sent
   opsrelay COMMAND --help                       options and examples of a command
 
@@ -116,6 +117,7 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     add_resume(app, program, action);
     add_flush(app, program, action);
     add_reload(app, program, action);
+    add_doctor(app, program, action);
     add_version(app, program, action);
     if (arguments.empty()) return usage_error(program, "", "a command is missing");
     const auto& first = arguments.front();
@@ -137,7 +139,8 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     return action();
 }
 
-int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_spool) {
+int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_spool,
+             const TryUpstream& try_upstream) {
     Program program{stdout,
                     stderr,
                     STDIN_FILENO,
@@ -146,7 +149,8 @@ int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_
                     config::take_environment(),
                     config::kDefaultFile,
                     run,
-                    open_spool};
+                    open_spool,
+                    try_upstream};
     const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
     const int code = dispatch(arguments, program);
     if (std::fflush(stdout) == 0) return code;

@@ -16,17 +16,6 @@ namespace {
 
 using Json = rapidjson::Value;
 
-// Binary units with one digit; exact numbers are in the JSON.
-std::string size_text(double bytes) {
-    constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
-    std::size_t unit = 0;
-    while (bytes >= 1024 && unit + 1 < kUnits.size()) {
-        bytes /= 1024;
-        ++unit;
-    }
-    return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, kUnits.at(unit));
-}
-
 // The two largest units: 3h 12m.
 std::string age_text(double age_s) {
     if (!std::isfinite(age_s) || age_s <= 0) return "0s";
@@ -130,6 +119,16 @@ void append_listeners(std::string& out, const Json& listeners) {
 }
 
 }  // namespace
+
+std::string size_text(double bytes) {
+    constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
+    std::size_t unit = 0;
+    while (bytes >= 1024 && unit + 1 < kUnits.size()) {
+        bytes /= 1024;
+        ++unit;
+    }
+    return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 1, kUnits.at(unit));
+}
 
 std::string printable(std::string_view text) {
     std::string out(text);

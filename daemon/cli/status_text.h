@@ -11,6 +11,9 @@ namespace opsrelay::cli {
 /// The JSON of /status, rendered. Absent fields are left out. Error: refused, not a JSON object.
 [[nodiscard]] Result<std::string> status_text(std::string_view json);
 
+/// Binary units with one digit: "1.5 MiB".
+[[nodiscard]] std::string size_text(double bytes);
+
 /// Without control characters, so that a reply cannot steer the terminal.
 [[nodiscard]] std::string printable(std::string_view text);
 

@@ -6,12 +6,14 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/ssl/error.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -125,6 +127,12 @@ void prepare(Socket& socket, const Route& route) {
     set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(route.silence_max.count()));
 }
 
+std::string one_line(const X509_NAME* name) {
+    std::array<char, 256> text{};
+    const auto* const made = X509_NAME_oneline(name, text.data(), static_cast<int>(text.size()));
+    return made == nullptr ? std::string() : std::string(made);
+}
+
 // The status of a CONNECT's reply, whose head is whole; nullopt: that is no HTTP reply.
 std::optional<int> tunnel_status(std::string_view head) {
     if (!head.starts_with("HTTP/1.") || head.size() < 12 || head[8] != ' ') return std::nullopt;
@@ -203,6 +211,20 @@ asio::awaitable<Reply> Connection::open(TimePoint connect_by, TimePoint deadline
     }
     impl_->watch->clear();
     co_return reply;
+}
+
+void Connection::keep_date() { impl_->reader.keep_date(); }
+
+std::optional<PeerCertificate> Connection::certificate() const {
+    if (!impl_->secure) return std::nullopt;
+    const std::unique_ptr<X509, decltype(&X509_free)> shown(
+        SSL_get1_peer_certificate(impl_->secure->native_handle()), X509_free);
+    if (!shown) return std::nullopt;
+    std::tm end{};
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(shown.get()), &end) != 1) return std::nullopt;
+    return PeerCertificate{one_line(X509_get_subject_name(shown.get())),
+                           one_line(X509_get_issuer_name(shown.get())),
+                           std::chrono::system_clock::from_time_t(::timegm(&end))};
 }
 
 // RFC 9110 9.3.6. A reply of 2xx ends with its head, and neither TLS nor HTTP lets the other side

@@ -35,6 +35,13 @@ struct Route {
     milliseconds silence_max{10'000};  // sent bytes that are not acknowledged end a TCP connection
 };
 
+/// What the other side of a TLS connection showed.
+struct PeerCertificate {
+    std::string subject;  // one line
+    std::string issuer;
+    WallTime not_after{};
+};
+
 /// Thread: forward. Destruction closes the socket; nothing may be pending then.
 class Connection {
 public:
@@ -50,6 +57,11 @@ public:
     /// Sends `request` (head and body) and reads the reply: 1xx replies are skipped, a body over
     /// kReplyBodyMax is cut and the connection given up. `request` lives until this returns.
     [[nodiscard]] asio::awaitable<Exchange> exchange(std::string_view request, TimePoint deadline);
+
+    /// Replies have their Date from now on.
+    void keep_date();
+    /// Of an open connection; nullopt: it is plain.
+    [[nodiscard]] std::optional<PeerCertificate> certificate() const;
 
     TimePoint opened_at{};  // kept by the pool
     TimePoint used_at{};

@@ -38,7 +38,8 @@ struct ReplyReader::Impl {
     std::optional<Parser> parser;
     int interim_replies = 0;
     bool has_head = false;
-    bool begun = false;  // a byte was fed
+    bool begun = false;      // a byte was fed
+    bool keep_date = false;  // of every reply
     std::size_t filled = 0;
     Reply reply;
 };
@@ -58,7 +59,7 @@ void ReplyReader::Impl::take_head() {
     has_head = true;
     reply.status = static_cast<int>(message.result_int());
     reply.retry_after = header(message, http::field::retry_after);
-    if (reply.retry_after) reply.date = header(message, http::field::date);
+    if (reply.retry_after || keep_date) reply.date = header(message, http::field::date);
 }
 
 void ReplyReader::Impl::give_room() {
@@ -76,6 +77,8 @@ void ReplyReader::Impl::note_filled() { filled = reply.body.size() - parser->get
 ReplyReader::ReplyReader() : impl_(std::make_unique<Impl>()) {}
 
 ReplyReader::~ReplyReader() = default;
+
+void ReplyReader::keep_date() noexcept { impl_->keep_date = true; }
 
 void ReplyReader::begin() {
     impl_->begin_message();

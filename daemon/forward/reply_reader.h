@@ -30,6 +30,8 @@ public:
     ~ReplyReader();
 
     void begin();
+    /// Reads the Date of every reply, not only beside Retry-After.
+    void keep_date() noexcept;
     [[nodiscard]] Progress feed(std::string_view bytes);
     /// Nothing more will come. `clean`: the peer said so; else the connection broke, which still
     /// ends a body without a length.

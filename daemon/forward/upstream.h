@@ -38,7 +38,7 @@ struct Reply {
         body;  // the key hidden; at most kReplyBodyMax; longer bodies are cut and `body_cut` set
     bool body_cut = false;
     std::optional<std::string> retry_after;  // header values as sent
-    std::optional<std::string> date;         // read only beside Retry-After
+    std::optional<std::string> date;         // read only beside Retry-After, or when asked for
 };
 inline constexpr std::size_t kReplyBodyMax = 64U << 10U;
 

@@ -118,6 +118,19 @@ TEST_CASE("forward/reply_reader: one reader reads one reply after the other") {
     }
 }
 
+TEST_CASE("forward/reply_reader: the Date of every reply is kept when it is asked for") {
+    ReplyReader reader;
+    reader.keep_date();
+    for (const bool dated : {true, false}) {
+        reader.begin();
+        const auto progress =
+            reader.feed(std::string("HTTP/1.1 200 OK\r\n") + (dated ? "Date: today\r\n" : "") +
+                        "Content-Length: 0\r\n\r\n");
+        CHECK(progress.state == State::done);
+        CHECK(reader.take().date == (dated ? std::optional<std::string>("today") : std::nullopt));
+    }
+}
+
 TEST_CASE("forward/reply_reader: what breaks off is a failure, except a body without a length") {
     struct Case {
         const char* name;

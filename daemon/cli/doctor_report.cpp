@@ -1,0 +1,61 @@
+#include "cli/doctor_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "cli/status_text.h"
+#include "core/json_text.h"
+
+namespace opsrelay::cli {
+
+namespace {
+
+std::ptrdiff_t how_many(const Findings& findings, Health health) {
+    return std::count_if(findings.begin(), findings.end(),
+                         [health](const Finding& one) { return one.health == health; });
+}
+
+std::string name_of(const Finding& finding) {
+    return finding.lane.empty() ? finding.check
+                                : fmt::format("{} ({})", finding.check, finding.lane);
+}
+
+std::string json_or_null(const std::string& text) {
+    return text.empty() ? "null" : json_string(text);
+}
+
+}  // namespace
+
+bool any_failed(const Findings& findings) { return how_many(findings, Health::fail) != 0; }
+
+std::string findings_text(const Findings& findings) {
+    std::string out;
+    auto to = std::back_inserter(out);
+    std::size_t width = 0;
+    for (const auto& finding : findings) width = std::max(width, name_of(finding).size());
+    for (const auto& finding : findings) {
+        fmt::format_to(to, "{:<4}  {:<{}}  {}\n", to_string(finding.health), name_of(finding),
+                       width, printable(finding.detail));
+        if (finding.remedy.empty()) continue;
+        fmt::format_to(to, "      {:<{}}  next: {}\n", "", width, printable(finding.remedy));
+    }
+    fmt::format_to(to, "\n{} ok, {} to look at, {} failed\n", how_many(findings, Health::ok),
+                   how_many(findings, Health::warn), how_many(findings, Health::fail));
+    return out;
+}
+
+std::string findings_json(const Findings& findings) {
+    std::string checks;
+    for (const auto& finding : findings) {
+        fmt::format_to(std::back_inserter(checks),
+                       R"({}{{"check":{},"lane":{},"result":"{}","detail":{},"remedy":{}}})",
+                       checks.empty() ? "" : ",", json_string(finding.check),
+                       json_or_null(finding.lane), to_string(finding.health),
+                       json_string(finding.detail), json_or_null(finding.remedy));
+    }
+    return fmt::format("{{\"ok\":{},\"checks\":[{}]}}\n", !any_failed(findings), checks);
+}
+
+}  // namespace opsrelay::cli
