@@ -62,8 +62,12 @@ Pipeline::Options Relay::pipeline_options() {
 Result<void> Relay::open_listeners() {
     auto options = config_.listen;
     for (auto& one : options.listeners) one.lane.lane = lanes_.number(one.lane.name);
-    listeners_ = std::make_unique<listen::Listeners>(ingest_.executor(), pipeline_->intake(),
-                                                     clock_, options, registry_, plans_);
+    for (const auto& [name, upstream] : config_.lanes) {
+        options.lanes.push_back({lanes_.number(name), name});
+    }
+    listeners_ = std::make_unique<listen::Listeners>(
+        ingest_.executor(), pipeline_->intake(), clock_, options, registry_, plans_,
+        [this](LaneId lane, TimePoint due) { return workspace_.refresh(lane, due); });
     if (auto opened = listeners_->open(); !opened) return opened;
     admin_ = std::make_unique<control::AdminServer>(
         forward_.executor(), clock_,
@@ -83,6 +87,11 @@ Result<void> Relay::open_listeners() {
     if (!socket) return with_prefix(socket.error(), "admin.socket");
     admin_path_.emplace(std::move(*path));
     return admin_->adopt_unix(std::move(*socket));
+}
+
+void Relay::ask_workspace(LaneId lane, std::function<void()> done) {
+    if (auto* const pump = pipeline_->find_pump(lane)) return pump->ask_status(std::move(done));
+    done();
 }
 
 Result<void> Relay::open() {

@@ -4,6 +4,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +27,7 @@
 #include "spool/store.h"
 #include "storage_watch.h"
 #include "thread_loop.h"
+#include "workspace_desk.h"
 
 namespace opsrelay {
 
@@ -41,6 +43,10 @@ public:
           maintenance_("maintenance"),
           lanes_(forward_.executor(), clock_, plans_),
           main_tasks_(forward_.executor(), clock_),
+          workspace_(ingest_.executor(), forward_.executor(), clock_, plans_,
+                     [this](LaneId lane, std::function<void()> done) {
+                         ask_workspace(lane, std::move(done));
+                     }),
           wake_(forward_.executor(), clock_) {}
 
     Result<void> open();
@@ -50,6 +56,7 @@ private:
     Result<void> open_store();
     [[nodiscard]] Pipeline::Options pipeline_options();
     Result<void> open_listeners();
+    void ask_workspace(LaneId lane, std::function<void()> done);
     void log_start() const;
     /// The keys that changed. Errors: config_invalid; what the spool refuses. Then nothing changed.
     asio::awaitable<Result<std::vector<std::string>>> reload();
@@ -92,6 +99,7 @@ private:
     std::unique_ptr<control::AdminServer> admin_;
     std::unique_ptr<asio::signal_set> signals_;
     TaskGroup main_tasks_;
+    WorkspaceDesk workspace_;  // ingest thread
 
     // Forward thread.
     Signal wake_;

@@ -60,6 +60,9 @@ asio::awaitable<Result<std::vector<std::string>>> Relay::reload_now() {
 // Nothing in here can fail. Listeners leave a lane before it ends, and come to one that exists.
 asio::awaitable<void> Relay::take_over(config::Config next, std::unique_ptr<Lanes::Change> lanes) {
     for (auto& one : next.listen.listeners) one.lane.lane = lanes_.number(*lanes, one.lane.name);
+    for (const auto& [name, upstream] : next.lanes) {
+        next.listen.lanes.push_back({lanes_.number(*lanes, name), name});
+    }
     auto at_intake = [this, events = next.events, listen = next.listen] {
         pipeline_->intake().configure(events);
         listeners_->configure(listen);

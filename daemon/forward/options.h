@@ -55,7 +55,7 @@ struct Options {
     BatchOptions batch;
     std::string url = "https://api.opsmeter.io";  // scheme, host and optional port; or unix:/path
     std::string path;                             // empty: what its kind has, see target_path()
-    std::string status_path = "/v1/diagnostics/workspace-status";
+    std::string status_path = std::string(kStatusPath);
     std::string api_key_file;      // empty: no file. Watched: a change takes effect within a second
     Secret api_key;                // from OPSRELAY_API_KEY only; empty: none
     std::string ca_file;           // extra trust anchors (PEM); empty: the system's store

@@ -58,6 +58,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
     }
     status_.lane = name_.lane;
     status_.name = name_.name;
+    publish_refusal();
     publish();
 }
 
@@ -336,6 +337,7 @@ void Pump::publish() {
         const auto left = std::max(*due - at.now, TimePoint::duration::zero());
         retry_at = at.wall + std::chrono::duration_cast<WallTime::duration>(left);
     }
+    publish_refusal();
     retry_at_gauge_.set(retry_at ? static_cast<double>(unix_ms(*retry_at)) / 1000.0 : 0.0);
     for (std::size_t i = 0; i < states_.size(); ++i) {
         states_[i]->set(index_of(lane_.state()) == i ? 1.0 : 0.0);
@@ -345,6 +347,16 @@ void Pump::publish() {
     status_.since = lane_.since();
     status_.retry_at = retry_at;
     status_.last_error = last_error_;
+}
+
+void Pump::publish_refusal() {
+    using Kind = UpstreamRefusal::Kind;
+    UpstreamRefusal refusal;
+    if (lane_.state() == LaneState::plan_limited) refusal.kind = Kind::plan_limit;
+    if (lane_.state() == LaneState::budget_stopped) refusal.kind = Kind::budget;
+    if (lane_.state() == LaneState::throttled) refusal.kind = Kind::throttled;
+    if (refusal.kind != Kind::none) refusal.retry_at = lane_.retry_at().value_or(clock_.now());
+    plan_.set_refusal(refusal);
 }
 
 }  // namespace opsrelay::forward

@@ -79,6 +79,9 @@ public:
     void set_paused(bool paused);
     /// Tries now instead of waiting out its own backoff or pause, once.
     void skip_wait();
+    /// Reads workspace-status for a client, unless the lane is to leave upstream alone at present;
+    /// `done` is called at the end, from within when nothing is asked. PlanState has the answer.
+    void ask_status(std::function<void()> done);
     /// spool.max_age: older records are given up; 0: never.
     void set_max_age(milliseconds age);
     /// Its share of the memory for records that wait (Batcher).
@@ -125,6 +128,9 @@ private:
     void scatter();
     asio::awaitable<void> send(Work work);
     asio::awaitable<void> check_status(Ticket ticket);
+    asio::awaitable<void> read_status(std::function<void()> done);
+    /// A reply to workspace-status: what it says is kept, if it can be read.
+    [[nodiscard]] WorkspaceStatus take_status(const Reply& reply, TimePoint began);
     asio::awaitable<void> settle_ends();
     asio::awaitable<void> put_back_dead_letters();
     asio::awaitable<void> drop_records();
@@ -165,6 +171,7 @@ private:
     void log_held_up();
     void log_drop(DropReason reason, std::uint64_t records);
     void publish();
+    void publish_refusal();
 
     // Storage that refused an ack, or to put dead letters back, is asked again this much later.
     static constexpr milliseconds kStorageRetry{1000};

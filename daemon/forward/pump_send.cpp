@@ -120,16 +120,42 @@ asio::awaitable<void> Pump::check_status(Ticket ticket) {
         lane_.on_abandoned(ticket);
         co_return;
     }
-    count_request(reply, began);
-    const auto status = read_workspace_status(reply);
-    if (status.readable) {
-        update_plan(status.plan);
-    } else {
-        last_error_ = fmt::format("workspace-status: {}", describe(reply, Verdict::not_the_api));
-    }
+    const auto status = take_status(reply, began);
     lane_.on_status(ticket, status, moment());
     note_lane();
     changed_.notify_all();
+}
+
+WorkspaceStatus Pump::take_status(const Reply& reply, TimePoint began) {
+    count_request(reply, began);
+    auto status = read_workspace_status(reply);
+    if (status.readable) {
+        update_plan(status.plan);
+        plan_.set_workspace({reply.body, clock_.now()});
+    } else {
+        last_error_ = fmt::format("workspace-status: {}", describe(reply, Verdict::not_the_api));
+    }
+    return status;
+}
+
+void Pump::ask_status(std::function<void()> done) {
+    const auto state = lane_.state();
+    const bool answers = state == LaneState::active || state == LaneState::plan_limited ||
+                         state == LaneState::budget_stopped || state == LaneState::dead_full;
+    if (stopping_ || !answers) return done();
+    timers_.spawn("workspace status", read_status(std::move(done)));
+}
+
+// Says nothing about the lane: a client may ask whatever state it is in.
+asio::awaitable<void> Pump::read_status(std::function<void()> done) {
+    const auto began = clock_.now();
+    const auto reply = co_await upstream_.workspace_status(began + options_.timeout);
+    if (!stopping_) {
+        const auto status = take_status(reply, began);
+        static_cast<void>(status);
+        note_lane();
+    }
+    done();
 }
 
 void Pump::on_reply(Work work, const Reply& reply) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "core/api_path.h"
 #include "core/browser_rules.h"
@@ -33,7 +34,7 @@ HttpReply not_confirmed(std::string_view reason, const std::string& id, std::str
         reply.body.pop_back();
         reply.body += fmt::format(",\"externalRequestId\":{}}}", json_string(id));
     }
-    reply.retry_soon = true;
+    reply.retry_after = 1;
     return reply;
 }
 
@@ -66,8 +67,58 @@ std::string_view status_text(int status) noexcept {
     }
 }
 
+std::string extra_headers(const HttpReply& reply) {
+    std::string headers;
+    if (!reply.allow.empty()) headers += fmt::format("Allow: {}\r\n", reply.allow);
+    if (reply.retry_after != 0) headers += fmt::format("Retry-After: {}\r\n", reply.retry_after);
+    return headers;
+}
+
 bool is_identity(std::string_view content_encoding) noexcept {
     return same_text(trimmed(content_encoding), "identity");
+}
+
+struct KnownPath {
+    std::string_view path;
+    HttpTarget target;
+};
+constexpr std::array<KnownPath, 3> kPaths{{
+    {kEventPath, HttpTarget::event},
+    {kBatchPath, HttpTarget::batch},
+    {kStatusPath, HttpTarget::workspace_status},
+}};
+
+// The NAME of a prefix that ends in "/lanes/NAME".
+std::optional<std::string> lane_in(std::string_view prefix) {
+    constexpr std::string_view kLanes = "/lanes";
+    const auto slash = prefix.rfind('/');
+    if (slash == std::string_view::npos) return std::nullopt;
+    if (!prefix.substr(0, slash).ends_with(kLanes)) return std::nullopt;
+    return std::string(prefix.substr(slash + 1));
+}
+
+// The request's own words are not repeated.
+std::optional<HttpReply> refused_path(const HttpHead& head) {
+    const auto& route = head.route;
+    if (route.target == HttpTarget::unknown) {
+        return error_reply(
+            404, "not_found", "",
+            fmt::format("the paths here are {}, {} and {}", kEventPath, kBatchPath, kStatusPath));
+    }
+    if (route.lane && lane_of(route, head.lanes) == nullptr) {
+        std::string names;
+        for (const auto& one : head.lanes) names += (names.empty() ? "" : ", ") + one.name;
+        return error_reply(404, "unknown_lane", "",
+                           fmt::format("there is no such lane; there are {}", names));
+    }
+    const bool reads = route.target == HttpTarget::workspace_status;
+    const bool reading = head.method == "GET" || head.method == "HEAD";
+    if (reads ? reading : head.method == "POST") return std::nullopt;
+    const std::string_view methods = reads ? "GET, HEAD" : "POST";
+    auto reply =
+        error_reply(405, "method_not_allowed", "", fmt::format("use {}", reads ? "GET" : "POST"));
+    reply.allow = methods;
+    return reply;
 }
 
 std::optional<HttpReply> refused_event(const HttpHead& head) {
@@ -108,7 +159,7 @@ HttpReply error_reply(int status, std::string_view reason, std::string_view fiel
     return reply;
 }
 
-HttpTarget target_of(std::string_view target) {
+HttpRoute route_of(std::string_view target) {
     target = target.substr(0, target.find_first_of("?#"));
     std::string path;
     path.reserve(target.size());
@@ -116,8 +167,18 @@ HttpTarget target_of(std::string_view target) {
         if (c != '/' || !path.ends_with('/')) path += c;
     }
     if (path.size() > 1 && path.ends_with('/')) path.pop_back();
-    if (path.ends_with(kEventPath)) return HttpTarget::event;
-    return path.ends_with(kBatchPath) ? HttpTarget::batch : HttpTarget::unknown;
+    for (const auto& known : kPaths) {
+        if (!path.ends_with(known.path)) continue;
+        const std::string_view prefix(path.data(), path.size() - known.path.size());
+        return {known.target, lane_in(prefix)};
+    }
+    return {};
+}
+
+const LaneName* lane_of(const HttpRoute& route, std::span<const LaneName> lanes) {
+    const auto found = std::find_if(lanes.begin(), lanes.end(),
+                                    [&](const LaneName& one) { return one.name == route.lane; });
+    return found == lanes.end() ? nullptr : &*found;
 }
 
 bool same_text(std::string_view a, std::string_view b) noexcept {
@@ -140,17 +201,14 @@ std::optional<HttpReply> refusal(const HttpHead& head) {
     if (head.origin && !is_local_origin(trimmed(*head.origin))) {
         return error_reply(403, "origin_not_allowed", "Origin", "must be absent or local");
     }
-    const auto target = target_of(head.target);
-    if (target == HttpTarget::unknown) {
-        return error_reply(404, "not_found", "",
-                           fmt::format("the paths here are {} and {}", kEventPath, kBatchPath));
+    if (auto refused = refused_path(head)) return refused;
+    switch (head.route.target) {
+        case HttpTarget::event: return refused_event(head);
+        case HttpTarget::batch: return refused_batch(head);
+        case HttpTarget::workspace_status:
+        case HttpTarget::unknown: break;
     }
-    if (head.method != "POST") {
-        auto reply = error_reply(405, "method_not_allowed", "", "use POST");
-        reply.allow_post = true;
-        return reply;
-    }
-    return target == HttpTarget::batch ? refused_batch(head) : refused_event(head);
+    return std::nullopt;
 }
 
 int rejection_status(RejectReason reason) noexcept {
@@ -183,10 +241,9 @@ HttpReply event_reply(const Offered& offered, Settled settled, const PlanFields&
 
 std::string serialize(const HttpReply& reply, bool keep_alive, bool head_only) {
     return fmt::format(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}{}"
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}"
         "Connection: {}\r\n\r\n{}",
-        reply.status, status_text(reply.status), reply.body.size(),
-        reply.allow_post ? "Allow: POST\r\n" : "", reply.retry_soon ? "Retry-After: 1\r\n" : "",
+        reply.status, status_text(reply.status), reply.body.size(), extra_headers(reply),
         keep_alive ? "keep-alive" : "close", head_only ? "" : reply.body);
 }
 

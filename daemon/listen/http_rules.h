@@ -4,17 +4,25 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "core/event.h"
 #include "core/plan_state.h"
 #include "listen/inlet.h"
 
 namespace opsrelay::listen {
 
-enum class HttpTarget : std::uint8_t { event, batch, unknown };
-/// Any prefix, repeated slashes, a query and a slash at the end do not matter.
-[[nodiscard]] HttpTarget target_of(std::string_view target);
+enum class HttpTarget : std::uint8_t { event, batch, workspace_status, unknown };
+/// What a path asks for, and of which lane.
+struct HttpRoute {
+    HttpTarget target = HttpTarget::unknown;
+    std::optional<std::string> lane;  // from "/lanes/NAME"; unset: the listener's
+};
+/// Any prefix, repeated slashes, a query and a slash at the end do not matter; a prefix that ends
+/// in "/lanes/NAME" names the lane.
+[[nodiscard]] HttpRoute route_of(std::string_view target);
 /// ASCII letters without their case.
 [[nodiscard]] bool same_text(std::string_view a, std::string_view b) noexcept;
 /// "gzip" of a batch request, with spaces around it and in any case.
@@ -23,20 +31,21 @@ enum class HttpTarget : std::uint8_t { event, batch, unknown };
 /// The parts of a request that decide whether its body is taken. The views live as long as it.
 struct HttpHead {
     std::string_view method;
-    std::string_view target;
+    HttpRoute route;
     std::optional<std::string_view> host;
     std::optional<std::string_view> origin;
     std::optional<std::string_view> content_type;
     std::optional<std::string_view> content_encoding;
     bool unix_socket = false;  // no browser reaches it: any Host will do
+    std::span<const LaneName> lanes;
 };
 
 /// A reply with a JSON body.
 struct HttpReply {
     int status = 200;
     std::string body;
-    bool allow_post = false;  // Allow: POST
-    bool retry_soon = false;  // Retry-After: 1
+    std::string_view allow;         // methods, of a 405
+    std::uint64_t retry_after = 0;  // seconds; 0: not said
 };
 
 /// {"ok":false,"reason":...,"errors":[{"field","message"}],"warnings":[]}
@@ -44,11 +53,15 @@ struct HttpReply {
                                     std::string_view message);
 
 /// The refusal of a request whose head is not acceptable; nullopt: take the body. Checked in this
-/// order: Host 400/403, Origin 403, path 404, method 405, Content-Type and Content-Encoding 415.
+/// order: Host 400/403, Origin 403, path and lane 404, method 405, Content-Type and
+/// Content-Encoding 415.
 [[nodiscard]] std::optional<HttpReply> refusal(const HttpHead& head);
 
 /// 413 of an event that is too large, else 400.
 [[nodiscard]] int rejection_status(RejectReason reason) noexcept;
+
+/// The lane that a route names; nullptr: it names none that there is.
+[[nodiscard]] const LaneName* lane_of(const HttpRoute& route, std::span<const LaneName> lanes);
 
 /// The reply for one event. `settled` counts for accepted events and duplicates.
 [[nodiscard]] HttpReply event_reply(const Offered& offered, Settled settled,

@@ -18,10 +18,9 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "core/nothrow.h"
-#include "listen/http_batch.h"
+#include "listen/http_answer.h"
 #include "listen/http_rules.h"
 #include "listen/ready_fd.h"
 
@@ -37,9 +36,6 @@ using Parser = http::request_parser<http::string_body>;
 constexpr std::size_t kReadBytes = 16U << 10U;
 constexpr std::size_t kStepsPerTurn = 16;  // then the other connections get a turn
 constexpr milliseconds kLinger{1'000};
-// The batches of one listener together may take so many times http.max_body; over it a batch is
-// answered with 503.
-constexpr std::uint64_t kBatchBodiesMax = 4;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 std::string_view view(beast::string_view text) noexcept { return {text.data(), text.size()}; }
@@ -51,11 +47,11 @@ public:
         : state_(state),
           ingest_(ingest),
           scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
-          socket_(ingest, std::move(connection)) {}
+          socket_(ingest, std::move(connection)),
+          answer_(state, ingest) {}
 
     HttpSession(const HttpSession&) = delete;
     HttpSession& operator=(const HttpSession&) = delete;
-    ~HttpSession() { hold({}); }
 
     asio::awaitable<void> run();
 
@@ -75,19 +71,14 @@ private:
     [[nodiscard]] std::optional<ReadEnd> parse();
     asio::awaitable<bool> continue_if_expected(TimePoint due);
     asio::awaitable<HttpReply> answer(ReadEnd end);
-    asio::awaitable<HttpReply> take_event();
-    asio::awaitable<HttpReply> take_batch();
-    asio::awaitable<HttpReply> take_items(std::span<const std::string_view> items);
-    [[nodiscard]] std::string too_many_bytes() const;
-    [[nodiscard]] HttpReply refuse_body(bool too_large, std::string_view message);
     [[nodiscard]] std::optional<ReadEnd> begin_body();
-    /// Counts what the batch in hand takes.
-    void hold(Bytes bytes) noexcept;
-    asio::awaitable<Settled> settle(Position position);
+    /// Why the head is not acceptable; else the request has its lane, whatever a reload does.
+    [[nodiscard]] std::optional<HttpReply> judge_head();
     asio::awaitable<bool> write(const HttpReply& reply, bool keep_alive);
     asio::awaitable<void> linger();
     [[nodiscard]] bool turn_is_over() noexcept;
     [[nodiscard]] HttpHead head() const;
+    [[nodiscard]] HttpRequest request() const;
     [[nodiscard]] std::optional<std::string_view> field(http::field name) const;
     [[nodiscard]] asio::awaitable<bool> stopping();
 
@@ -98,8 +89,9 @@ private:
     std::optional<Parser> parser_;
     std::string input_;  // received, not yet parsed: an incomplete head, or pipelined requests
     std::optional<HttpReply> refusal_;
-    HttpTarget target_ = HttpTarget::unknown;
-    Bytes held_;  // of state_.batch_bytes
+    HttpRoute route_;
+    Origin origin_;  // of the events in hand
+    HttpAnswer answer_;
     bool body_begun_ = false;
     bool continued_ = false;
     std::size_t steps_ = 0;  // reads and requests since the session last waited for its peer
@@ -138,8 +130,8 @@ asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
     parser_->header_limit(static_cast<std::uint32_t>(state_.options.http_header_bytes_max));
     parser_->body_limit(state_.options.http_body_max.count);
     refusal_.reset();
-    hold({});
-    target_ = HttpTarget::unknown;
+    (void)answer_.hold({});
+    route_ = {};
     body_begun_ = continued_ = false;
     bool begun = false;
     auto due = state_.clock.now() + state_.options.http_idle_timeout;
@@ -199,14 +191,12 @@ std::optional<HttpSession::ReadEnd> HttpSession::parse() {
             if (const auto end = begin_body()) return end;
         }
     }
-    if (target_ == HttpTarget::batch && body_begun_) {
-        hold({parser_->get().body().size()});
-        if (state_.batch_bytes.count > kBatchBodiesMax * state_.options.http_body_max.count) {
-            refusal_ = error_reply(503, "memory_full", "", "not accepted; send it again");
-            refusal_->retry_soon = true;
-            std::string().swap(parser_->get().body());
-            hold({});
-        }
+    if (route_.target == HttpTarget::batch && body_begun_ &&
+        !answer_.hold({parser_->get().body().size()})) {
+        refusal_ = error_reply(503, "memory_full", "", "not accepted; send it again");
+        refusal_->retry_after = 1;
+        std::string().swap(parser_->get().body());
+        (void)answer_.hold({});
     }
     if (parser_->is_done()) return refusal_ ? ReadEnd::refused : ReadEnd::complete;
     if (refusal_) return ReadEnd::refused;  // its body would only be thrown away
@@ -215,11 +205,10 @@ std::optional<HttpSession::ReadEnd> HttpSession::parse() {
 
 // The head is there, and nothing of the body was looked at.
 std::optional<HttpSession::ReadEnd> HttpSession::begin_body() {
-    refusal_ = refusal(head());
+    refusal_ = judge_head();
     if (refusal_) return std::nullopt;
-    target_ = target_of(view(parser_->get().target()));
     parser_->eager(true);
-    if (target_ != HttpTarget::event) return std::nullopt;
+    if (route_.target == HttpTarget::batch) return std::nullopt;
     const auto limit = std::min(state_.options.http_body_max, kEventBytesMax).count;
     const auto length = parser_->content_length();
     if (length && *length > limit) return ReadEnd::body_too_large;
@@ -227,9 +216,12 @@ std::optional<HttpSession::ReadEnd> HttpSession::begin_body() {
     return std::nullopt;
 }
 
-void HttpSession::hold(Bytes bytes) noexcept {
-    state_.batch_bytes = state_.batch_bytes - held_ + bytes;
-    held_ = bytes;
+std::optional<HttpReply> HttpSession::judge_head() {
+    route_ = route_of(view(parser_->get().target()));
+    if (auto refused = refusal(head())) return refused;
+    origin_ = state_.origin;
+    if (const auto* const lane = lane_of(route_, state_.options.lanes)) origin_.lane = lane->lane;
+    return std::nullopt;
 }
 
 asio::awaitable<bool> HttpSession::continue_if_expected(TimePoint due) {
@@ -242,10 +234,10 @@ asio::awaitable<bool> HttpSession::continue_if_expected(TimePoint due) {
 
 asio::awaitable<HttpReply> HttpSession::answer(ReadEnd end) {
     switch (end) {
-        case ReadEnd::complete:
-            // Not as one expression: g++ 12 destroys the reply twice.
-            if (target_ == HttpTarget::batch) co_return co_await take_batch();
-            co_return co_await take_event();
+        case ReadEnd::complete: {
+            const auto whole = request();
+            co_return co_await answer_.take(whole);
+        }
         case ReadEnd::refused: co_return std::move(*refusal_);
         case ReadEnd::closed: break;
         case ReadEnd::too_slow:
@@ -254,99 +246,11 @@ asio::awaitable<HttpReply> HttpSession::answer(ReadEnd end) {
         case ReadEnd::head_too_large:
             co_return error_reply(431, "header_too_large", "", "the request's header is too long");
         case ReadEnd::body_too_large: {
-            if (auto refused = refusal(head())) co_return std::move(*refused);
-            const bool batch = target_of(view(parser_->get().target())) == HttpTarget::batch;
-            co_return refuse_body(true, batch ? too_many_bytes() : "an event has at most 64 KiB");
+            if (auto refused = judge_head()) co_return std::move(*refused);
+            co_return answer_.refuse_too_large(request());
         }
     }
     co_return error_reply(400, "bad_request", "", "the request is not valid HTTP/1.1");
-}
-
-asio::awaitable<HttpReply> HttpSession::take_event() {
-    Burst burst(state_);
-    burst.add({parser_->get().body(), false});
-    const Offered offered = burst.offer().front();
-    auto settled = Settled::durable;
-    const bool waits =
-        offered.admission == Admission::accepted || offered.admission == Admission::duplicate;
-    if (waits && offered.position != 0) settled = co_await settle(offered.position);
-    co_return event_reply(offered, settled, state_.plan->get());
-}
-
-std::string HttpSession::too_many_bytes() const {
-    return fmt::format("a batch has at most {} bytes, unpacked (http.max_body); send several",
-                       state_.options.http_body_max.count);
-}
-
-// Counted like any event that cannot be read.
-HttpReply HttpSession::refuse_body(bool too_large, std::string_view message) {
-    Burst burst(state_);
-    const std::string_view body = parser_->get().body();
-    burst.add({body.substr(0, kEventBytesMax.count), too_large});
-    (void)burst.offer();
-    const auto reason = too_large ? RejectReason::too_large : RejectReason::not_json;
-    return error_reply(rejection_status(reason), to_string(reason), "", message);
-}
-
-asio::awaitable<HttpReply> HttpSession::take_batch() {
-    const auto form = batch_form(field(http::field::content_type).value_or("application/json"));
-    std::string_view body = parser_->get().body();
-    Unpacked unpacked;
-    if (is_gzip(field(http::field::content_encoding).value_or(""))) {
-        unpacked = gunzip(body, state_.options.http_body_max);
-        if (unpacked.state == Unpacked::State::too_large) {
-            co_return refuse_body(true, too_many_bytes());
-        }
-        if (unpacked.state == Unpacked::State::damaged) {
-            co_return refuse_body(false,
-                                  "Content-Encoding is gzip, and the body cannot be unpacked");
-        }
-        body = unpacked.bytes;
-        hold({parser_->get().body().size() + body.size()});
-    }
-    const auto items = split_batch(form.value_or(BatchForm::array), body);
-    if (!items) {
-        co_return refuse_body(false,
-                              "must be a JSON array; one event a line is "
-                              "Content-Type: application/x-ndjson");
-    }
-    if (items->size() > kBatchEventsMax) {
-        co_return refuse_body(
-            true,
-            fmt::format("a batch has at most {} events; send them in several", kBatchEventsMax));
-    }
-    co_return co_await take_items(*items);
-}
-
-asio::awaitable<HttpReply> HttpSession::take_items(std::span<const std::string_view> items) {
-    std::vector<BatchResult> results;
-    results.reserve(items.size());
-    Position last = 0;
-    Burst burst(state_);
-    for (std::size_t i = 0; i < items.size(); ++i) {
-        burst.add({items[i], items[i].size() > kEventBytesMax.count});
-        const bool end = i + 1 == items.size();
-        if (!burst.full() && !end) continue;
-        for (const auto& offered : burst.offer()) {
-            results.push_back(result_of(offered));
-            if (results.back().status == 200) last = std::max(last, offered.position);
-        }
-        if (!end) co_await asio::post(ingest_, nothrow);
-    }
-    auto settled = Settled::durable;
-    if (last != 0) settled = co_await settle(last);
-    co_return batch_reply(results, settled);
-}
-
-// A graceful stop ends a wait early, but this request is still answered truthfully.
-asio::awaitable<Settled> HttpSession::settle(Position position) {
-    const auto stop = co_await asio::this_coro::cancellation_state;
-    const auto due = state_.clock.now() + state_.options.http_ack_timeout;
-    auto settled = co_await state_.inlet.settled(position, due);
-    while (settled == Settled::timed_out && state_.clock.now() < due && !is_terminal(stop)) {
-        settled = co_await state_.inlet.settled(position, due);
-    }
-    co_return settled;
 }
 
 asio::awaitable<bool> HttpSession::write(const HttpReply& reply, bool keep_alive) {
@@ -381,13 +285,19 @@ HttpHead HttpSession::head() const {
     const auto& request = parser_->get();
     HttpHead head;
     head.method = view(request.method_string());
-    head.target = view(request.target());
+    head.route = route_;
     head.host = field(http::field::host);
     head.origin = field(http::field::origin);
     head.content_type = field(http::field::content_type);
     head.content_encoding = field(http::field::content_encoding);
     head.unix_socket = state_.address.starts_with('/');
+    head.lanes = state_.options.lanes;
     return head;
+}
+
+HttpRequest HttpSession::request() const {
+    return {route_.target, origin_, parser_->get().body(), field(http::field::content_type),
+            field(http::field::content_encoding)};
 }
 
 std::optional<std::string_view> HttpSession::field(http::field name) const {
@@ -414,7 +324,7 @@ asio::awaitable<void> serve_http(UniqueFd connection, ListenerState& state,
 void refuse_http(int connection) noexcept {
     try {
         auto reply = error_reply(503, "too_many_connections", "", "close idle connections");
-        reply.retry_soon = true;
+        reply.retry_after = 1;
         const auto bytes = serialize(reply, false, false);
         (void)::send(connection, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     } catch (const std::exception&) {  // out of memory: the peer learns it from the close

@@ -35,7 +35,7 @@ ListenerCounts::ListenerCounts(observe::Registry& registry, const std::string& l
 std::span<const Offered> Burst::offer() {
     auto& messages = state_.burst;
     if (messages.empty()) return {};
-    const auto offered = state_.inlet.offer(messages, state_.origin);
+    const auto offered = state_.inlet.offer(messages, origin_.value_or(state_.origin));
     OPSRELAY_ASSERT(offered.size() == messages.size());
     state_.counts.add_received(messages.size());
     messages.clear();

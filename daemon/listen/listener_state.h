@@ -2,7 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <boost/asio/awaitable.hpp>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +20,10 @@
 #include "observe/metrics.h"
 
 namespace opsrelay::listen {
+
+/// Has upstream asked for its workspace-status unless what it said is fresh, and returns at `due`
+/// at the latest.
+using RefreshWorkspace = std::function<asio::awaitable<void>(LaneId lane, TimePoint due)>;
 
 /// Tells every waiting stream at once that there may be room: one coroutine waits at the inlet, the
 /// streams wait here, where a session that must end can be woken too. Thread: ingest.
@@ -66,7 +73,8 @@ struct ListenerState {
     RoomWatch& room;
     ConnectionBudget& connections;  // shared with the other listeners
     Origin origin;
-    const PlanState* plan;  // of the lane it delivers to
+    PlanStates& plans;
+    RefreshWorkspace refresh_workspace;  // may be empty
     ListenerCounts counts;
     std::string address;
     bool stopping = false;         // finish what was received, begin nothing new
@@ -82,6 +90,8 @@ public:
     static constexpr std::size_t kMessagesMax = 256;
 
     explicit Burst(ListenerState& state) noexcept : state_(state) {}
+    /// Of events that go to another lane than the listener's.
+    Burst(ListenerState& state, const Origin& origin) noexcept : state_(state), origin_(origin) {}
 
     [[nodiscard]] bool full() const noexcept { return state_.burst.size() >= kMessagesMax; }
     void add(const Message& message) { state_.burst.push_back(message); }
@@ -90,6 +100,7 @@ public:
 
 private:
     ListenerState& state_;
+    std::optional<Origin> origin_;
 };
 
 }  // namespace opsrelay::listen

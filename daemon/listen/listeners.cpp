@@ -62,19 +62,22 @@ struct Listeners::Listener {
                 room,
                 owner.connections_,
                 origin,
-                &owner.plans_.of(origin.lane),
+                owner.plans_,
+                owner.refresh_workspace_,
                 {owner.registry_, std::string(to_string(origin.kind)) + ":" + address},
                 address} {}
 };
 
 Listeners::Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, Options options,
-                     observe::Registry& registry, PlanStates& plans)
+                     observe::Registry& registry, PlanStates& plans,
+                     RefreshWorkspace refresh_workspace)
     : ingest_(std::move(ingest)),
       inlet_(inlet),
       clock_(clock),
       options_(std::move(options)),
       registry_(registry),
       plans_(plans),
+      refresh_workspace_(std::move(refresh_workspace)),
       room_(ingest_, inlet, clock),
       scratch_(new char[kScratchBytes]),
       throttle_(clock, kLogInterval),
@@ -192,13 +195,13 @@ void Listeners::configure(const Options& options) {
     options_.http_ack_timeout = options.http_ack_timeout;
     options_.http_body_max = options.http_body_max;
     options_.stream_ack_timeout = options.stream_ack_timeout;
+    options_.lanes = options.lanes;
     for (std::size_t i = 0; i < listeners_.size(); ++i) {
         const auto& one = options.listeners[i];
         auto& state = listeners_[i]->state;
         OPSRELAY_ASSERT(state.origin.kind == one.kind);
         state.origin.lane = one.lane.lane;
         state.origin.defaults = one.defaults;
-        state.plan = &plans_.of(one.lane.lane);
     }
 }
 

@@ -37,7 +37,8 @@ class Listeners {
 public:
     /// The references must outlive the object.
     Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, Options options,
-              observe::Registry& registry, PlanStates& plans);
+              observe::Registry& registry, PlanStates& plans,
+              RefreshWorkspace refresh_workspace = {});
     Listeners(const Listeners&) = delete;
     Listeners& operator=(const Listeners&) = delete;
     /// stop() must have ended if start() was called. Unlinks the Unix sockets that are still ours.
@@ -52,8 +53,8 @@ public:
     /// the request or line in hand and send their last acks. What is left at `deadline` is cut off.
     [[nodiscard]] asio::awaitable<void> stop(TimePoint deadline);
 
-    /// Takes over timeouts and the limit of a body, and of each listener lane and defaults; the
-    /// listeners are the same, in the same order (asserted).
+    /// Takes over timeouts, the limit of a body and the lanes, and of each listener lane and
+    /// defaults; the listeners are the same, in the same order (asserted).
     void configure(const Options& options);
 
     /// Any thread, from open() to destruction.
@@ -77,6 +78,7 @@ private:
     Options options_;
     observe::Registry& registry_;
     PlanStates& plans_;
+    RefreshWorkspace refresh_workspace_;
     std::vector<std::unique_ptr<Listener>> listeners_;
 
     // Ingest thread.

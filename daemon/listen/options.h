@@ -29,6 +29,8 @@ struct ListenerOptions {
 
 struct Options {
     std::vector<ListenerOptions> listeners;
+    /// All lanes there are: an HTTP client may name one in its path.
+    std::vector<LaneName> lanes;
     /// SO_RCVBUF asked for datagram sockets; the kernel grants at most rmem_max.
     Bytes receive_buffer{4U << 20U};
     /// Of all listeners together; fewer when the process may not have that many descriptors. Over

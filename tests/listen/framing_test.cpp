@@ -179,8 +179,11 @@ TEST_CASE("listen/http_rules: a request's head is refused for the first thing th
         HttpHead head;
         int status;  // 0: accepted
     };
-    const HttpHead good{"POST", "/v1/ingest/llm-request", "localhost", {}, "application/json", {},
-                        {}};
+    HttpHead good;
+    good.method = "POST";
+    good.route = route_of("/v1/ingest/llm-request");
+    good.host = "localhost";
+    good.content_type = "application/json";
     const auto with = [&good](auto change) {
         auto head = good;
         change(head);
@@ -188,8 +191,8 @@ TEST_CASE("listen/http_rules: a request's head is refused for the first thing th
     };
     const Case cases[] = {
         {"good", good, 0},
-        {"prefix", with([](auto& h) { h.target = "/relay/v1/ingest/llm-request"; }), 0},
-        {"slashes", with([](auto& h) { h.target = "//v1//ingest/llm-request/?a=1"; }), 0},
+        {"prefix", with([](auto& h) { h.route = route_of("/relay/v1/ingest/llm-request"); }), 0},
+        {"slashes", with([](auto& h) { h.route = route_of("//v1//ingest/llm-request/?a=1"); }), 0},
         {"host with port", with([](auto& h) { h.host = "127.0.0.1:8710"; }), 0},
         {"charset", with([](auto& h) { h.content_type = "Application/JSON; charset=utf-8"; }), 0},
         {"no content type", with([](auto& h) { h.content_type.reset(); }), 0},
@@ -200,8 +203,8 @@ TEST_CASE("listen/http_rules: a request's head is refused for the first thing th
         {"any host, Unix", with([](auto& h) { h.host = "relay", h.unix_socket = true; }), 0},
         {"foreign host", with([](auto& h) { h.host = "evil.example"; }), 403},
         {"foreign origin", with([](auto& h) { h.origin = "https://evil.example"; }), 403},
-        {"unknown path", with([](auto& h) { h.target = "/v2/ingest"; }), 404},
-        {"path beyond", with([](auto& h) { h.target = "/v1/ingest/llm-request/x"; }), 404},
+        {"unknown path", with([](auto& h) { h.route = route_of("/v2/ingest"); }), 404},
+        {"path beyond", with([](auto& h) { h.route = route_of("/v1/ingest/llm-request/x"); }), 404},
         {"GET", with([](auto& h) { h.method = "GET"; }), 405},
         {"text", with([](auto& h) { h.content_type = "text/plain"; }), 415},
         {"gzip", with([](auto& h) { h.content_encoding = "gzip"; }), 415},
@@ -210,7 +213,7 @@ TEST_CASE("listen/http_rules: a request's head is refused for the first thing th
         CAPTURE(test.name);
         const auto refused = refusal(test.head);
         CHECK((refused ? refused->status : 0) == test.status);
-        CHECK((refused && refused->allow_post) == (test.status == 405));
+        CHECK((refused && refused->allow == "POST") == (test.status == 405));
     }
 }
 
