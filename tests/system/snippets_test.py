@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""Runs the snippets of the README's section "Send events" as a reader would, against a daemon of
-their own, and looks for the rows. Only what differs on the reader's machine is replaced: the run
-directory and the port."""
+"""Runs the README's snippets as a reader would, against a daemon of their own.
+
+What differs on the reader's machine is replaced, and nothing else: the run directory
+(/run/opsrelay, $RUN, OPSRELAY_RUN_DIR), the spool (/var/lib/opsrelay, OPSRELAY_SPOOL__DIR), the
+configuration (OPSRELAY_CONFIG), the ports 8710 and 8711, and the id of a dead letter. Events of
+"Send events" must become rows; every line of "Operate" must end with status 0. `./dev` is not run:
+it runs this."""
 
 import os
 import re
@@ -12,9 +16,8 @@ import sys
 import unittest
 import uuid
 
-from harness import DEADLINE, RELAY, RelayTest
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from example_programs import ROOT, compile_cpp, compile_go, need, outside_environment
+from harness import DEADLINE, RELAY, RelayTest, event
 
 
 def section(title):
@@ -27,12 +30,7 @@ def section(title):
 
 
 def blocks(title, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
-
-
-def need(program):
-    if shutil.which(program) is None:
-        raise unittest.SkipTest(f"{program} is not installed: its snippet was not run")
+    return re.findall(rf"^```{re.escape(language)}\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
 
 
 class SnippetsTest(RelayTest):
@@ -43,11 +41,9 @@ class SnippetsTest(RelayTest):
 
     def run_text(self, arguments, text, **environment):
         """Runs a program with the snippet on its standard input; returns its output."""
-        variables = {name: value for name, value in os.environ.items()
-                     if not name.startswith("OPSRELAY_")}
         done = subprocess.run(arguments, input=text, text=True, check=False, timeout=DEADLINE,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              env={**variables, **environment})
+                              env={**outside_environment(), **environment})
         self.assertEqual(done.returncode, 0, f"{text}\n{done.stdout}")
         return done.stdout
 
@@ -69,6 +65,14 @@ class SnippetsTest(RelayTest):
         self.assertTrue(lines[0].startswith("E="), lines[0])
         return lines[0], [text for text in lines[1:] if text.strip()]
 
+    def tools(self):
+        """PATH with the daemon's program in front."""
+        tools = os.path.join(self.directory, "bin")
+        os.makedirs(tools, exist_ok=True)
+        if not os.path.exists(os.path.join(tools, "opsrelay")):
+            os.symlink(os.path.abspath(RELAY), os.path.join(tools, "opsrelay"))
+        return tools + os.pathsep + os.environ["PATH"]
+
     def run_shell(self, program, match):
         """Runs the one line that contains `match`; its event must become a row."""
         need(program)
@@ -76,18 +80,14 @@ class SnippetsTest(RelayTest):
         found = [text for text in lines if match in text]
         self.assertEqual(len(found), 1, f"one line with {match}")
         event_id = str(uuid.uuid4())
-        tools = os.path.join(self.directory, "bin")
-        os.makedirs(tools, exist_ok=True)
-        if not os.path.exists(os.path.join(tools, "opsrelay")):
-            os.symlink(os.path.abspath(RELAY), os.path.join(tools, "opsrelay"))
-        uuidgen = os.path.join(tools, "uuidgen")
+        path = self.tools()
+        uuidgen = os.path.join(self.directory, "bin", "uuidgen")
         with open(uuidgen, "w", encoding="utf-8") as file:
             file.write(f"#!/bin/sh\necho {shlex.quote(event_id)}\n")
         os.chmod(uuidgen, 0o755)
         script = f"set -e\n{assign}\n{found[0]}\n".replace("8710", str(self.relay.port("udp")))
         output = self.run_text(["sh"], script, RUN=self.relay.run_dir,
-                               OPSRELAY_RUN_DIR=self.relay.run_dir,
-                               PATH=tools + os.pathsep + os.environ["PATH"])
+                               OPSRELAY_RUN_DIR=self.relay.run_dir, PATH=path)
         self.wait_ledger(self.relay, received=1, delivered=1, spooled=0)
         self.assertEqual(self.upstream.row_ids(), [event_id])
         return output
@@ -138,9 +138,27 @@ class SnippetsTest(RelayTest):
         self.wait_ledger(self.relay, received=len(ids), delivered=len(ids), spooled=0)
         self.assertEqual(self.upstream.row_ids(), ids)
 
+    def compiled_snippet(self, language, suffix, compiler):
+        snippet = self.one_block(language)
+        ids = self.snippet_ids(snippet)
+        text = snippet.replace("/run/opsrelay", self.relay.run_dir)
+        self.assertNotEqual(text, snippet, "the snippet names the run directory")
+        source = os.path.join(self.directory, "snippet" + suffix)
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(text)
+        self.run_text(compiler(source, os.path.join(self.directory, "snippet")), "")
+        self.wait_ledger(self.relay, received=len(ids), delivered=len(ids), spooled=0)
+        self.assertEqual(self.upstream.row_ids(), ids)
+
+    def test_go(self):
+        self.compiled_snippet("go", ".go", compile_go)
+
+    def test_cpp(self):
+        self.compiled_snippet("c++", ".cpp", compile_cpp)
+
     def test_no_block_is_forgotten(self):
-        languages = re.findall(r"^```(\w+)$", section("Send events"), re.MULTILINE)
-        self.assertEqual(sorted(languages), ["js", "python", "sh"])
+        languages = re.findall(r"^```(\S+)$", section("Send events"), re.MULTILINE)
+        self.assertEqual(sorted(languages), ["c++", "go", "js", "python", "sh"])
 
     # --- The first event of the section "Start" ---
 
@@ -148,16 +166,59 @@ class SnippetsTest(RelayTest):
         lines = [text for block in blocks("Start", "sh") for text in block.splitlines()
                  if "| opsrelay send" in text or text.strip() == "opsrelay status"]
         self.assertEqual(len(lines), 2, "send and status")
-        tools = os.path.join(self.directory, "bin")
-        os.makedirs(tools)
-        os.symlink(os.path.abspath(RELAY), os.path.join(tools, "opsrelay"))
         output = self.run_text(["sh"], "set -e\n" + "\n".join(lines) + "\n",
-                               OPSRELAY_RUN_DIR=self.relay.run_dir,
-                               PATH=tools + os.pathsep + os.environ["PATH"])
+                               OPSRELAY_RUN_DIR=self.relay.run_dir, PATH=self.tools())
         self.assertIn("1 events: 1 durable", output)
         self.assertIn(": ready", output)
         self.wait_ledger(self.relay, delivered=1, spooled=0)
         self.assertEqual(self.upstream.row_ids(), self.snippet_ids(lines[0]))
+
+    # --- The commands of the section "Operate", in their order ---
+
+    def substituted(self, relay, text):
+        for there, here in (("/var/lib/opsrelay", relay.spool_dir),
+                            ("127.0.0.1:8711", f"127.0.0.1:{self.admin_port}"),
+                            ("upstream-0-12", self.letter)):
+            text = text.replace(there, here)
+        return text
+
+    def operate(self, relay, text):
+        return self.run_text(["sh"], f"set -e\ncd {shlex.quote(self.directory)}\n{text}\n",
+                             OPSRELAY_CONFIG=relay.config_file, OPSRELAY_RUN_DIR=relay.run_dir,
+                             OPSRELAY_SPOOL__DIR=relay.spool_dir, PATH=self.tools())
+
+    def one_to_operate(self):
+        """A daemon with a lane `europe` and dead letters of both kinds. Its ports are flags, so that
+        the file, which is all that other commands know, names none that is not there."""
+        url, key = self.upstream.url, os.path.join(self.directory, "operate", "api-key")
+        relay = self.start_relay(name="operate", config=(
+            f'upstream: {{url: "{url}", api_key_file: "{key}"}}\n'
+            f'lanes: {{europe: {{url: "{url}", api_key_file: "{key}"}}}}\n'
+            "listeners:\n- {type: unix_datagram, path: telemetry.sock}\n"
+            "- {type: unix_stream, path: telemetry.stream.sock}\n"
+            "admin: {address: off}\n"))
+        self.upstream.control(script=[{"fault": "400", "times": 2}])
+        relay.send_acked([event(), event(), event(inputTokens="many")])
+        self.wait_ledger(relay, dead=2, rejected=1)
+        found = re.search(r"upstream-\d+-\d+", self.operate(relay, "opsrelay dead list"))
+        self.letter = found[0]
+        port = re.search(r"type=admin address=127\.0\.0\.1:(\d+)", relay.log())
+        self.admin_port = port[1]
+        return relay
+
+    def test_every_command_that_operates(self):
+        need("curl")
+        relay = self.one_to_operate()
+        for block in blocks("Operate", "sh"):
+            if "opsrelay spool " in block and relay.running():
+                self.assertEqual(relay.end(), 0)
+            for text in block.splitlines():
+                with self.subTest(text):
+                    self.assertRegex(text, "^(opsrelay|curl) ")
+                    if "damaged-1790000000000" in text:
+                        shutil.copytree(os.path.join(relay.spool_dir, "db"),
+                                        os.path.join(relay.spool_dir, "damaged-1790000000000"))
+                    self.operate(relay, self.substituted(relay, text))
 
 
 if __name__ == "__main__":
