@@ -35,6 +35,7 @@ Intake::Intake(asio::any_io_executor ingest, Clock& clock, Rng& rng, std::uint64
       queue_(queue),
       wake_storage_(std::move(wake_storage)),
       client_dropped_(registry.counter(observe::kClientDropped)),
+      usage_(registry.llm_usage()),
       parser_(std::in_place, options.parse, rng),
       index_(options.admit),
       progress_(std::move(ingest), clock) {
@@ -85,7 +86,12 @@ void Intake::stage(const parse::Event& event, const Origin& origin, listen::Offe
     if (origin.kind == ListenerKind::http) offered.id = event.id;
     const auto id = admit::hash_id(salt_, origin.lane, event.id);
     index_.prefetch(id);
-    staged_.push_back({&offered, id, event.content_hash, event.json.size() + 1});
+    auto& series = usage_.of({event.provider, event.model, event.endpoint_tag, event.status});
+    staged_.push_back({&offered,
+                       id,
+                       event.content_hash,
+                       event.json.size() + 1,
+                       {&series, event.input_tokens, event.output_tokens}});
     staged_bytes_ += event.json.size() + 1;
     burst_.segment.payload.append(event.json);
     burst_.segment.payload.push_back('\n');
@@ -125,7 +131,9 @@ bool Intake::admit(const Staged& event, const Origin& origin) {
     offered.position = ++handed_;
     if (verdict.kind == admit::Verdict::Kind::maybe) {
         segment.maybe.push_back(
-            {segment.count, offered.position, origin.kind == ListenerKind::http});
+            {segment.count, offered.position, origin.kind == ListenerKind::http, event.call});
+    } else {
+        event.call.count();
     }
     if (segment.count == 0) segment.received_unix_ms = unix_ms(received_);
     segment.ids.push_back(event.id);

@@ -14,6 +14,7 @@
 #include "core/signal.h"
 #include "listen/inlet.h"
 #include "observe/ledger.h"
+#include "observe/llm_usage.h"
 #include "observe/metrics.h"
 #include "parse/event_parser.h"
 #include "spool/id_keeper.h"
@@ -66,6 +67,7 @@ private:
         IdHash id;
         std::uint64_t content_hash = 0;
         std::size_t bytes = 0;
+        observe::LlmCall call{};
     };
     void stage(const parse::Event& event, const Origin& origin, listen::Offered& offered);
     void admit_staged(const Origin& origin);
@@ -86,6 +88,7 @@ private:
     const std::function<void()> wake_storage_;
     std::vector<observe::Counter*> repairs_;
     observe::Counter& client_dropped_;
+    observe::LlmUsage& usage_;
 
     // Ingest thread.
     std::optional<parse::EventParser> parser_;

@@ -245,6 +245,7 @@ Snapshot Pipeline::snapshot_here() const {
         }
     }
     view.store = committer_.last_stats();
+    view.room = committer_.room();
     view.dead = settler_.dead_usage();
     view.ids = {ids_.ids(), ids_.ids_max(), ids_.window()};
     view.trouble = committer_.trouble();

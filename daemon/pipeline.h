@@ -52,6 +52,7 @@ struct Snapshot {
     std::map<LaneId, std::uint64_t> spooled_by_lane;  // configured ones
     std::vector<UnconfiguredLane> unconfigured;
     spool::StoreStats store;
+    Bytes room;             // what may be written before intake closes
     spool::DeadUsage dead;  // of accepted records
     IdStatus ids;
     std::string trouble;  // why commits do not work at present; empty: they do

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/run_on.h"
+#include "observe/process_metrics.h"
 #include "relay_parts.h"
 #include "status_view.h"
 
@@ -55,6 +56,8 @@ asio::awaitable<control::StatusView> Relay::status() {
 asio::awaitable<std::string> Relay::metrics() {
     const auto view = co_await status();
     publish(view, registry_);
+    registry_.gauge(observe::kOutageLeft).set(storage_watch_->outage_seconds_left());
+    observe::publish_process(registry_);
     co_return registry_.exposition();
 }
 

@@ -55,6 +55,7 @@ asio::awaitable<void> StorageWatch::ask() {
         waiting_since_ = clock_.now();
         auto view = co_await pipeline_.snapshot();
         last_ = std::move(view);
+        forecast_.note(clock_.now(), last_.store.committed);
         if (std::exchange(stall_known_, false)) log_answer();
         waiting_since_.reset();
         answered_ = asked_;

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/signal.h"
 #include "core/task_group.h"
+#include "observe/outage_forecast.h"
 #include "pipeline.h"
 
 namespace opsrelay {
@@ -32,6 +33,11 @@ public:
     /// How long the storage thread has owed an answer; 0 while that is less than a second.
     [[nodiscard]] milliseconds stalled() const;
 
+    /// How long intake could go on if upstream took nothing; infinity while nothing comes in.
+    [[nodiscard]] double outage_seconds_left() const noexcept {
+        return forecast_.seconds_left(last_.room);
+    }
+
 private:
     asio::awaitable<void> look();
     void begin_to_ask();
@@ -45,6 +51,7 @@ private:
     Signal changed_;
     TaskGroup tasks_;
     Snapshot last_;
+    observe::OutageForecast forecast_;
     // Questions so far, and those that were answered: one at a time.
     std::uint64_t asked_ = 0;
     std::uint64_t answered_ = 0;

@@ -47,6 +47,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       plan_fields_(plan.get()),
       progress_at_(clock.now()),
       late_(registry),
+      plan_gauges_(registry, name_.name),
       retry_at_gauge_(registry.gauge(observe::kLaneRetryAt, name_.name)),
       seconds_(registry.histogram(observe::kUpstreamSeconds)) {
     for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
@@ -56,6 +57,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
         if (kVerdicts[i].value == Verdict::delivered) continue;
         retries_[i] = &registry.counter(observe::kUpstreamRetries, kVerdicts[i].name);
     }
+    plan_gauges_.show(plan_fields_);
     status_.lane = name_.lane;
     status_.name = name_.name;
     publish_refusal();

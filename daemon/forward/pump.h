@@ -28,6 +28,7 @@
 #include "forward/lane.h"
 #include "forward/late.h"
 #include "forward/options.h"
+#include "forward/plan_gauges.h"
 #include "forward/upstream.h"
 #include "observe/metrics.h"
 #include "spool/settler.h"
@@ -236,6 +237,7 @@ private:
     std::array<observe::Counter*, kVerdicts.size()> retries_{};
     std::array<observe::Gauge*, kLaneStates.size()> states_{};
     LateCounter late_;
+    PlanGauges plan_gauges_;
     observe::Gauge& retry_at_gauge_;
     observe::Histogram& seconds_;
 

@@ -289,6 +289,7 @@ void Pump::update_plan(const PlanUpdate& update) {
 void Pump::set_plan(PlanFields fields) {
     if (fields == plan_fields_) return;
     plan_fields_ = fields;
+    plan_gauges_.show(fields);
     plan_.set(std::move(fields));
 }
 

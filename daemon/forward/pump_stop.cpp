@@ -68,6 +68,7 @@ void Pump::skip_wait() {
 
 void Pump::clear_metrics() {
     for (auto* const state : states_) state->set(0);
+    plan_gauges_.clear();
     retry_at_gauge_.set(0);
 }
 

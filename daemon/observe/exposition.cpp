@@ -1,6 +1,7 @@
 // Prometheus text exposition format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
 #include <fmt/format.h>
 
+#include <cmath>
 #include <iterator>
 
 #include "observe/metrics.h"
@@ -8,15 +9,6 @@
 namespace opsrelay::observe {
 
 namespace {
-
-std::string_view kind_name(Kind kind) {
-    switch (kind) {
-        case Kind::counter: return "counter";
-        case Kind::gauge: return "gauge";
-        case Kind::histogram: return "histogram";
-    }
-    return "untyped";
-}
 
 std::string escaped(std::string_view text) {
     std::string out;
@@ -49,15 +41,33 @@ void append_histogram(std::string& out, const Metric& metric, const Histogram& h
     const auto buckets = histogram.buckets();
     std::uint64_t cumulative = 0;
     auto to = std::back_inserter(out);
-    for (std::size_t i = 0; i < Histogram::kBounds.size(); ++i) {
+    const auto& bounds = histogram.bounds();
+    for (std::size_t i = 0; i < bounds.size(); ++i) {
         cumulative += buckets[i];
-        fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", metric.name, Histogram::kBounds[i],
-                       cumulative);
+        fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", metric.name, bounds[i], cumulative);
     }
     cumulative += buckets.back();
     fmt::format_to(to, "{}_bucket{{le=\"+Inf\"}} {}\n", metric.name, cumulative);
     fmt::format_to(to, "{}_sum {:.6f}\n{}_count {}\n", metric.name, histogram.sum(), metric.name,
                    cumulative);
+}
+
+// "+Inf" and not fmt's "inf".
+std::string number(double value) {
+    if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
+    return fmt::format("{}", value);
+}
+
+void append_llm(std::string& out, const Metric& metric, const LlmUsage& usage,
+                const std::atomic<std::uint64_t> LlmSeries::*total) {
+    usage.each([&](const LlmSeries& series) {
+        fmt::format_to(std::back_inserter(out),
+                       "{}{{{}=\"{}\",{}=\"{}\",{}=\"{}\",{}=\"{}\"}} {}\n", metric.name,
+                       metric.label, escaped(series.provider), metric.second_label,
+                       escaped(series.model), metric.more_labels[0], escaped(series.endpoint_tag),
+                       metric.more_labels[1], escaped(series.status),
+                       (series.*total).load(std::memory_order_relaxed));
+    });
 }
 
 }  // namespace
@@ -67,7 +77,7 @@ std::string Registry::exposition() const {
     const std::lock_guard lock(mutex_);
     for (const auto* metric : kMetrics) {
         fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", metric->name,
-                       metric->help, metric->name, kind_name(metric->kind));
+                       metric->help, metric->name, type_name(metric->kind));
         for (const auto& series : counters_) {
             if (series.metric->name != metric->name) continue;
             append_series(out, *metric, series.label_value, series.second_value,
@@ -76,10 +86,17 @@ std::string Registry::exposition() const {
         for (const auto& series : gauges_) {
             if (series.metric->name != metric->name) continue;
             append_series(out, *metric, series.label_value, series.second_value,
-                          fmt::format("{}", series.cell.value()));
+                          number(series.cell.value()));
         }
         for (const auto& series : histograms_) {
             if (series.metric->name == metric->name) append_histogram(out, *metric, series.cell);
+        }
+        if (metric == &kLlmRequests) append_llm(out, *metric, llm_usage_, &LlmSeries::requests);
+        if (metric == &kLlmInputTokens) {
+            append_llm(out, *metric, llm_usage_, &LlmSeries::input_tokens);
+        }
+        if (metric == &kLlmOutputTokens) {
+            append_llm(out, *metric, llm_usage_, &LlmSeries::output_tokens);
         }
     }
     return out;

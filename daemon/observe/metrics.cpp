@@ -6,15 +6,29 @@
 
 namespace opsrelay::observe {
 
-void Histogram::observe(double seconds) noexcept {
-    const auto bound = std::lower_bound(kBounds.begin(), kBounds.end(), seconds);
-    const auto index = static_cast<std::size_t>(bound - kBounds.begin());
-    buckets_[index].fetch_add(1, std::memory_order_relaxed);
-    sum_.fetch_add(seconds, std::memory_order_relaxed);
+std::string_view type_name(Kind kind) noexcept {
+    switch (kind) {
+        case Kind::counter:
+        case Kind::real_counter: return "counter";
+        case Kind::gauge: return "gauge";
+        case Kind::histogram: return "histogram";
+    }
+    return "untyped";
 }
 
-std::array<std::uint64_t, Histogram::kBounds.size() + 1> Histogram::buckets() const noexcept {
-    std::array<std::uint64_t, kBounds.size() + 1> copy{};
+Histogram::Histogram(const Metric& metric) noexcept
+    : bounds_(metric.name.ends_with("_seconds") ? kSeconds : kEvents) {}
+
+void Histogram::observe(double value) noexcept {
+    const auto bound = std::lower_bound(bounds_.begin(), bounds_.end(), value);
+    const auto index = static_cast<std::size_t>(bound - bounds_.begin());
+    buckets_[index].fetch_add(1, std::memory_order_relaxed);
+    sum_.fetch_add(value, std::memory_order_relaxed);
+}
+
+std::array<std::uint64_t, std::tuple_size_v<Histogram::Bounds> + 1> Histogram::buckets()
+    const noexcept {
+    std::array<std::uint64_t, std::tuple_size_v<Bounds> + 1> copy{};
     for (std::size_t i = 0; i < copy.size(); ++i) {
         copy[i] = buckets_[i].load(std::memory_order_relaxed);
     }
@@ -22,9 +36,8 @@ std::array<std::uint64_t, Histogram::kBounds.size() + 1> Histogram::buckets() co
 }
 
 template <typename Cell>
-Cell& Registry::find_or_make(std::deque<Series<Cell>>& all, const Metric& metric, Kind kind,
+Cell& Registry::find_or_make(std::deque<Series<Cell>>& all, const Metric& metric,
                              std::string_view label_value, std::string_view second_value) {
-    OPSRELAY_ASSERT(metric.kind == kind);
     OPSRELAY_ASSERT(metric.label.empty() == label_value.empty());
     OPSRELAY_ASSERT(metric.second_label.empty() == second_value.empty());
     const std::lock_guard lock(mutex_);
@@ -39,16 +52,19 @@ Cell& Registry::find_or_make(std::deque<Series<Cell>>& all, const Metric& metric
 
 Counter& Registry::counter(const Metric& metric, std::string_view label_value,
                            std::string_view second_value) {
-    return find_or_make(counters_, metric, Kind::counter, label_value, second_value);
+    OPSRELAY_ASSERT(metric.kind == Kind::counter);
+    return find_or_make(counters_, metric, label_value, second_value);
 }
 
 Gauge& Registry::gauge(const Metric& metric, std::string_view label_value,
                        std::string_view second_value) {
-    return find_or_make(gauges_, metric, Kind::gauge, label_value, second_value);
+    OPSRELAY_ASSERT(metric.kind == Kind::gauge || metric.kind == Kind::real_counter);
+    return find_or_make(gauges_, metric, label_value, second_value);
 }
 
 Histogram& Registry::histogram(const Metric& metric) {
-    return find_or_make(histograms_, metric, Kind::histogram, {}, {});
+    OPSRELAY_ASSERT(metric.kind == Kind::histogram);
+    return find_or_make(histograms_, metric, {}, {});
 }
 
 }  // namespace opsrelay::observe

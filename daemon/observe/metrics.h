@@ -9,20 +9,30 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <vector>
+#include <tuple>
+
+#include "observe/llm_usage.h"
 
 namespace opsrelay::observe {
 
-enum class Kind : std::uint8_t { counter, gauge, histogram };
+enum class Kind : std::uint8_t {
+    counter,
+    real_counter,  // exported as a counter; with a fraction, and set like a gauge
+    gauge,
+    histogram
+};
+/// As it is exported.
+[[nodiscard]] std::string_view type_name(Kind kind) noexcept;
 
-/// A metric family. Its series carry no label, `label`, or both labels; values come from enum
-/// tables or another bounded set, named in the comment above each.
+/// A metric family. Its series carry no label, `label`, both labels, or four; values come from
+/// enum tables or another bounded set, named in the comment above each.
 struct Metric {
     std::string_view name;
     Kind kind;
     std::string_view help;
     std::string_view label;
     std::string_view second_label{};
+    std::array<std::string_view, 2> more_labels{};  // of opsrelay_llm_*, which LlmUsage holds
 };
 
 // The ledger (observe/ledger.h); set from one snapshot when scraped.
@@ -86,8 +96,8 @@ inline constexpr Metric kDeadLimitBytes{"opsrelay_dead_limit_bytes", Kind::gauge
                                         "Size at which lanes park: see spool.dead_max_bytes", ""};
 inline constexpr Metric kCommitSeconds{"opsrelay_commit_seconds", Kind::histogram,
                                        "Time of a group commit, sync included", ""};
-inline constexpr Metric kCommitEvents{"opsrelay_commit_events_total", Kind::counter,
-                                      "Events in group commits", ""};
+inline constexpr Metric kCommitEvents{"opsrelay_commit_events", Kind::histogram,
+                                      "Events made durable by a group commit", ""};
 inline constexpr Metric kDedupeIds{"opsrelay_dedupe_ids", Kind::gauge, "Ids remembered", ""};
 inline constexpr Metric kDedupeWindow{"opsrelay_dedupe_window_seconds", Kind::gauge,
                                       "Age of the oldest id remembered", ""};
@@ -132,6 +142,55 @@ inline constexpr Metric kConnectionsRefused{"opsrelay_connections_refused_total"
                                             "Connections over the limit", "listener"};
 inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::counter,
                                        "Events that clients report to have dropped", ""};
+
+inline constexpr Metric kOutageLeft{
+    "opsrelay_outage_seconds_left", Kind::gauge,
+    "Time until intake closes if upstream took nothing, at the rate of the last 5 minutes; "
+    "+Inf while nothing comes in",
+    ""};
+/// lane: as for kLaneState. tier: forward::kPlanTiers; 1 for the one upstream named last.
+inline constexpr Metric kPlanTier{"opsrelay_plan_tier", Kind::gauge,
+                                  "1 for the plan that upstream named last", "lane", "tier"};
+/// lane: as above; so in the three below.
+inline constexpr Metric kPlanPaused{"opsrelay_plan_telemetry_paused", Kind::gauge,
+                                    "1 while upstream says that the plan pauses telemetry", "lane"};
+inline constexpr Metric kPlanLimitReached{
+    "opsrelay_plan_limit_reached", Kind::gauge,
+    "1 while upstream says that the plan's requests are used up", "lane"};
+inline constexpr Metric kBudgetWarning{"opsrelay_budget_warning", Kind::gauge,
+                                       "1 while upstream says that a budget is nearly spent",
+                                       "lane"};
+inline constexpr Metric kBudgetExceeded{"opsrelay_budget_exceeded", Kind::gauge,
+                                        "1 while upstream says that a budget is exceeded", "lane"};
+
+/// provider, model, endpoint_tag: as in the events, LlmUsage::kSeriesMax sets of labels and then
+/// `other`. status: parse::kStatusNames. So in the two below.
+inline constexpr Metric kLlmRequests{"opsrelay_llm_requests_total",
+                                     Kind::counter,
+                                     "Calls of language models in accepted events",
+                                     "provider",
+                                     "model",
+                                     {"endpoint_tag", "status"}};
+inline constexpr Metric kLlmInputTokens{
+    "opsrelay_llm_input_tokens_total", Kind::counter, "Their input tokens", "provider", "model",
+    {"endpoint_tag", "status"}};
+inline constexpr Metric kLlmOutputTokens{
+    "opsrelay_llm_output_tokens_total", Kind::counter, "Their output tokens", "provider", "model",
+    {"endpoint_tag", "status"}};
+
+inline constexpr Metric kProcessCpu{"process_cpu_seconds_total", Kind::real_counter,
+                                    "CPU time of the process, user and system", ""};
+inline constexpr Metric kProcessStart{"process_start_time_seconds", Kind::gauge,
+                                      "Unix time at which the process began", ""};
+inline constexpr Metric kProcessResident{"process_resident_memory_bytes", Kind::gauge,
+                                         "Resident memory", ""};
+inline constexpr Metric kProcessVirtual{"process_virtual_memory_bytes", Kind::gauge,
+                                        "Virtual memory", ""};
+inline constexpr Metric kProcessThreads{"process_threads", Kind::gauge, "Threads", ""};
+inline constexpr Metric kProcessOpenFds{"process_open_fds", Kind::gauge, "Open file descriptors",
+                                        ""};
+inline constexpr Metric kProcessMaxFds{"process_max_fds", Kind::gauge,
+                                       "How many may be open at once", ""};
 /// version: the program's.
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
@@ -146,12 +205,17 @@ inline constexpr std::array kMetrics{
     &kDedupeLookups,   &kDedupeDamaged,     &kUpstreamRequests,   &kUpstreamSeconds,
     &kUpstreamRetries, &kLaneState,         &kLaneRetryAt,        &kLaneSpooled,
     &kKernelDrops,     &kListenerReceived,  &kConnectionsRefused, &kClientDropped,
+    &kOutageLeft,      &kPlanTier,          &kPlanPaused,         &kPlanLimitReached,
+    &kBudgetWarning,   &kBudgetExceeded,    &kLlmRequests,        &kLlmInputTokens,
+    &kLlmOutputTokens, &kProcessCpu,        &kProcessStart,       &kProcessResident,
+    &kProcessVirtual,  &kProcessThreads,    &kProcessOpenFds,     &kProcessMaxFds,
     &kBuildInfo,
 };
 
 /// Any thread.
 class Counter {
 public:
+    explicit Counter(const Metric&) noexcept {}
     void add(std::uint64_t n = 1) noexcept { value_.fetch_add(n, std::memory_order_relaxed); }
     /// For totals that are kept elsewhere and copied in; never goes down.
     void set_total(std::uint64_t n) noexcept { value_.store(n, std::memory_order_relaxed); }
@@ -166,6 +230,7 @@ private:
 /// Any thread.
 class Gauge {
 public:
+    explicit Gauge(const Metric&) noexcept {}
     void set(double v) noexcept { value_.store(v, std::memory_order_relaxed); }
     [[nodiscard]] double value() const noexcept { return value_.load(std::memory_order_relaxed); }
 
@@ -173,18 +238,25 @@ private:
     std::atomic<double> value_{0};
 };
 
-/// Seconds in buckets from 0.5 ms to 10 s. Any thread.
+/// Values in 13 buckets and one for what is larger: seconds from 0.5 ms to 10 s, or events from 1
+/// to 8,192. Any thread.
 class Histogram {
 public:
-    static constexpr std::array<double, 13> kBounds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                                                    0.1,    0.25,  0.5,    1.0,   2.5,  10.0};
-    void observe(double seconds) noexcept;
+    using Bounds = std::array<double, 13>;
+    static constexpr Bounds kSeconds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                     0.1,    0.25,  0.5,    1.0,   2.5,  10.0};
+    static constexpr Bounds kEvents{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 8192};
+    /// Which of them: by the unit at the end of the metric's name.
+    explicit Histogram(const Metric& metric) noexcept;
+    void observe(double value) noexcept;
+    [[nodiscard]] const Bounds& bounds() const noexcept { return bounds_; }
     /// Not cumulative; the last one is +Inf.
-    [[nodiscard]] std::array<std::uint64_t, kBounds.size() + 1> buckets() const noexcept;
+    [[nodiscard]] std::array<std::uint64_t, std::tuple_size_v<Bounds> + 1> buckets() const noexcept;
     [[nodiscard]] double sum() const noexcept { return sum_.load(std::memory_order_relaxed); }
 
 private:
-    std::array<std::atomic<std::uint64_t>, kBounds.size() + 1> buckets_{};
+    const Bounds& bounds_;
+    std::array<std::atomic<std::uint64_t>, std::tuple_size_v<Bounds> + 1> buckets_{};
     std::atomic<double> sum_{0};
 };
 
@@ -196,12 +268,15 @@ public:
     Registry(const Registry&) = delete;
     Registry& operator=(const Registry&) = delete;
 
-    /// The metric must be in kMetrics and of that kind (asserted).
+    /// The metric must be in kMetrics and of that kind (asserted); gauge() also makes real
+    /// counters.
     [[nodiscard]] Counter& counter(const Metric& metric, std::string_view label_value = {},
                                    std::string_view second_value = {});
     [[nodiscard]] Gauge& gauge(const Metric& metric, std::string_view label_value = {},
                                std::string_view second_value = {});
     [[nodiscard]] Histogram& histogram(const Metric& metric);
+
+    [[nodiscard]] LlmUsage& llm_usage() noexcept { return llm_usage_; }
 
     /// Prometheus text exposition format 0.0.4.
     [[nodiscard]] std::string exposition() const;
@@ -214,16 +289,17 @@ private:
         std::string second_value;
         Cell cell;
         Series(const Metric* m, std::string_view value, std::string_view second)
-            : metric(m), label_value(value), second_value(second) {}
+            : metric(m), label_value(value), second_value(second), cell(*m) {}
     };
     template <typename Cell>
-    Cell& find_or_make(std::deque<Series<Cell>>& all, const Metric& metric, Kind kind,
+    Cell& find_or_make(std::deque<Series<Cell>>& all, const Metric& metric,
                        std::string_view label_value, std::string_view second_value);
 
     mutable std::mutex mutex_;
     std::deque<Series<Counter>> counters_;
     std::deque<Series<Gauge>> gauges_;
     std::deque<Series<Histogram>> histograms_;
+    LlmUsage llm_usage_;
 };
 
 }  // namespace opsrelay::observe

@@ -51,9 +51,9 @@ EventParser::EventParser(Options options, Rng& rng)
     for (const auto& given : options_.defaults) {
         auto& texts = defaults_.emplace_back();
         for (const auto& [field, value] : given) {
-            auto& text = texts.emplace_back(DefaultText{field, {}});
-            const auto tenant = field == Field::tenant_id;
-            append_json_string(text.json, tenant ? privacy_.name_of(Who::tenant, value) : value);
+            auto& text = texts.emplace_back(DefaultText{field, value, {}});
+            if (field == Field::tenant_id) text.value = privacy_.name_of(Who::tenant, value);
+            append_json_string(text.json, text.value);
         }
     }
 }
@@ -89,8 +89,9 @@ bool EventParser::check_all() {
         }
         return reject(RejectReason::duplicate_key, "", "a key must not stand twice");
     }
-    if (!check_id() || !check_name(Field::provider, RejectReason::missing_provider) ||
-        !check_name(Field::model, RejectReason::missing_model) || !check_tokens() ||
+    if (!check_id() ||
+        !check_name(Field::provider, RejectReason::missing_provider, event_.provider) ||
+        !check_name(Field::model, RejectReason::missing_model, event_.model) || !check_tokens() ||
         !check_status() || !check_error_code() || !check_latency() ||
         !check_enum(Field::data_mode, kDataModeNames) ||
         !check_enum(Field::environment, kEnvironmentNames)) {
@@ -100,6 +101,8 @@ bool EventParser::check_all() {
                              Field::tenant_id, Field::feature_tag}) {
         if (!check_text(field)) return false;
     }
+    const auto& tag = outline_[Field::endpoint_tag];
+    if (!tag.missing()) event_.endpoint_tag = tag.text;
     check_created_at();
     if (!check_metadata()) return false;
     lift_tenant();
@@ -126,13 +129,13 @@ bool EventParser::check_id() {
     return true;
 }
 
-bool EventParser::check_name(Field field, RejectReason missing) {
+bool EventParser::check_name(Field field, RejectReason missing, std::string_view& name) {
     const auto& value = outline_[field];
     if (value.missing()) return reject(missing, field, "is required");
     if (value.kind != ValueKind::string) {
         return reject(RejectReason::bad_type, field, "must be a string");
     }
-    auto name = plainly_trimmed(value.text) ? value.text : trim(value.text);
+    name = plainly_trimmed(value.text) ? value.text : trim(value.text);
     if (name.empty()) return reject(missing, field, "must not be empty");
     const auto trimmed = name.size() != value.text.size();
     const auto alias =
@@ -203,6 +206,8 @@ bool EventParser::check_tokens() {
     if (!counts.total) fill(Field::total_tokens, fmt::format_int(sum).c_str());
     if (!counts.complete()) note(Repair::tokens_filled);
     if (counts.total && *counts.total != sum) note(Repair::total_mismatch);
+    event_.input_tokens = static_cast<std::uint32_t>(counts.input.value_or(0));
+    event_.output_tokens = static_cast<std::uint32_t>(counts.output.value_or(0));
     return true;
 }
 
@@ -211,15 +216,19 @@ bool EventParser::check_status() {
     if (value.missing()) {
         const auto& code = outline_[Field::error_code];
         const auto empty = code.kind == ValueKind::string && trim(code.text).empty();
-        fill(Field::status, code.missing() || empty ? "\"success\"" : "\"error\"");
+        event_.status = kStatusNames[code.missing() || empty ? 0 : 1];
+        value_.assign("\"").append(event_.status).push_back('"');
+        fill(Field::status, value_);
         note(Repair::status_filled);
         return true;
     }
+    event_.status = value.text;
     if (is_exactly(value, kStatusNames)) return true;
     const auto name = spelled(value.text, kStatusNames);
     if (value.kind != ValueKind::string || !name) {
         return reject(RejectReason::bad_status, Field::status, "must be success or error");
     }
+    event_.status = *name;
     value_.assign("\"").append(*name).push_back('"');
     put_value(Field::status, value_, Repair::status_spelled);
     return true;
@@ -380,8 +389,9 @@ void EventParser::finish(WallTime received, std::uint8_t defaults) {
 // What a listener adds is no part of what the app said: a repeat through another one is the same.
 void EventParser::fill_defaults(std::uint8_t defaults) {
     OPSRELAY_ASSERT(defaults <= defaults_.size());
-    for (const auto& [field, json] : defaults_[defaults - 1U]) {
+    for (const auto& [field, value, json] : defaults_[defaults - 1U]) {
         if (!outline_[field].missing() || (field == Field::tenant_id && lifted_)) continue;
+        if (field == Field::endpoint_tag) event_.endpoint_tag = value;
         fill(field, json, EditKind::receipt);
         note(Repair::default_filled);
     }

@@ -29,6 +29,13 @@ struct Event {
     std::string_view id;    // externalRequestId, unescaped
     std::uint64_t content_hash = 0;  // of `json` without the createdAt that was stamped
     RepairSet repairs = 0;
+    // What the call was, as it is forwarded.
+    std::string_view provider;
+    std::string_view model;
+    std::string_view endpoint_tag;  // "" when absent
+    std::string_view status;
+    std::uint32_t input_tokens = 0;
+    std::uint32_t output_tokens = 0;
 };
 
 /// Why an event is not admissible. The views have the lifetimes of Event's.
@@ -65,7 +72,7 @@ private:
     // Each check returns false after reject(), and notes the repairs of its fields.
     [[nodiscard]] bool check_all();
     [[nodiscard]] bool check_id();
-    [[nodiscard]] bool check_name(Field field, RejectReason missing);
+    [[nodiscard]] bool check_name(Field field, RejectReason missing, std::string_view& name);
     [[nodiscard]] bool check_tokens();
     [[nodiscard]] bool check_count(Field field, std::optional<std::uint64_t>& count);
     [[nodiscard]] bool take_usage(TokenCounts& counts);
@@ -91,9 +98,10 @@ private:
     void remove_member(const Value& value);
     void note(Repair repair) noexcept { event_.repairs |= bit(repair); }
 
-    // A default as it is written.
+    // A default, and how it is written.
     struct DefaultText {
         Field field;
+        std::string value;
         std::string json;
     };
 

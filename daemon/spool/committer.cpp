@@ -35,7 +35,7 @@ Committer::Committer(asio::any_io_executor storage, Clock& clock, SegmentQueue& 
       wake_(std::move(storage), clock),
       throttle_(clock, kTroubleLogEvery),
       commit_seconds_(registry.histogram(observe::kCommitSeconds)),
-      commit_events_(registry.counter(observe::kCommitEvents)),
+      commit_events_(registry.histogram(observe::kCommitEvents)),
       budget_(options) {}
 
 asio::awaitable<void> Committer::run() {
@@ -76,8 +76,11 @@ void Committer::strike_duplicates(Segment& segment, std::vector<Position>& asked
     const auto found = ids_.find(ids);
     std::vector<std::uint32_t> struck;
     for (std::size_t i = 0; i < found.size(); ++i) {
-        if (!found[i]) continue;
         const auto& maybe = segment.maybe[i];
+        if (!found[i]) {
+            maybe.call.count();
+            continue;
+        }
         struck.push_back(maybe.index);
         if (maybe.asked_after) asked_after.push_back(maybe.position);
     }
@@ -114,9 +117,9 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
     }
     if (writes) {
         commit_seconds_.observe(std::chrono::duration<double>(clock_.now() - last_start_).count());
+        commit_events_.observe(static_cast<double>(group.events));
         settler_.note_synced();  // earlier acks rode on this commit's sync
     }
-    commit_events_.add(group.events);
     for (const auto& segment : group.segments) {
         settler_.note_committed(segment.lane, segment.count);
         committed_ += Bytes{segment.payload.size()};

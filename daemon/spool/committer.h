@@ -73,6 +73,8 @@ public:
     void set_limits(const Options& options);
     /// The last StoreStats, at most about a second old.
     [[nodiscard]] const StoreStats& last_stats() const noexcept { return last_stats_; }
+    /// What may be taken in before intake closes, by the last stats.
+    [[nodiscard]] Bytes room() const noexcept { return budget_.room(last_stats_); }
     /// Why the last commit, ack or sync did not work, while it is being tried again; else empty.
     [[nodiscard]] const std::string& trouble() const noexcept {
         return trouble_.empty() ? idle_trouble_ : trouble_;
@@ -105,7 +107,7 @@ private:
     Signal wake_;
     log::Throttle throttle_;
     observe::Histogram& commit_seconds_;
-    observe::Counter& commit_events_;
+    observe::Histogram& commit_events_;
 
     DiskBudget budget_;
     TimePoint last_start_{};

@@ -35,6 +35,13 @@ DiskBudget::Volume DiskBudget::volume(const StoreStats& stats) const noexcept {
     return volume;
 }
 
+Bytes DiskBudget::room(const StoreStats& stats) const noexcept {
+    const auto below = [](Bytes most, Bytes now) { return most - std::min(most, now); };
+    const auto at = volume(stats);
+    const auto by_limit = below(refuse_above_, stats.disk);
+    return at.size.count > 0 ? std::min(by_limit, below(at.ours, at.reserve)) : by_limit;
+}
+
 bool DiskBudget::tight(const StoreStats& stats) const noexcept {
     const auto at = volume(stats);
     const Bytes enough{at.reserve.count + at.reserve.count / 4};

@@ -131,6 +131,7 @@ private:
     RocksIds ids_;
     // Their memory serves from commit to commit.
     Batch commit_batch_;
+    Bytes committed_;
     std::string encoded_;
     bool settled_since_relief_ = false;
     bool compactions_stopped_ = false;  // a table is damaged
@@ -247,6 +248,7 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
         note_written(lane(segment.lane), segment.count);
     }
     book_.admission.replace(change.fresh, change.evicted);
+    committed_ += Bytes{batch.GetDataSize()};
     return {};
 }
 
@@ -463,6 +465,7 @@ StoreStats RocksStore::stats() {
     StoreStats stats;
     measure(options_.dir, stats);
     stats.reserve = reserve_.held();
+    stats.committed = committed_;
     stats.damaged = find_damage(options_).databases;
     stats.dead_letters = book_.dead.letters + book_.admission.size();
     return stats;

@@ -17,6 +17,7 @@
 #include "core/event.h"
 #include "core/outcome.h"
 #include "core/units.h"
+#include "observe/llm_usage.h"
 #include "spool/id_run.h"
 
 namespace opsrelay::spool {
@@ -28,6 +29,7 @@ struct MaybeSeen {
     std::uint32_t index = 0;  // in its segment
     Position position = 0;
     bool asked_after = false;  // somebody waits to hear which it was
+    observe::LlmCall call{};   // to count once it is known that it was not seen before
 };
 
 /// The events of one lane in one group commit, before they have sequence numbers.
@@ -186,6 +188,7 @@ struct StoreStats {
     Bytes reserve;      // of it, what hold_reserve() set aside
     Bytes volume_free;  // statvfs f_bavail
     Bytes volume_size;  // statvfs f_blocks; 0: not known
+    Bytes committed;    // what commits wrote, since the store was opened; never goes down
     std::uint64_t dead_letters = 0;
     std::vector<std::string> damaged;  // databases that were moved aside and not taken back
 };

@@ -265,7 +265,10 @@ TEST_CASE("spool/committer: a maybe that is in a run is struck out, told, and co
     burst.segment.received_unix_ms = unix_ms(world.clock.wall_now());
     burst.segment.payload = "one\ntwo\nthree\nfour\n";
     burst.segment.ids = {{5, 5}, {900, 900}, {6, 6}, {901, 901}};
-    burst.segment.maybe = {{0, 17, true}, {1, 18, true}, {2, 19, false}};
+    observe::LlmUsage usage;
+    auto& series = usage.of({"p", "m", "", "success"});
+    const observe::LlmCall call{&series, 3, 2};
+    burst.segment.maybe = {{0, 17, true, call}, {1, 18, true, call}, {2, 19, false, call}};
     burst.segment.count = 4;
     burst.last = 20;
     burst.totals.received = 20;
@@ -282,6 +285,8 @@ TEST_CASE("spool/committer: a maybe that is in a run is struck out, told, and co
     CHECK(ledger.imbalance() == 0);
     CHECK(lookups(world, IdLookup::found) == 2);
     CHECK(lookups(world, IdLookup::absent) == 1);
+    CHECK(series.requests == 1);  // of the one that was none
+    CHECK(series.input_tokens == 3);
     const auto batch = world.store.read(kDefaultLane, 17).value();
     CHECK(batch.payload == "two\nfour\n");
 }

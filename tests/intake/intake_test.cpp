@@ -190,6 +190,31 @@ TEST_CASE("intake: an id that a filter knows is accepted with a mark; HTTP hears
     world.io.run();
 }
 
+TEST_CASE("intake: what an event says of its call is counted once it is known to be no repeat") {
+    World world;
+    auto filter = std::make_shared<admit::IdFilter>(1, 16);
+    filter->insert(admit::hash_id(42, kDefaultLane, "old"));
+    world.intake.note_ids({.covered = std::nullopt, .filters = {filter}});
+    auto& series = world.registry.llm_usage().of({"openai", "m", "", "success"});
+    CHECK(world.offer(event_json("new", 7)).admission == Admission::accepted);
+    CHECK(series.requests == 1);
+    CHECK(series.input_tokens == 7);
+    CHECK(series.output_tokens == 1);
+    CHECK(world.offer(event_json("new", 7)).admission == Admission::duplicate);
+    CHECK(world.offer("{\"provider\":1}").admission == Admission::rejected);
+    CHECK(series.requests == 1);
+    // Perhaps seen before: storage counts it, or strikes it out.
+    CHECK(world.offer(event_json("old", 9)).admission == Admission::accepted);
+    CHECK(series.requests == 1);
+    const auto group = world.queue.take();
+    REQUIRE(group);
+    REQUIRE(group->segments[0].maybe.size() == 1);
+    const auto& call = group->segments[0].maybe[0].call;
+    CHECK(call.series == &series);
+    CHECK(call.input_tokens == 9);
+    CHECK(call.output_tokens == 1);
+}
+
 TEST_CASE("intake: of what was struck out the newest few thousand are kept") {
     World world;
     for (Position position = 1; position <= 5'000; ++position) {

@@ -2,8 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+#include <limits>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace opsrelay::observe {
 
@@ -12,11 +15,49 @@ TEST_CASE("observe/metrics: names are unique and follow the conventions") {
     for (const auto* metric : kMetrics) {
         CAPTURE(metric->name);
         CHECK(names.insert(metric->name).second);
-        CHECK(metric->name.substr(0, 9) == "opsrelay_");
+        CHECK((metric->name.starts_with("opsrelay_") || metric->name.starts_with("process_")));
         CHECK_FALSE(metric->help.empty());
-        const bool total =
-            metric->name.size() > 6 && metric->name.substr(metric->name.size() - 6) == "_total";
-        CHECK(total == (metric->kind == Kind::counter));
+        CHECK(metric->name.ends_with("_total") == (type_name(metric->kind) == "counter"));
+    }
+}
+
+namespace {
+
+// A metric as a row of README.md.
+std::string row_of(const Metric& metric) {
+    std::string labels;
+    for (const auto label :
+         {metric.label, metric.second_label, metric.more_labels[0], metric.more_labels[1]}) {
+        if (label.empty()) continue;
+        labels += labels.empty() ? "{" : ",";
+        labels += label;
+    }
+    if (!labels.empty()) labels += "}";
+    return "| `" + std::string(metric.name) + labels + "` | " +
+           std::string(type_name(metric.kind)) + " | " + std::string(metric.help);
+}
+
+// The rows below the heading "### Metrics".
+std::vector<std::string> rows_of_readme() {
+    std::ifstream file(OPSRELAY_SOURCE_DIR "/README.md");
+    std::vector<std::string> rows;
+    bool inside = false;
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("#")) inside = line == "### Metrics";
+        if (inside && line.starts_with("| `")) rows.push_back(line);
+    }
+    return rows;
+}
+
+}  // namespace
+
+TEST_CASE("observe/metrics: README lists all in this order, with labels, kind and help") {
+    const auto rows = rows_of_readme();
+    REQUIRE(rows.size() == kMetrics.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        // After the help there may be more for readers.
+        const auto row = row_of(*kMetrics.at(i));
+        CHECK_MESSAGE(rows[i].starts_with(row), rows[i], " should begin with ", row);
     }
 }
 
@@ -62,6 +103,34 @@ TEST_CASE("observe/metrics: histogram buckets are cumulative and end with +Inf")
     CHECK(text.find("opsrelay_commit_seconds_bucket{le=\"10\"} 2\n") != std::string::npos);
     CHECK(text.find("opsrelay_commit_seconds_bucket{le=\"+Inf\"} 3\n") != std::string::npos);
     CHECK(text.find("opsrelay_commit_seconds_count 3\n") != std::string::npos);
+}
+
+TEST_CASE("observe/metrics: a histogram of events has bounds of its own") {
+    Registry registry;
+    auto& histogram = registry.histogram(kCommitEvents);
+    histogram.observe(1);
+    histogram.observe(3);
+    histogram.observe(9'000);
+    const auto text = registry.exposition();
+    CHECK(text.find("opsrelay_commit_events_bucket{le=\"1\"} 1\n") != std::string::npos);
+    CHECK(text.find("opsrelay_commit_events_bucket{le=\"4\"} 2\n") != std::string::npos);
+    CHECK(text.find("opsrelay_commit_events_bucket{le=\"8192\"} 2\n") != std::string::npos);
+    CHECK(text.find("opsrelay_commit_events_sum 9004.000000\n") != std::string::npos);
+    CHECK(text.find("opsrelay_commit_events_count 3\n") != std::string::npos);
+}
+
+TEST_CASE("observe/metrics: no end in sight is written as Prometheus reads it") {
+    Registry registry;
+    registry.gauge(kOutageLeft).set(std::numeric_limits<double>::infinity());
+    CHECK(registry.exposition().find("\nopsrelay_outage_seconds_left +Inf\n") != std::string::npos);
+}
+
+TEST_CASE("observe/metrics: a real counter keeps its fraction and is a counter outside") {
+    Registry registry;
+    registry.gauge(kProcessCpu).set(1.25);
+    const auto text = registry.exposition();
+    CHECK(text.find("# TYPE process_cpu_seconds_total counter\n") != std::string::npos);
+    CHECK(text.find("\nprocess_cpu_seconds_total 1.25\n") != std::string::npos);
 }
 
 }  // namespace opsrelay::observe

@@ -340,4 +340,38 @@ TEST_CASE("parse/event_parser: the content hash is of what the app said") {
     CHECK(hash_of(event_with("\n"), kReceived) == hash_of(event_with(" "), kReceived));
 }
 
+TEST_CASE("parse/event_parser: what the call was is told as it is forwarded") {
+    Options options;
+    options.model_aliases = {{"gpt-4o", "gpt-4-o"}};
+    options.defaults.push_back({{Field::endpoint_tag, "of \"the\" listener"}});
+    ParserFixture fixture(options);
+    const auto parse = [&fixture](const std::string& members, std::uint8_t defaults = 0) {
+        const auto bytes = R"({"externalRequestId":"i")" + members + "}";
+        REQUIRE(fixture.parser.parse(bytes, kReceived, defaults));
+        return fixture.parser.event();
+    };
+    auto event = parse(R"(,"provider":" openai ","model":"gpt-4o","inputTokens":7.0,)"
+                       R"("outputTokens":3,"status":"ERROR","endpointTag":"a\u0062c")");
+    CHECK(event.provider == "openai");
+    CHECK(event.model == "gpt-4-o");
+    CHECK(event.endpoint_tag == "abc");
+    CHECK(event.status == "error");
+    CHECK(event.input_tokens == 7);
+    CHECK(event.output_tokens == 3);
+    event = parse(R"(,"provider":"p","model":"m","endpointTag":null)");
+    CHECK(event.endpoint_tag.empty());
+    CHECK(event.status == "success");
+    CHECK(event.input_tokens == 0);
+    CHECK(event.output_tokens == 0);
+    event = parse(R"(,"provider":"p","model":"m","errorCode":"x",)"
+                  R"("usage":{"prompt_tokens":11,"completion_tokens":5})",
+                  1);
+    CHECK(event.endpoint_tag == "of \"the\" listener");
+    CHECK(event.status == "error");
+    CHECK(event.input_tokens == 11);
+    CHECK(event.output_tokens == 5);
+    event = parse(R"(,"provider":"p","model":"m","endpointTag":"own")", 1);
+    CHECK(event.endpoint_tag == "own");
+}
+
 }  // namespace opsrelay::parse

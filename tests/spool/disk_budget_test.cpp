@@ -144,4 +144,19 @@ TEST_CASE("spool/disk_budget: records are dropped only where that was chosen and
 }
 
 }  // namespace
+TEST_CASE("spool/disk_budget: the room that is left, in the directory and on the volume") {
+    Options options;
+    options.bytes_max = 512_MiB;
+    const DiskBudget budget(options);
+    const auto most = budget.refuse_above();
+    CHECK(budget.room(stats_of(0_B, 10_GiB, 100_GiB)) == most);
+    CHECK(budget.room(stats_of(most - 5_MiB, 10_GiB, 100_GiB)) == 5_MiB);
+    CHECK(budget.room(stats_of(most, 10_GiB, 100_GiB)) == 0_B);
+    CHECK(budget.room(stats_of(most + 1_MiB, 10_GiB, 100_GiB)) == 0_B);
+    const auto reserve = budget.volume_reserve(100_GiB);
+    CHECK(budget.room(stats_of(0_B, reserve + 3_MiB, 100_GiB)) == 3_MiB);
+    CHECK(budget.room(stats_of(0_B, reserve - 1_MiB, 100_GiB)) == 0_B);
+    CHECK(budget.room(stats_of(0_B, 1_MiB, 0_B)) == most);  // the volume is not known
+}
+
 }  // namespace opsrelay::spool

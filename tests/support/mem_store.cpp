@@ -187,6 +187,7 @@ Result<void> MemStore::commit(std::span<const Segment> segments,
     apply_durably(change);
     commits_in_doubt_.clear();
     ++commits_;
+    for (const auto& segment : segments) committed_ += Bytes{segment.payload.size()};
     return {};
 }
 
@@ -294,6 +295,7 @@ spool::StoreStats MemStore::stats() {
     stats.reserve = reserve_;
     stats.volume_free = volume_free_ - std::min(volume_free_, reserve_);
     stats.volume_size = volume_size_;
+    stats.committed = committed_;
     stats.dead_letters = live_.letters.size();
     return stats;
 }

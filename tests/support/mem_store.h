@@ -213,6 +213,7 @@ private:
     Bytes volume_free_{100ULL << 30U};  // without a reserve
     Bytes volume_size_{200ULL << 30U};
     std::uint64_t commits_ = 0;
+    Bytes committed_;
     std::map<LaneId, std::uint64_t> reads_;
     std::uint64_t acks_ = 0;
 };

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -24,6 +25,15 @@ GROUPS = {"dead": {"list", "show", "export", "replay", "purge"},
 # What later issues may bring; help must not promise it before.
 NOT_YET = ["tail", "webhook", "kafka", "nats", "otlp", "batch",
            "completion"]
+
+
+def promtool(test):
+    """The program; ./dev test unpacks it into build/. The test that asks is skipped without it."""
+    unpacked = os.path.join(ROOT, "build", "promtool", "usr", "bin", "promtool")
+    found = shutil.which("promtool") or (unpacked if os.access(unpacked, os.X_OK) else None)
+    if found is None:
+        test.skipTest("promtool (Debian: prometheus) is not here; ./dev test downloads it")
+    return found
 
 
 def text(**fields):
@@ -567,13 +577,63 @@ class AdminTest(RelayTest):
         with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
             operate = re.search(r"^## Operate\n(.*?)(?=^## )", file.read(),
                                 re.MULTILINE | re.DOTALL)[1]
-        named = set()
-        for head, braces, tail in re.findall(r"\b(opsrelay_[a-z_]+)(?:\{([^}]*)\})?([a-z_]*)",
-                                             operate):
-            # a_{b,c}_d is a_b_d and a_c_d; a_b{c} is a_b with the label c
-            middles = braces.split(",") if head.endswith("_") else [""]
-            named.update(head + middle.strip() + tail for middle in middles)
-        self.assertEqual(named, set(self.metrics()))
+        table = {name: (kind, labels.split(",") if labels else [], text)
+                 for name, labels, kind, text in re.findall(
+                     r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \| (.*?) \|$", operate, re.MULTILINE)}
+        # One series of everything that has labels only once something happened.
+        self.relay.send_acked([event("one"), b"broken"])
+        self.wait_ledger(self.relay, delivered=1)
+        families = self.metrics()
+        self.assertEqual(list(table), list(families))
+        for name, (kind, labels, _) in table.items():
+            with self.subTest(name):
+                self.assertEqual(families[name][0], kind)
+                self.assertTrue(families[name][1], "no series")
+                for series in families[name][1]:
+                    found = re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', series)
+                    self.assertEqual([label for label in found if label != "le"], labels)
+        mentioned = set(re.findall(r"\bopsrelay_[a-z_]+[a-z]\b", operate))
+        self.assertLessEqual(mentioned - set(table), {"opsrelay_llm"})
+
+    def test_promtool_finds_nothing_wrong(self):
+        self.relay.send_acked([event("one"), event("two", endpointTag='a"b\\c'), b"broken"])
+        self.wait_ledger(self.relay, delivered=2)
+        done = subprocess.run([promtool(self), "check", "metrics"], text=True, check=False,
+                              input=self.relay.admin("/metrics")[1], capture_output=True,
+                              timeout=DEADLINE)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+
+    def test_llm_usage_counts_accepted_events_once(self):
+        def call(key, **fields):
+            return event(key, provider="acme", model="m-1", inputTokens=10, outputTokens=4,
+                         totalTokens=14, **fields)
+
+        self.relay.send_acked([call("one", endpointTag="chat"), call("one", endpointTag="chat"),
+                               call("two", endpointTag="chat"),
+                               call("three", endpointTag=None, status="error",
+                                    errorCode="timeout"),
+                               b'{"provider":"acme","model":"m-1","inputTokens":-1}'])
+        self.wait_ledger(self.relay, delivered=3, duplicates=1, rejected=1)
+        families = self.metrics()
+        for total, chat, failed in [("requests", 2, 1), ("input_tokens", 20, 10),
+                                    ("output_tokens", 8, 4)]:
+            name = f"opsrelay_llm_{total}_total"
+            labels = name + '{provider="acme",model="m-1",endpoint_tag='
+            self.assertEqual(families[name][1], {labels + '"chat",status="success"}': chat,
+                                                 labels + '"",status="error"}': failed})
+
+    def test_process_metrics_are_this_process_s(self):
+        families = {name: values for name, (_, values) in self.metrics().items()
+                    if name.startswith("process_")}
+        with open(f"/proc/{self.relay.pid}/stat", encoding="utf-8") as file:
+            fields = file.read().rpartition(")")[2].split()
+        self.assertEqual(families["process_threads"]["process_threads"], int(fields[17]))
+        resident = families["process_resident_memory_bytes"]["process_resident_memory_bytes"]
+        self.assertGreater(resident, 1 << 20)
+        self.assertGreater(families["process_cpu_seconds_total"]["process_cpu_seconds_total"], 0)
+        opened = families["process_open_fds"]["process_open_fds"]
+        self.assertGreater(opened, 5)
+        self.assertLess(opened, families["process_max_fds"]["process_max_fds"])
 
     def test_every_line_of_a_hostile_address_is_escaped(self):
         directory = os.path.join(self.directory, 'a"b\\c')
