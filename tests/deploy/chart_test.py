@@ -37,6 +37,20 @@ REFUSED = (
     ("opsrelay.spool.sizeLimit=831Mi", "sizeLimit: 831Mi is too small .*832Mi"),
     ("opsrelay.upstream.connections=65", "upstream.connections: Must be less than or equal to 64"),
     ("opsrelay.upstream.url=api.example", "upstream.url: Does not match pattern"),
+    ("opsrelay.upstream.kind=kafka", "upstream.kind must be one of"),
+    ("opsrelay.upstream.proxy=socks5://x", "upstream.proxy: Does not match pattern"),
+    ("opsrelay.lanes.default.upstream.url=https://x", "lanes.default: the default lane is"),
+    ("opsrelay.lanes.eu.upstream.timeout=3s", "lanes.eu.upstream.url: is missing"),
+    ("opsrelay.lanes.eu.apiKey.secretName=x", "lanes.eu: upstream is required"),
+    ("opsrelay.lanes.Eu.upstream.url=https://x", "lanes: Property name of \"Eu\" does not match"),
+    ("opsrelay.lanes.eu.api_key=x", "Additional property api_key is not allowed"),
+    ("opsrelay.listeners[0].type=tcp", "listeners.0.type must be one of"),
+    ("opsrelay.listeners[0].path=x", "listeners.0: type is required"),
+    ("opsrelay.listeners[0].type=udp,opsrelay.listeners[0].lane=eu",
+     r"listeners\[0\].lane: eu is not in opsrelay.lanes"),
+    ("opsrelay.metrics.address=pod", "metrics.address: Does not match pattern"),
+    ("opsrelay.metrics.port=0", "metrics.port: Must be greater than or equal to 1"),
+    ("opsrelay.monitoring.podMonitor.enabled=true", "podMonitor.enabled: needs .*metrics.enabled"),
     ("opsrelay.shutdown.deadline=1m", "shutdown.deadline: Does not match pattern"),
     ("opsrelay.log.level=trace", "log.level must be one of"),
     ("opsrelay.events.missingId=drop", "events.missingId must be one of"),
@@ -73,13 +87,21 @@ def template(chart, values, kube_version, *more, check=True):
 
 
 def rendered(case):
-    """The documents of a golden file, by kind."""
+    """The documents of a golden file, by kind; the ConfigMap with the dashboard is a "Dashboard"."""
     text = (GOLDEN / case.name).read_text(encoding="utf-8")
-    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+    return {"Dashboard" if "opsrelay.json" in document.get("data", {}) else document["kind"]: document
+            for document in yaml.safe_load_all(text) if document}
 
 
 def seconds(text):
     return int(re.fullmatch(r"(\d+)s", text).group(1))
+
+
+class AnyName:
+    """Contains every name."""
+
+    def __contains__(self, name):
+        return True
 
 
 class Facts(unittest.TestCase):
@@ -148,12 +170,75 @@ class Facts(unittest.TestCase):
             mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
             self.assertEqual(sorted(volumes), sorted(mounts))
             self.assertEqual(mounts["opsrelay-spool"], config["spool"]["dir"])
-            for key in ("api_key_file", "ca_file"):
-                if key in config["upstream"]:
-                    parent = str(pathlib.PurePosixPath(config["upstream"][key]).parent)
-                    self.assertIn(parent, mounts.values())
+            for lane in [config["upstream"], *config.get("lanes", {}).values()]:
+                for key in ("api_key_file", "ca_file", "client_cert_file", "client_key_file"):
+                    if key in lane:
+                        file = pathlib.PurePosixPath(lane[key])
+                        self.assertIn(str(file.parent), mounts.values())
+                        self.assertIn(file.name, self.files_of(pod, mounts, str(file.parent)))
 
         self.check_each(check)
+
+    @staticmethod
+    def files_of(pod, mounts, directory):
+        """Names in a mounted volume; of a whole ConfigMap they are not known: any."""
+        name = next(name for name, path in mounts.items() if path == directory)
+        volume = next(volume for volume in pod["volumes"] if volume["name"] == name)
+        if "secret" in volume:
+            return [item["path"] for item in volume["secret"]["items"]]
+        return AnyName()
+
+    def test_no_lane_has_another_s_files(self):
+        def check(pod, _sidecar, config):
+            lanes = [config["upstream"], *config.get("lanes", {}).values()]
+            keys = [lane["api_key_file"] for lane in lanes if "api_key_file" in lane]
+            self.assertEqual(len(keys), len(set(keys)))
+            names = [volume["name"] for volume in pod["volumes"]]
+            self.assertEqual(len(names), len(set(names)))
+            self.assertTrue(all(len(name) <= 63 for name in names))
+
+        self.check_each(check)
+
+    def test_a_lane_says_of_its_upstream_what_the_default_lane_says_and_the_rest_itself(self):
+        config = yaml.safe_load(rendered(HERE / "values/everything.yaml")["ConfigMap"]["data"][
+            "opsrelay.yaml"])
+        self.assertEqual(config["lanes"]["asia"], {
+            **{key: value for key, value in config["upstream"].items() if not key.endswith("_file")},
+            "url": "https://asia.example", "allow_plaintext": False})
+        self.assertEqual(config["lanes"]["europe"], {
+            "kind": "opsmeter", "url": "https://eu.example", "connections": 4, "timeout": "3s",
+            "allow_plaintext": False, "api_key_file": "/etc/opsrelay-key-europe/api-key",
+            "ca_file": "/etc/opsrelay-ca-europe/ca.crt",
+            "client_cert_file": "/etc/opsrelay-cert-europe/tls.crt",
+            "client_key_file": "/etc/opsrelay-cert-europe/tls.key"})
+
+    def test_scrapes_find_the_port_that_the_daemon_listens_at(self):
+        def check(_pod, sidecar, config):
+            ports = {port["name"]: port["containerPort"] for port in sidecar.get("ports", [])}
+            if "metrics" not in config:
+                self.assertEqual(ports, {})
+                return
+            self.assertEqual(list(ports), ["opsr-metrics"])
+            self.assertTrue(config["metrics"]["address"].endswith(f":{ports['opsr-metrics']}"))
+
+        self.check_each(check)
+        documents = rendered(HERE / "values/everything.yaml")
+        monitor = documents["PodMonitor"]["spec"]
+        self.assertEqual(monitor["podMetricsEndpoints"], [{"port": "opsr-metrics", "interval": "15s"}])
+        labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        self.assertEqual(monitor["selector"]["matchLabels"], labels)
+
+    def test_monitoring_is_what_its_files_say_and_only_when_asked_for(self):
+        documents = rendered(HERE / "values/everything.yaml")
+        files = ROOT / "helm/opsrelay-lib/monitoring"
+        self.assertEqual(documents["PrometheusRule"]["spec"],
+                         yaml.safe_load((files / "alerts.yaml").read_text("utf-8")))
+        self.assertEqual(documents["Dashboard"]["data"]["opsrelay.json"],
+                         (files / "dashboard.json").read_text("utf-8"))
+        self.assertEqual(documents["Dashboard"]["metadata"]["labels"]["grafana_dashboard"], "yes")
+        for kind in ("PodMonitor", "PrometheusRule"):
+            self.assertEqual(documents[kind]["metadata"]["labels"]["release"], "prometheus")
+        self.assertEqual(set(rendered(HERE / "values/sidecar.yaml")), {"ConfigMap", "Deployment"})
 
     def test_spool_is_ephemeral_exactly_when_its_volume_is(self):
         def check(pod, _sidecar, config):

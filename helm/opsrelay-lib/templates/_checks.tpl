@@ -11,6 +11,23 @@
 {{- if and $hashes (not $v.privacy.hashKey.secretName) -}}
   {{- fail "opsrelay.privacy.hashKey.secretName: is empty; userId or tenantId: hash needs a key" -}}
 {{- end -}}
+{{- range $name, $lane := $v.lanes -}}
+  {{- if eq $name "default" -}}
+    {{- fail "opsrelay.lanes.default: the default lane is opsrelay.upstream; name the others here" -}}
+  {{- end -}}
+  {{- if not (hasKey $lane.upstream "url") -}}
+    {{- fail (printf "opsrelay.lanes.%s.upstream.url: is missing; a lane needs one of its own" $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $i, $listener := $v.listeners -}}
+  {{- $lane := $listener.lane | default "default" -}}
+  {{- if not (or (eq $lane "default") (hasKey $v.lanes $lane)) -}}
+    {{- fail (printf "opsrelay.listeners[%d].lane: %s is not in opsrelay.lanes" $i $lane) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.monitoring.podMonitor.enabled (not $v.metrics.enabled) -}}
+  {{- fail "opsrelay.monitoring.podMonitor.enabled: needs opsrelay.metrics.enabled; there is nothing to scrape" -}}
+{{- end -}}
 {{- if not $v.spool.claimName -}}
   {{- $max := include "opsrelay.bytes" $v.spool.maxBytes | int64 -}}
   {{- $limit := include "opsrelay.bytes" $v.spool.sizeLimit | int64 -}}

@@ -3,20 +3,64 @@
 {{- printf "%s-opsrelay" (.Release.Name | trunc 54 | trimSuffix "-") -}}
 {{- end -}}
 
+{{/*
+The lanes besides the default one, by name, as a YAML map: what a lane does not say about its upstream is as in
+`upstream`; key, CA and client certificate are its own or none. Call with the values of opsrelay.
+*/}}
+{{- define "opsrelay.lanes" -}}
+{{- $defaults := omit .upstream "url" -}}
+{{- $all := dict -}}
+{{- range $name, $lane := .lanes -}}
+{{- $files := dict "apiKey" (dict "secretName" "" "secretKey" "api-key") "ca" (dict "configMapName" "" "configMapKey" "ca.crt") "clientCert" (dict "secretName" "" "certKey" "tls.crt" "keyKey" "tls.key") -}}
+{{- $_ := set $all $name (mergeOverwrite (dict "upstream" (deepCopy $defaults)) $files (deepCopy $lane)) -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
+{{/* The settings of one lane. Call with (dict "lane" … "suffix" "-NAME"), which its volumes have too. */}}
+{{- define "opsrelay.lane" -}}
+{{- $up := .lane.upstream -}}
+kind: {{ $up.kind }}
+url: {{ $up.url | quote }}
+{{- if $up.path }}
+path: {{ $up.path | quote }}
+{{- end }}
+connections: {{ $up.connections }}
+timeout: {{ $up.timeout }}
+allow_plaintext: {{ $up.allowPlaintext }}
+{{- if $up.proxy }}
+proxy: {{ $up.proxy | quote }}
+{{- end }}
+{{- if .lane.apiKey.secretName }}
+api_key_file: {{ printf "/etc/opsrelay-key%s/%s" .suffix .lane.apiKey.secretKey | quote }}
+{{- end }}
+{{- if .lane.ca.configMapName }}
+ca_file: {{ printf "/etc/opsrelay-ca%s/%s" .suffix .lane.ca.configMapKey | quote }}
+{{- end }}
+{{- if .lane.clientCert.secretName }}
+client_cert_file: {{ printf "/etc/opsrelay-cert%s/%s" .suffix .lane.clientCert.certKey | quote }}
+client_key_file: {{ printf "/etc/opsrelay-cert%s/%s" .suffix .lane.clientCert.keyKey | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* The configuration file. Sockets and limits that are not named have the daemon's defaults. */}}
 {{- define "opsrelay.config" -}}
 {{- $v := .Values.opsrelay -}}
 upstream:
-  url: {{ $v.upstream.url | quote }}
-  connections: {{ $v.upstream.connections }}
-  timeout: {{ $v.upstream.timeout }}
-  allow_plaintext: {{ $v.upstream.allowPlaintext }}
-  {{- if $v.apiKey.secretName }}
-  api_key_file: {{ printf "/etc/opsrelay-key/%s" $v.apiKey.secretKey | quote }}
+  {{- include "opsrelay.lane" (dict "lane" $v "suffix" "") | nindent 2 }}
+{{- with include "opsrelay.lanes" $v | fromYaml }}
+lanes:
+  {{- range $name, $lane := . }}
+  {{ $name }}:
+    {{- include "opsrelay.lane" (dict "lane" $lane "suffix" (printf "-%s" $name)) | nindent 4 }}
   {{- end }}
-  {{- if $v.ca.configMapName }}
-  ca_file: {{ printf "/etc/opsrelay-ca/%s" $v.ca.configMapKey | quote }}
+{{- end }}
+{{- with $v.listeners }}
+listeners:
+  {{- range . }}
+  - {{ toJson . }}
   {{- end }}
+{{- end }}
 run_dir: /run/opsrelay
 spool:
   dir: /var/lib/opsrelay
@@ -45,6 +89,10 @@ shutdown:
 admin:
   # In the spool's volume, which the application does not mount.
   socket: /var/lib/opsrelay/admin.sock
+{{- if $v.metrics.enabled }}
+metrics:
+  address: {{ if contains ":" $v.metrics.address }}{{ printf "[%s]:%d" $v.metrics.address ($v.metrics.port | int64) | quote }}{{ else }}{{ printf "%s:%d" $v.metrics.address ($v.metrics.port | int64) | quote }}{{ end }}
+{{- end }}
 log:
   format: json
   level: {{ $v.log.level }}
@@ -58,10 +106,7 @@ kind: ConfigMap
 metadata:
   name: {{ include "opsrelay.configMapName" . }}
   labels:
-    app.kubernetes.io/name: opsrelay
-    app.kubernetes.io/instance: {{ .Release.Name }}
-    app.kubernetes.io/component: sidecar
-    app.kubernetes.io/managed-by: {{ .Release.Service }}
+    {{- include "opsrelay.labels" (dict "context" . "component" "sidecar" "labels" dict) | nindent 4 }}
 data:
   opsrelay.yaml: |
     {{- include "opsrelay.config" . | nindent 4 }}

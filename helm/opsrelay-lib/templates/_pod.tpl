@@ -23,6 +23,11 @@
     periodSeconds: 30
     timeoutSeconds: 5
     failureThreshold: 3
+  {{- if $v.metrics.enabled }}
+  ports:
+    - name: opsr-metrics
+      containerPort: {{ $v.metrics.port }}
+  {{- end }}
   securityContext:
     runAsNonRoot: true
     runAsUser: 65532
@@ -44,26 +49,74 @@
     - name: opsrelay-config
       mountPath: /etc/opsrelay
       readOnly: true
-    {{- if $v.apiKey.secretName }}
-    - name: opsrelay-key
-      mountPath: /etc/opsrelay-key
-      readOnly: true
-    {{- end }}
     {{- if $v.privacy.hashKey.secretName }}
     - name: opsrelay-hash-key
       mountPath: /etc/opsrelay-hash-key
       readOnly: true
     {{- end }}
-    {{- if $v.ca.configMapName }}
-    - name: opsrelay-ca
-      mountPath: /etc/opsrelay-ca
-      readOnly: true
+    {{- with include "opsrelay.laneMounts" (dict "lane" $v "suffix" "") | trim }}
+    {{- . | nindent 4 }}
     {{- end }}
+    {{- range $name, $lane := include "opsrelay.lanes" $v | fromYaml }}
+    {{- with include "opsrelay.laneMounts" (dict "lane" $lane "suffix" (printf "-%s" $name)) | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- end }}
+{{- end -}}
+
+{{/* Where the files of one lane are mounted, and their volumes below; parameters as for opsrelay.lane. */}}
+{{- define "opsrelay.laneMounts" -}}
+{{- if .lane.apiKey.secretName }}
+- name: opsrelay-key{{ .suffix }}
+  mountPath: /etc/opsrelay-key{{ .suffix }}
+  readOnly: true
+{{- end }}
+{{- if .lane.ca.configMapName }}
+- name: opsrelay-ca{{ .suffix }}
+  mountPath: /etc/opsrelay-ca{{ .suffix }}
+  readOnly: true
+{{- end }}
+{{- if .lane.clientCert.secretName }}
+- name: opsrelay-cert{{ .suffix }}
+  mountPath: /etc/opsrelay-cert{{ .suffix }}
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "opsrelay.laneVolumes" -}}
+{{- if .lane.apiKey.secretName }}
+- name: opsrelay-key{{ .suffix }}
+  secret:
+    secretName: {{ .lane.apiKey.secretName }}
+    optional: true
+    # The volume belongs to root: without a fsGroup only "others" covers the sidecar's user.
+    defaultMode: {{ .mode }}
+    items:
+      - key: {{ .lane.apiKey.secretKey }}
+        path: {{ .lane.apiKey.secretKey }}
+{{- end }}
+{{- if .lane.ca.configMapName }}
+- name: opsrelay-ca{{ .suffix }}
+  configMap:
+    name: {{ .lane.ca.configMapName }}
+{{- end }}
+{{- if .lane.clientCert.secretName }}
+- name: opsrelay-cert{{ .suffix }}
+  secret:
+    secretName: {{ .lane.clientCert.secretName }}
+    defaultMode: {{ .mode }}
+    items:
+      - key: {{ .lane.clientCert.certKey }}
+        path: {{ .lane.clientCert.certKey }}
+      - key: {{ .lane.clientCert.keyKey }}
+        path: {{ .lane.clientCert.keyKey }}
+{{- end }}
 {{- end -}}
 
 {{/* Items of spec.volumes. */}}
 {{- define "opsrelay.volumes" -}}
 {{- $v := .Values.opsrelay -}}
+{{- $mode := ternary "0440" "0444" $v.podHasFsGroup -}}
 - name: opsrelay-run
   emptyDir:
     medium: Memory
@@ -79,30 +132,18 @@
 - name: opsrelay-config
   configMap:
     name: {{ include "opsrelay.configMapName" . }}
-{{- if $v.apiKey.secretName }}
-- name: opsrelay-key
-  secret:
-    secretName: {{ $v.apiKey.secretName }}
-    optional: true
-    # The volume belongs to root: without a fsGroup only "others" covers the sidecar's user.
-    defaultMode: {{ if $v.podHasFsGroup }}0440{{ else }}0444{{ end }}
-    items:
-      - key: {{ $v.apiKey.secretKey }}
-        path: {{ $v.apiKey.secretKey }}
-{{- end }}
 {{- if $v.privacy.hashKey.secretName }}
 - name: opsrelay-hash-key
   secret:
     secretName: {{ $v.privacy.hashKey.secretName }}
-    defaultMode: {{ if $v.podHasFsGroup }}0440{{ else }}0444{{ end }}
+    defaultMode: {{ $mode }}
     items:
       - key: {{ $v.privacy.hashKey.secretKey }}
         path: {{ $v.privacy.hashKey.secretKey }}
 {{- end }}
-{{- if $v.ca.configMapName }}
-- name: opsrelay-ca
-  configMap:
-    name: {{ $v.ca.configMapName }}
+{{- include "opsrelay.laneVolumes" (dict "lane" $v "suffix" "" "mode" $mode) }}
+{{- range $name, $lane := include "opsrelay.lanes" $v | fromYaml }}
+{{- include "opsrelay.laneVolumes" (dict "lane" $lane "suffix" (printf "-%s" $name) "mode" $mode) }}
 {{- end }}
 {{- end -}}
 
