@@ -208,9 +208,10 @@ asio::awaitable<bool> Pipeline::commit_pending(TimePoint due) {
 
 Result<void> Pipeline::recover() {
     settler_.adopt(true);
-    settler_.on_dead_full([this](bool full) {
-        asio::post(executors_.forward, [this, full] {
-            for (auto& pump : pumps_) pump.note_dead_full(full);
+    settler_.on_dead_usage([this](const spool::DeadUsage& usage) {
+        asio::post(executors_.forward, [this, usage] {
+            settler_.note_dead_usage(usage);
+            for (auto& pump : pumps_) pump.note_dead_room();
         });
     });
     for (const auto& lane : store_.lanes()) {

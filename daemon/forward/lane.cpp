@@ -206,7 +206,7 @@ Effect Lane::on_rejected(bool current, const Attempt& attempt, std::string_view 
         if (current) arm({}, at);
         return {.failed = true};  // the next probe takes another record
     }
-    if (dead_full_) {
+    if (!attempt.dead_room) {
         // Dead letters of accepted records are not pushed out by new ones.
         if (current) enter(LaneState::dead_full, cause, at);
         return {};
@@ -301,9 +301,8 @@ void Lane::on_key(bool has_key, Moment at) {
     }
 }
 
-void Lane::on_dead_full(bool full, Moment at) {
-    dead_full_ = full;
-    if (!full && state_ == LaneState::dead_full) activate(at);
+void Lane::on_dead_room(Moment at) {
+    if (state_ == LaneState::dead_full) activate(at);
 }
 
 void Lane::try_now(Moment at) {

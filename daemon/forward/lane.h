@@ -109,6 +109,7 @@ struct Attempt {
     Seq seq = 0;
     std::uint64_t content_hash = 0;  // used only when the reply is a rejection
     unsigned failures = 0;           // of this record so far
+    bool dead_room = true;           // it may become a dead letter: there is room for it
 };
 
 /// A reply to one event of a batch.
@@ -148,8 +149,8 @@ public:
     /// The key changed; false: there is none. Wakes unauthorized, misconfigured, plan_limited and
     /// budget_stopped lanes at once (another key may be another workspace).
     void on_key(bool has_key, Moment at);
-    /// Whether there is room for a dead letter. Wakes a lane that waits for it at once.
-    void on_dead_full(bool full, Moment at);
+    /// There may be room for a dead letter. Wakes a lane that waits for it at once.
+    void on_dead_room(Moment at);
     /// One last try before shutdown: whatever the lane waits for, it probes now.
     void try_now(Moment at);
     /// The same, but a wait that upstream asked for (Retry-After) is kept.
@@ -223,7 +224,6 @@ private:
         Seq seq;
         std::uint64_t content_hash;
     };
-    bool dead_full_ = false;
     std::vector<Rejected> rejected_in_row_;
     std::deque<std::uint64_t> put_back_before_;  // their content; bounded
 };

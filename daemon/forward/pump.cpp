@@ -65,7 +65,6 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
 }
 
 void Pump::start(const spool::LaneStart& from) {
-    lane_.on_dead_full(from.dead_full, moment());
     if (from.paused) set_paused(true);
     batcher_ = Batcher(from.first, options_.in_flight_max);
     batcher_.set_held_max(held_max_);
@@ -110,8 +109,8 @@ void Pump::ask_for_key() {
     if (const auto key = key_source_()) set_key(*key);
 }
 
-void Pump::note_dead_full(bool full) {
-    lane_.on_dead_full(full, moment());
+void Pump::note_dead_room() {
+    lane_.on_dead_room(moment());
     note_lane();
     changed_.notify_all();
 }

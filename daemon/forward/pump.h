@@ -74,8 +74,8 @@ public:
     /// Asked before each probe of a lane whose key was refused: a key that is another one than
     /// before, if there is one. A watched file may change unseen, a probe must not miss it.
     void set_key_source(std::function<std::optional<Secret>()> source);
-    /// Whether the room for dead letters is used up (Settler::on_dead_full()).
-    void note_dead_full(bool full);
+    /// There may be room for dead letters again (Settler::on_dead_usage()).
+    void note_dead_room();
     /// Whether an operator stopped the lane; Settler::set_paused() remembers it.
     void set_paused(bool paused);
     /// Tries now instead of waiting out its own backoff or pause, once.
@@ -146,8 +146,13 @@ private:
     void take_whole(Work work, const Reply& reply, Decision decision, Moment at);
     /// Sends the two halves of it by themselves: an event in it, or its size, is to blame.
     void split(Work work, const Reply& reply, Moment at);
+    /// The dead letter that a refused record may become, with room taken for it; nullopt: it was
+    /// not refused, or there is no room.
+    [[nodiscard]] std::optional<spool::DeadLetter> prepare_letter(const Item& item,
+                                                                  const Reply& reply,
+                                                                  Verdict verdict, Moment at);
     void take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
-                     Moment at);
+                     std::optional<spool::DeadLetter> letter, Moment at);
     void count_request(const Reply& reply, TimePoint began);
     void update_plan(const PlanUpdate& update);
     void set_plan(PlanFields fields);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/assert.h"
 #include "forward/batch_reply.h"
 #include "forward/dead_letter.h"
 #include "forward/pump.h"
@@ -32,9 +33,11 @@ std::string cause_of(const Reply& reply, Verdict verdict) {
     return verdict == Verdict::delivered ? std::string() : describe(reply, verdict);
 }
 
-Attempt attempt_of(const Item& item, Verdict verdict) {
-    const auto hash = verdict == Verdict::rejected ? content_hash(item.payload) : 0;
-    return {item.seq, hash, item.failures};
+Attempt attempt_of(const Item& item, const std::optional<spool::DeadLetter>& letter,
+                   Verdict verdict) {
+    const bool rejected = verdict == Verdict::rejected;
+    const auto hash = rejected ? content_hash(item.payload) : 0;
+    return {item.seq, hash, item.failures, !rejected || letter.has_value()};
 }
 
 }  // namespace
@@ -171,13 +174,16 @@ void Pump::take_whole(Work work, const Reply& reply, Decision decision, Moment a
     const auto least =
         std::min_element(work.items.begin(), work.items.end(),
                          [](const Item& a, const Item& b) { return a.failures < b.failures; });
-    const auto attempt = attempt_of(*least, decision.verdict);
+    // A refusal of several events was split: here there is one.
+    auto letter = prepare_letter(*least, reply, decision.verdict, at);
+    const auto attempt = attempt_of(*least, letter, decision.verdict);
     const auto effect = lane_.on_reply(work.ticket, attempt, decision, cause, at);
     const auto count = work.items.size();
     for (auto& item : work.items) {
         // One of them may be why all fail.
         if (effect.failed && count > 1) item.company_max = count / 2;
-        take_effect(std::move(item), reply, effect, decision.verdict, at);
+        take_effect(std::move(item), reply, effect, decision.verdict,
+                    std::exchange(letter, std::nullopt), at);
     }
     put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
 }
@@ -200,12 +206,15 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
     auto plan = plan_fields_;
     whole.plan.apply_to(plan);
     std::vector<Judged> judged;
+    std::vector<std::optional<spool::DeadLetter>> letters;
     judged.reserve(work.items.size());
+    letters.reserve(work.items.size());
     for (std::size_t i = 0; i < work.items.size(); ++i) {
         auto decision = classify((*replies)[i], at.wall);
         const auto verdict = decision.verdict;
         if (verdict != Verdict::delivered) decision.plan.apply_to(plan);
-        judged.push_back({attempt_of(work.items[i], verdict), std::move(decision),
+        letters.push_back(prepare_letter(work.items[i], (*replies)[i], verdict, at));
+        judged.push_back({attempt_of(work.items[i], letters.back(), verdict), std::move(decision),
                           cause_of((*replies)[i], verdict)});
         if (!judged.back().cause.empty()) last_error_ = judged.back().cause;
     }
@@ -214,7 +223,7 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
     for (std::size_t i = 0; i < work.items.size(); ++i) {
         const auto& effect = effects[i];
         take_effect(std::move(work.items[i]), (*replies)[i], effect, judged[i].decision.verdict,
-                    at);
+                    std::move(letters[i]), at);
         put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
     }
 }
@@ -238,17 +247,25 @@ void Pump::split(Work work, const Reply& reply, Moment at) {
     log_split(reply, count, bytes);
 }
 
+std::optional<spool::DeadLetter> Pump::prepare_letter(const Item& item, const Reply& reply,
+                                                      Verdict verdict, Moment at) {
+    if (verdict != Verdict::rejected) return std::nullopt;
+    auto letter = make_dead_letter(item.payload, reply, at.wall);
+    if (!settler_.take_dead_room(letter)) return std::nullopt;
+    return letter;
+}
+
 void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
-                       Moment at) {
+                       std::optional<spool::DeadLetter> letter, Moment at) {
+    if (letter && effect.fate != Fate::dead_letter) settler_.give_back_dead_room(*letter);
     switch (effect.fate) {
         case Fate::delivered:
             late_.note_delivered(item.received_unix_ms, unix_ms(at.wall));
             ends_.push_back({.seq = item.seq, .delivered = true, .dead = {}});
             break;
         case Fate::dead_letter:
-            ends_.push_back({.seq = item.seq,
-                             .delivered = false,
-                             .dead = make_dead_letter(item.payload, reply, at.wall)});
+            OPSRELAY_ASSERT(letter.has_value());
+            ends_.push_back({.seq = item.seq, .delivered = false, .dead = std::move(*letter)});
             log_rejection(item.seq, reply);
             break;
         case Fate::again:

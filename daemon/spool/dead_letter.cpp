@@ -8,6 +8,7 @@
 
 #include "core/assert.h"
 #include "spool/byte_order.h"
+#include "spool/keys.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -57,6 +58,15 @@ std::string encode_dead_letter(const DeadLetter& letter) {
     }
     append_text(value, letter.payload);
     return value;
+}
+
+Bytes stored_bytes(const DeadLetter& letter) noexcept {
+    constexpr std::size_t kLengthBytes = 4;  // of each text and of the event
+    Bytes size{sizeof(DeadKeyBytes) + kFixedBytes + kLengthBytes + letter.payload.size()};
+    for (const auto text : texts()) {
+        size += Bytes{kLengthBytes + std::min((letter.*text).size(), kDeadTextBytesMax)};
+    }
+    return size;
 }
 
 Result<DeadLetter> decode_dead_letter(std::string_view value) {

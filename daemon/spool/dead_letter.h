@@ -20,8 +20,8 @@ inline constexpr std::uint8_t kDeadLetterVersion = 1;
 inline constexpr std::size_t kDeadTextBytesMax = 4096;
 
 /// At most this many admission dead letters, of this many bytes, are kept; the oldest go first.
-/// Dead letters of accepted records are never evicted: at these limits DeadUsage::full() says so,
-/// and lanes that would make more of them stop.
+/// Dead letters of accepted records are never evicted: a lane that has no room for another one
+/// (DeadUsage::has_room()) keeps the record and stops.
 struct DeadLimits {
     std::size_t admission_letters = 10'000;
     Bytes admission_bytes{16U << 20U};
@@ -31,6 +31,8 @@ struct DeadLimits {
 
 /// The value stored for a dead letter.
 [[nodiscard]] std::string encode_dead_letter(const DeadLetter& letter);
+/// What it takes of the room: key and value.
+[[nodiscard]] Bytes stored_bytes(const DeadLetter& letter) noexcept;
 /// Undoes encode_dead_letter(). Errors: spool_corrupt.
 [[nodiscard]] Result<DeadLetter> decode_dead_letter(std::string_view value);
 

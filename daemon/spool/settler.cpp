@@ -8,6 +8,7 @@
 
 #include "core/assert.h"
 #include "core/run_on.h"
+#include "spool/dead_letter.h"
 #include "spool/keys.h"
 
 namespace opsrelay::spool {
@@ -17,8 +18,8 @@ Settler::Settler(asio::any_io_executor storage, Store& store, observe::StorageTo
 
 LaneStart Settler::start_of(LaneId lane) const {
     const auto found = lanes_.find(lane);
-    if (found == lanes_.end()) return {.dead_full = dead_full_};
-    return {found->second.next, found->second.paused, dead_full_};
+    if (found == lanes_.end()) return {};
+    return {found->second.next, found->second.paused};
 }
 
 Result<LaneId> Settler::make_lane(std::string_view name) {
@@ -60,11 +61,32 @@ asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
 }
 
 asio::awaitable<bool> Settler::settle(LaneId lane, std::vector<Settlement> ends) {
-    auto job = [this, lane, ends = std::move(ends)]() mutable {
-        settle_here(lane, ends);
-        return !lanes_[lane].dirty;
+    struct Settled {
+        bool persisted = false;
+        DeadUsage dead;
     };
-    co_return co_await run_on(storage_, std::move(job));
+    std::vector<Bytes> taken;
+    for (const auto& end : ends) {
+        if (!end.delivered) taken.push_back(stored_bytes(end.dead));
+    }
+    auto job = [this, lane, ends = std::move(ends), taken]() mutable {
+        settle_here(lane, ends);
+        if (!taken.empty()) note_settled_dead(taken);
+        return Settled{!lanes_[lane].dirty, dead_told_};
+    };
+    const auto settled = co_await run_on(storage_, std::move(job));
+    // In one step: else they would count twice, or not at all, for a moment.
+    dead_room_.set(settled.dead);
+    for (const auto letter : taken) dead_room_.give_back(letter);
+    co_return settled.persisted;
+}
+
+bool Settler::take_dead_room(const DeadLetter& letter) {
+    return dead_room_.take(stored_bytes(letter));
+}
+
+void Settler::give_back_dead_room(const DeadLetter& letter) {
+    dead_room_.give_back(stored_bytes(letter));
 }
 
 asio::awaitable<Settler::Dropped> Settler::drop(LaneId lane, Seq end, std::vector<Seq> kept,
@@ -95,7 +117,7 @@ Result<std::uint64_t> Settler::replay_here(LaneId id, std::span<const Revival> l
     note_synced();
     totals_.replayed += *replayed;
     lane.next_write += *replayed;
-    note_dead_usage();
+    tell_dead_usage();
     return replayed;
 }
 
@@ -103,7 +125,7 @@ Result<std::uint64_t> Settler::purge_dead(std::span<const DeadKey> letters) {
     auto purged = store_.purge_dead(letters);
     if (!purged) return purged;
     if (*purged > 0) note_synced();
-    note_dead_usage();
+    tell_dead_usage();
     return purged;
 }
 
@@ -121,9 +143,28 @@ Result<std::uint64_t> Settler::purge_lane(LaneId id) {
     return ended;
 }
 
-void Settler::note_dead_usage() {
-    const bool full = store_.dead_usage().full();
-    if (std::exchange(dead_full_, full) != full && on_dead_full_) on_dead_full_(full);
+DeadUsage Settler::dead_usage() const {
+    auto usage = store_.dead_usage();
+    for (const auto& [id, lane] : lanes_) {
+        usage.letters += lane.dead.size();
+        for (const auto& letter : lane.dead) usage.bytes += stored_bytes(letter);
+    }
+    return usage;
+}
+
+void Settler::note_settled_dead(const std::vector<Bytes>& letters) {
+    auto expected = dead_told_;
+    expected.letters += letters.size();
+    for (const auto letter : letters) expected.bytes += letter;
+    dead_told_ = dead_usage();
+    // Letters that came again, after a crash or a reopen, take no further room.
+    if (dead_told_ != expected && on_dead_usage_) on_dead_usage_(dead_told_);
+}
+
+void Settler::tell_dead_usage() {
+    const auto usage = dead_usage();
+    if (usage == std::exchange(dead_told_, usage)) return;
+    if (on_dead_usage_) on_dead_usage_(usage);
 }
 
 void Settler::adopt(bool at_start) {
@@ -144,7 +185,9 @@ void Settler::adopt(bool at_start) {
             lane.dead_unsynced.clear();
         }
     }
-    note_dead_usage();
+    if (!at_start) return tell_dead_usage();
+    dead_told_ = dead_usage();
+    dead_room_.set(dead_told_);  // no thread runs yet
 }
 
 void Settler::note_committed(LaneId lane, std::uint64_t count) {
@@ -169,6 +212,7 @@ Result<void> Settler::flush_idle() {
         }
         unsynced = unsynced || lane.unsynced;
     }
+    tell_dead_usage();  // the limits may be others
     if (!unsynced) return flushed;
     auto synced = store_.sync();
     if (synced) {
@@ -288,7 +332,6 @@ Result<void> Settler::write_ack(LaneId id, Lane& lane) {
     if (lane.dead.empty()) return {};
     std::move(lane.dead.begin(), lane.dead.end(), std::back_inserter(lane.dead_unsynced));
     lane.dead.clear();
-    note_dead_usage();
     return {};
 }
 

@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "core/event.h"
 #include "observe/ledger.h"
+#include "spool/dead_room.h"
 #include "spool/store.h"
 
 namespace opsrelay::spool {
@@ -26,14 +27,14 @@ namespace opsrelay::spool {
 struct Settlement {
     Seq seq = 0;
     bool delivered = true;
-    DeadLetter dead;  // when not delivered: `lane` and `seq` are filled in by settle()
+    DeadLetter
+        dead;  // when not delivered, with room taken: `lane`, `seq` are filled in by settle()
 };
 
 /// Where sending from a lane begins.
 struct LaneStart {
-    Seq first = 1;           // its first record without an outcome
-    bool paused = false;     // an operator stopped it
-    bool dead_full = false;  // see Settler::on_dead_full()
+    Seq first = 1;        // its first record without an outcome
+    bool paused = false;  // an operator stopped it
 };
 
 /// Keeps, per lane, which records behind the cursor are settled already, persists both, and counts.
@@ -55,6 +56,12 @@ public:
     /// store refuses acks at the moment, and the ends are kept in memory and tried again with the
     /// next call. The caller bounds them: it starts nothing new while too many are unwritten.
     [[nodiscard]] asio::awaitable<bool> settle(LaneId lane, std::vector<Settlement> ends);
+    /// Takes room for a dead letter until settle() has it; false: there is none, and the record
+    /// must stay. What is taken and not needed goes back.
+    [[nodiscard]] bool take_dead_room(const DeadLetter& letter);
+    void give_back_dead_room(const DeadLetter& letter);
+    /// What on_dead_usage() told of.
+    void note_dead_usage(const DeadUsage& usage) { dead_room_.set(usage); }
     /// Gives up what lies below `end` and has no outcome, except `kept` (ascending), which somebody
     /// is sending: counted as dropped, in one batch with the cursor.
     struct Dropped {
@@ -70,9 +77,13 @@ public:
 
     /// Before the threads run, too.
     [[nodiscard]] LaneStart start_of(LaneId lane) const;
-    /// `tell` is called whenever the room for dead letters is used up, so that nothing should be
-    /// sent that may become one, and when there is some again. Before the threads run.
-    void on_dead_full(std::function<void(bool full)> tell) { on_dead_full_ = std::move(tell); }
+    /// `tell` is called when the room for dead letters is used otherwise than by settle(), or the
+    /// limits are others: to be handed to note_dead_usage() on the forward thread, in the same
+    /// order as the results of settle(). Then lanes that wait for room may try. Before the threads
+    /// run.
+    void on_dead_usage(std::function<void(const DeadUsage&)> tell) {
+        on_dead_usage_ = std::move(tell);
+    }
     /// Adopts the cursors of the store: at start and after a reopen. Counts recovered records at
     /// start.
     void adopt(bool at_start);
@@ -86,7 +97,8 @@ public:
     /// Store::replay(); what was put back is counted as replayed. Errors: as Store::ack(),
     /// replay().
     [[nodiscard]] Result<std::uint64_t> replay_here(LaneId lane, std::span<const Revival> letters);
-    [[nodiscard]] DeadUsage dead_usage() const { return store_.dead_usage(); }
+    /// Store::dead_usage(), and the letters that the store has not taken yet.
+    [[nodiscard]] DeadUsage dead_usage() const;
     /// Store::purge_dead().
     [[nodiscard]] Result<std::uint64_t> purge_dead(std::span<const DeadKey> letters);
     /// Gives up every record of a lane that nothing reads from, durably; counted as dropped. After
@@ -129,14 +141,18 @@ private:
     void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
     Result<void> write_ack(LaneId id, Lane& lane);
-    void note_dead_usage();
+    void tell_dead_usage();
+    void note_settled_dead(const std::vector<Bytes>& letters);
 
     asio::any_io_executor storage_;
+    DeadRoom dead_room_;  // forward thread
+
+    // Storage thread.
     Store& store_;
     observe::StorageTotals& totals_;
     std::map<LaneId, Lane> lanes_;
-    std::function<void(bool)> on_dead_full_;
-    bool dead_full_ = false;
+    std::function<void(const DeadUsage&)> on_dead_usage_;
+    DeadUsage dead_told_;  // what the forward thread knows of, or is about to
 };
 
 }  // namespace opsrelay::spool

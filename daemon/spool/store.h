@@ -117,8 +117,11 @@ struct DeadUsage {
     Bytes bytes;  // keys and values
     std::uint64_t letters_max = 0;
     Bytes bytes_max;
-    [[nodiscard]] bool full() const noexcept {
-        return letters >= letters_max || bytes >= bytes_max;
+    bool operator==(const DeadUsage&) const = default;
+    /// Whether one more of this size keeps to both limits. A single one may be larger than all the
+    /// room there is, or its lane would never get past it.
+    [[nodiscard]] bool has_room(Bytes letter) const noexcept {
+        return letters < letters_max && (letters == 0 || bytes + letter <= bytes_max);
     }
 };
 

@@ -37,6 +37,11 @@ struct World {
         ++seq;
         return lane.on_reply(ticket, {seq, seq, 0}, {verdict, {}, retry_after}, "test", at());
     }
+    Effect reject_without_room() {
+        ++seq;
+        const Attempt attempt{.seq = seq, .content_hash = seq, .failures = 0, .dead_room = false};
+        return lane.on_reply(begin(), attempt, {Verdict::rejected, {}, {}}, "test", at());
+    }
     Effect request(Verdict verdict, std::optional<milliseconds> retry_after = {}) {
         return reply(begin(), verdict, retry_after);
     }
@@ -70,10 +75,7 @@ struct World {
             case LaneState::unauthorized: request(Verdict::unauthorized); break;
             case LaneState::misconfigured: request(Verdict::misconfigured); break;
             case LaneState::no_key: lane.on_key(false, at()); break;
-            case LaneState::dead_full:
-                lane.on_dead_full(true, at());
-                request(Verdict::rejected);
-                break;
+            case LaneState::dead_full: reject_without_room(); break;
             case LaneState::plan_limited:
                 request(Verdict::plan_limited);
                 status(false, false);
@@ -436,9 +438,7 @@ TEST_CASE("forward/lane: a refused event that finds no room for its dead letter 
     World world;
     world.request(Verdict::delivered);
     const auto other = world.begin();
-    world.lane.on_dead_full(true, world.at());
-    CHECK(world.lane.state() == LaneState::active);  // others may never be refused
-    const auto effect = world.request(Verdict::rejected);
+    const auto effect = world.reject_without_room();
     CHECK(effect.fate == Fate::again);
     CHECK_FALSE(effect.failed);
     CHECK(world.lane.state() == LaneState::dead_full);
@@ -450,7 +450,7 @@ TEST_CASE("forward/lane: a refused event that finds no room for its dead letter 
     CHECK(world.lane.next(world.now).until == TimePoint::max());
     world.lane.on_key(true, world.at());
     CHECK(world.lane.state() == LaneState::dead_full);
-    world.lane.on_dead_full(false, world.at());
+    world.lane.on_dead_room(world.at());
     CHECK(world.lane.state() == LaneState::active);
     CHECK(world.request(Verdict::rejected).fate == Fate::dead_letter);
 }
@@ -460,9 +460,8 @@ TEST_CASE("forward/lane: events refused for want of room do not count as refused
     for (int i = 0; i < 9; ++i) {
         CHECK(world.request(Verdict::rejected).fate == Fate::dead_letter);
     }
-    world.lane.on_dead_full(true, world.at());
-    world.request(Verdict::rejected);
-    world.lane.on_dead_full(false, world.at());
+    world.reject_without_room();
+    world.lane.on_dead_room(world.at());
     const auto tenth = world.request(Verdict::rejected);
     CHECK(tenth.put_back.size() == 10);
     CHECK(world.lane.state() == LaneState::misconfigured);
@@ -474,8 +473,7 @@ TEST_CASE("forward/lane: room changes nothing for lanes that wait for something 
         CAPTURE(to_string(state));
         World world;
         world.enter(state);
-        world.lane.on_dead_full(true, world.at());
-        world.lane.on_dead_full(false, world.at());
+        world.lane.on_dead_room(world.at());
         CHECK(world.lane.state() == state);
     }
 }

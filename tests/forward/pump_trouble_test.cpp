@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "forward/dead_letter.h"
 #include "forward/pump_world.h"
 
 namespace opsrelay::forward {
@@ -201,6 +202,72 @@ TEST_CASE("forward/pump: without room for dead letters the lane parks, and goes 
     CHECK(world.upstream.rows().size() == 990);
     CHECK(world.totals.dead == 10);
     CHECK(world.balanced());
+}
+
+TEST_CASE("forward/pump: what is in flight does not go over the room for dead letters") {
+    Options options;
+    options.connections = 64;
+    spool::DeadLimits limits{.upstream_letters = 20};
+    std::uint64_t stored_max = limits.upstream_letters;
+    SUBCASE("by number") {}
+    SUBCASE("by size") {
+        forward::Reply refusal;
+        refusal.status = 422;
+        const auto letter = make_dead_letter(event(1000), refusal, WallTime{});
+        limits.upstream_letters = 1000;
+        limits.upstream_bytes = Bytes{15 * stored_bytes(letter).count};
+        stored_max = 16;  // most events have shorter ids
+    }
+    SUBCASE("by number, in batches") { options.kind = UpstreamKind::batch; }
+    SUBCASE("while the store refuses acks") { stored_max = 0; }
+    World world(options, limits);
+    // All but every third: never ten in a row, and much at a time.
+    world.upstream.choose = [n = 0](std::string_view) mutable -> std::optional<test::Step> {
+        auto step = ++n % 3 == 0 ? accept() : answer(422);
+        step.latency = milliseconds{50};
+        return step;
+    };
+    world.commit(3'000);
+    if (stored_max == 0) world.store.refuse_writes(Errc::spool_full);
+    world.start();
+    const auto within = [&world] {
+        const auto usage = world.settler.dead_usage();
+        CHECK(usage.letters <= usage.letters_max);
+        CHECK(usage.bytes <= usage.bytes_max);
+    };
+    for (int i = 0; i < 2'000 && world.pump.status().state != LaneState::dead_full; ++i) {
+        world.run_for(milliseconds{10});
+        within();
+    }
+    CHECK(world.pump.status().state == LaneState::dead_full);
+    CHECK(world.store.dead_letters().size() <= stored_max);
+    CHECK(world.settler.dead_usage().letters >= 10);
+    world.store.refuse_writes(std::nullopt);
+    for (int i = 0; i < 3'000 && world.settler.spooled() > 0; ++i) {
+        std::vector<spool::DeadKey> keys;
+        for (const auto& letter : world.store.dead_letters()) keys.push_back(key_of(letter));
+        CHECK(world.settler.purge_dead(keys).has_value());
+        world.run_for(seconds{1});
+        static_cast<void>(world.settler.flush_idle());
+        within();
+    }
+    CHECK(world.settler.spooled() == 0);
+    CHECK(world.totals.dead > 100);
+    CHECK(world.balanced());
+}
+
+TEST_CASE("forward/pump: a letter larger than all the room there is has room alone") {
+    World world({}, {.upstream_bytes = Bytes{10}});
+    world.upstream.script({answer(400), accept(), answer(400)});
+    world.commit(3);
+    world.start();
+    world.run_for(minutes{1});
+    CHECK(world.store.dead_letters().size() == 1);
+    CHECK(world.settler.spooled() == 1);
+    CHECK(world.pump.status().state == LaneState::dead_full);
+    const std::vector<spool::DeadKey> keys{key_of(world.store.dead_letters()[0])};
+    CHECK(world.settler.purge_dead(keys).has_value());
+    CHECK(world.run_until_settled());
 }
 
 TEST_CASE("forward/pump: room that is used up at the start parks the lane at the first refusal") {

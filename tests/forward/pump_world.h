@@ -30,7 +30,10 @@ struct PumpWorld {
           settler(io.get_executor(), store, totals),
           pump(io.get_executor(), clock, rng, settler, upstream, options, LaneName{}, registry,
                plan) {
-        settler.on_dead_full([this](bool full) { pump.note_dead_full(full); });
+        settler.on_dead_usage([this](const spool::DeadUsage& usage) {
+            settler.note_dead_usage(usage);
+            pump.note_dead_room();
+        });
         settler.adopt(true);
     }
     ~PumpWorld() {

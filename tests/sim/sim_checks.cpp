@@ -72,6 +72,11 @@ void SimWorld::check() {
         violate(fmt::format("the spool takes {} bytes of {}", store_->stats().disk.count,
                             spool_options_.bytes_max.count));
     }
+    const auto dead = store_->dead_usage();
+    if (dead.letters > dead.letters_max || (dead.letters > 1 && dead.bytes > dead.bytes_max)) {
+        violate(fmt::format("{} dead letters of {}, {} bytes of {}", dead.letters, dead.letters_max,
+                            dead.bytes.count, dead.bytes_max.count));
+    }
     const auto view = snapshot();
     if (!view) return;
     if (view->ledger.imbalance() != 0) violate("ledger: " + view->ledger.to_json());

@@ -167,8 +167,9 @@ TEST_CASE("spool/rocks_dead: room is counted by letters and bytes, and survives 
     REQUIRE(store->commit(segments, {}).has_value());
     const std::vector<DeadLetter> two{make_dead(1, "a.0"), make_dead(2, "a.1")};
     REQUIRE(store->ack({kDefaultLane, 3, two}).has_value());
-    CHECK_FALSE(store->dead_usage().full());
+    CHECK(store->dead_usage().has_room(Bytes{1}));
     const auto bytes = store->dead_usage().bytes;
+    CHECK(bytes == stored_bytes(two[0]) + stored_bytes(two[1]));
     REQUIRE(store->ack({kDefaultLane, 3, two}).has_value());  // comes again after a forgotten ack
     CHECK(store->dead_usage().letters == 2);
     CHECK(store->dead_usage().bytes == bytes);
@@ -177,24 +178,21 @@ TEST_CASE("spool/rocks_dead: room is counted by letters and bytes, and survives 
     CHECK(store->dead_usage().bytes == bytes + Bytes{9});
     const std::vector<DeadLetter> third{make_dead(3, "a.2")};
     REQUIRE(store->ack({kDefaultLane, 4, third}).has_value());
-    CHECK(store->dead_usage().full());
+    CHECK_FALSE(store->dead_usage().has_room(Bytes{1}));
     const auto before = store->dead_usage();
     REQUIRE(store->sync().has_value());
     REQUIRE(store->reopen().has_value());
     CHECK(store->dead_usage().bytes == before.bytes);
     store.reset();
     setup.dead.upstream_letters = 4;
-    setup.dead.upstream_bytes = before.bytes;
+    setup.dead.upstream_bytes = before.bytes + Bytes{9};
     store = open_rocks_store(options, setup).value();
     CHECK(store->dead_usage().letters == 3);
-    CHECK(store->dead_usage().full());  // by bytes
-    store.reset();
-    setup.dead.upstream_bytes = before.bytes + Bytes{1};
-    store = open_rocks_store(options, setup).value();
-    CHECK_FALSE(store->dead_usage().full());
+    CHECK(store->dead_usage().has_room(Bytes{9}));
+    CHECK_FALSE(store->dead_usage().has_room(Bytes{10}));
     store.reset();
     options.bytes_max = Bytes{4 * before.bytes.count};  // a quarter of it
-    CHECK(open_rocks_store(options, setup).value()->dead_usage().full());
+    CHECK_FALSE(open_rocks_store(options, setup).value()->dead_usage().has_room(Bytes{1}));
 }
 
 TEST_CASE("spool/rocks_dead: each lane's name is known, also of one that is not set up") {

@@ -12,9 +12,7 @@ using spool::Segment;
 
 namespace {
 
-std::uint64_t size_of(const DeadLetter& letter) {
-    return sizeof(std::uint64_t) + 3 + spool::encode_dead_letter(letter).size();
-}
+std::uint64_t size_of(const DeadLetter& letter) { return spool::stored_bytes(letter).count; }
 
 }  // namespace
 
