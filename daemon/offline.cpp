@@ -23,7 +23,7 @@ public:
     OfflineSpool(std::unique_ptr<spool::Store> store, const config::Config& config)
         : store_(std::move(store)),
           settler_(io_.get_executor(), *store_, totals_),
-          desk_(*store_, settler_, clock_, rng_, config.events,
+          desk_(*store_, settler_, rng_, config.events,
                 {.configured = [this](LaneId lane) { return configured_.contains(lane); },
                  .sending = false,
                  .replayed = [](LaneId) {},
@@ -45,7 +45,6 @@ public:
 
 private:
     asio::io_context io_;  // never run: the settler needs an executor for its other callers
-    SystemClock clock_;
     Xoshiro rng_ = Xoshiro::from_system();
     std::unique_ptr<spool::Store> store_;
     std::set<LaneId> configured_;

@@ -18,7 +18,7 @@ constexpr seconds kCommitAtFlush{5};  // the admin server gives a request ten
 
 void Relay::make_desk() {
     desk_.emplace(
-        *store_, pipeline_->settler(), clock_, operate_rng_, config_.events,
+        *store_, pipeline_->settler(), operate_rng_, config_.events,
         operate::DeskHooks{
             .configured = [this](LaneId lane) { return pipeline_->configured(lane); },
             .sending = true,

@@ -47,6 +47,14 @@ struct Refused {
     std::string message;
 };
 
+std::string to_json(const AsOf& as_of) {
+    std::string lanes;
+    for (const auto& [name, end] : as_of.lanes) {
+        lanes += fmt::format("{}{}:{}", lanes.empty() ? "" : ",", json_string(name), end);
+    }
+    return fmt::format(R"({{"admission":{},"lanes":{{{}}}}})", as_of.admission, lanes);
+}
+
 std::string to_json(const std::vector<Refused>& refused) {
     std::string out = "[";
     for (const auto& one : refused) {
@@ -60,11 +68,10 @@ std::string to_json(const std::vector<Refused>& refused) {
 
 }  // namespace
 
-Desk::Desk(spool::Store& store, spool::Settler& settler, Clock& clock, Rng& rng,
-           const parse::Options& events, DeskHooks hooks)
+Desk::Desk(spool::Store& store, spool::Settler& settler, Rng& rng, const parse::Options& events,
+           DeskHooks hooks)
     : store_(store),
       settler_(settler),
-      clock_(clock),
       rng_(rng),
       parser_(std::in_place, with_room(events), rng),
       hooks_(std::move(hooks)) {}
@@ -99,7 +106,7 @@ Result<Desk::Chosen> Desk::choose_page(const Request& request) {
     query.bytes_max = kPageBytes;
     query.filter.kind = request.kind;
     query.filter.reason = request.reason;
-    if (request.as_of) query.filter.until_unix_ms = *request.as_of;
+    if (request.as_of) query.filter.within = ends_of(*request.as_of);
     if (!request.lane.empty()) {
         query.filter.lane = find_lane(request.lane);
         if (!query.filter.lane) {
@@ -138,8 +145,26 @@ Result<Desk::Chosen> Desk::choose(const Request& request) {
     return chosen;
 }
 
-std::int64_t Desk::as_of(const Request& request) const {
-    return request.as_of.value_or(unix_ms(clock_.wall_now()));
+AsOf Desk::as_of(const Request& request) const {
+    if (request.as_of) return *request.as_of;
+    const auto ends = store_.dead_ends();
+    AsOf now{ends.admission, {}};
+    const auto names = lane_names();
+    for (const auto& [lane, end] : ends.lanes) now.lanes.emplace_back(name_of(lane, names), end);
+    return now;
+}
+
+spool::DeadEnds Desk::ends_of(const AsOf& as_of) const {
+    spool::DeadEnds ends{.admission = as_of.admission};
+    const auto names = lane_names();
+    for (const auto& [lane, end] : store_.dead_ends().lanes) {
+        const auto is_it = [name = name_of(lane, names)](const auto& one) {
+            return one.first == name;
+        };
+        const auto found = std::find_if(as_of.lanes.begin(), as_of.lanes.end(), is_it);
+        if (found != as_of.lanes.end()) ends.lanes.emplace(lane, found->second);
+    }
+    return ends;
 }
 
 AdminResponse Desk::list(const Request& request) {
@@ -153,7 +178,7 @@ AdminResponse Desk::list(const Request& request) {
         response.body += to_json(letter, name_of(letter.lane, names), request.events);
     }
     response.body += fmt::format(R"(],"next":{},"as_of":{},"damaged":{}}})", next_text(page->last),
-                                 as_of(request), page->damaged);
+                                 to_json(as_of(request)), page->damaged);
     return response;
 }
 
@@ -213,9 +238,9 @@ AdminResponse Desk::replay(const Request& request) {
         hooks_.replayed(lane);
     }
     if (replayed > 0) log::info("control", "dead letters put back", {{"letters", replayed}});
-    return {.body =
-                fmt::format(R"({{"ok":true,"replayed":{},"next":{},"as_of":{},"refused":{}}})",
-                            replayed, next_text(chosen->last), *bounded.as_of, to_json(refused))};
+    return {.body = fmt::format(R"({{"ok":true,"replayed":{},"next":{},"as_of":{},"refused":{}}})",
+                                replayed, next_text(chosen->last), to_json(*bounded.as_of),
+                                to_json(refused))};
 }
 
 AdminResponse Desk::purge(const Request& request) {
@@ -229,7 +254,7 @@ AdminResponse Desk::purge(const Request& request) {
     if (!purged) return refusal(purged.error());
     if (*purged > 0) log::warn("control", "dead letters purged", {{"letters", *purged}});
     return {.body = fmt::format(R"({{"ok":true,"purged":{},"next":{},"as_of":{}}})", *purged,
-                                next_text(chosen->last), as_of(request))};
+                                next_text(chosen->last), to_json(as_of(request)))};
 }
 
 }  // namespace opsrelay::operate

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "control/admin_server.h"
-#include "core/clock.h"
 #include "core/error.h"
 #include "core/random.h"
 #include "operate/request.h"
@@ -50,13 +49,14 @@ struct DeskHooks {
 ///                 before has numbers below; each tries at once, unless upstream asked it to wait
 ///   /lanes/left   ends -> {left: {name: records below it without an outcome}}
 ///   /spool/purge  lane, configured -> {purged}; 404 unknown, 409 while it is configured
+/// `as_of`: of an earlier reply; letters that came later are left alone.
 /// 400: a request that is not understood. 503: the spool refuses, with its error's code and text.
 /// Thread: storage.
 class Desk {
 public:
     /// `rng` makes ids for events that have none.
-    Desk(spool::Store& store, spool::Settler& settler, Clock& clock, Rng& rng,
-         const parse::Options& events, DeskHooks hooks);
+    Desk(spool::Store& store, spool::Settler& settler, Rng& rng, const parse::Options& events,
+         DeskHooks hooks);
     Desk(const Desk&) = delete;
     Desk& operator=(const Desk&) = delete;
 
@@ -77,7 +77,8 @@ private:
     };
     [[nodiscard]] Result<Chosen> choose(const Request& request);
     [[nodiscard]] Result<Chosen> choose_page(const Request& request);
-    [[nodiscard]] std::int64_t as_of(const Request& request) const;
+    [[nodiscard]] AsOf as_of(const Request& request) const;
+    [[nodiscard]] spool::DeadEnds ends_of(const AsOf& as_of) const;
     [[nodiscard]] Response list(const Request& request);
     [[nodiscard]] Response show(const Request& request);
     [[nodiscard]] Response replay(const Request& request);
@@ -101,7 +102,6 @@ private:
 
     spool::Store& store_;
     spool::Settler& settler_;
-    Clock& clock_;
     Rng& rng_;
     std::optional<parse::EventParser> parser_;
     DeskHooks hooks_;

@@ -49,15 +49,28 @@ Result<void> set_field(Request& request, const Json& value) {
     return {};
 }
 
-Result<void> ends_field(Request& request, const Json& value) {
+Result<void> ends_field(std::vector<std::pair<std::string, Seq>>& into, std::string_view field,
+                        const Json& value) {
     if (!value.IsObject() || value.MemberCount() > kEndsMax) {
-        return wrong("ends", fmt::format("an object of at most {} lanes", kEndsMax));
+        return wrong(field, fmt::format("an object of at most {} lanes", kEndsMax));
     }
     for (const auto& member : value.GetObject()) {
-        if (!member.value.IsUint64()) return wrong("ends", "numbers by lane");
-        request.ends.emplace_back(text_of(member.name), member.value.GetUint64());
+        if (!member.value.IsUint64()) return wrong(field, "numbers by lane");
+        into.emplace_back(text_of(member.name), member.value.GetUint64());
     }
     return {};
+}
+
+Result<void> as_of_field(Request& request, const Json& value) {
+    const auto must = [] { return wrong("as_of", "what an earlier reply said"); };
+    if (!value.IsObject() || value.MemberCount() != 2) return must();
+    const auto admission = value.FindMember("admission");
+    const auto lanes = value.FindMember("lanes");
+    if (admission == value.MemberEnd() || lanes == value.MemberEnd()) return must();
+    if (!admission->value.IsUint64()) return must();
+    auto& as_of = request.as_of.emplace();
+    as_of.admission = admission->value.GetUint64();
+    return ends_field(as_of.lanes, "as_of.lanes", lanes->value);
 }
 
 Result<void> bool_field(bool& into, std::string_view field, const Json& value) {
@@ -77,7 +90,8 @@ Result<void> take(Request& request, std::string_view field, const Json& value) {
     if (field == "reason") return text_field(request.reason, field, value);
     if (field == "keys") return keys_field(request, value);
     if (field == "set") return set_field(request, value);
-    if (field == "ends") return ends_field(request, value);
+    if (field == "ends") return ends_field(request.ends, field, value);
+    if (field == "as_of") return as_of_field(request, value);
     if (field == "all") return bool_field(request.all, field, value);
     if (field == "events") return bool_field(request.events, field, value);
     if (field == "configured") return bool_field(request.configured, field, value);
@@ -97,11 +111,6 @@ Result<void> take(Request& request, std::string_view field, const Json& value) {
             return wrong(field, fmt::format("from 1 to {}", kLettersMax));
         }
         request.limit = value.GetUint();
-        return {};
-    }
-    if (field == "as_of") {
-        if (!value.IsInt64()) return wrong(field, "Unix milliseconds");
-        request.as_of = value.GetInt64();
         return {};
     }
     return Error{Errc::config_invalid, fmt::format("{} is not known", field)};

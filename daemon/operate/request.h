@@ -16,12 +16,20 @@ namespace opsrelay::operate {
 
 /// At most this many keys in a request, and letters in a reply.
 inline constexpr std::size_t kLettersMax = 1000;
-/// At most this many lanes in `ends`.
+/// At most this many lanes in `ends` and `as_of`.
 inline constexpr std::size_t kEndsMax = 64;
 
+/// What letters there were at one moment, by numbers (spool::DeadEnds).
+struct AsOf {
+    std::uint64_t admission = 0;
+    std::vector<std::pair<std::string, Seq>> lanes;
+    bool operator==(const AsOf&) const = default;
+};
+
 /// {"kind","lane","reason": filters; "after": a key; "limit"; "keys": [...] or "all": true;
-///  "as_of": Unix ms; "events": whether the events themselves are wanted; "set": {field: value};
-///  "configured": true; "ends": {lane: number}}. Which of them a path takes is said there.
+///  "as_of": {"admission": number, "lanes": {lane: number}}; "events": whether the events
+///  themselves are wanted; "set": {field: value}; "configured": true; "ends": {lane: number}}.
+///  Which of them a path takes is said there.
 struct Request {
     std::optional<spool::DeadKind> kind;
     std::string lane;    // a name; empty: any
@@ -30,7 +38,7 @@ struct Request {
     std::size_t limit = kLettersMax;
     std::vector<spool::DeadKey> keys;
     bool all = false;
-    std::optional<std::int64_t> as_of;  // letters that came later are left alone
+    std::optional<AsOf> as_of;  // letters that came later are left alone
     bool events = false;
     std::vector<FieldEdit> set;
     bool configured = false;

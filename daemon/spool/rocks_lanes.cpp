@@ -40,6 +40,12 @@ Result<rocksdb::ColumnFamilyHandle*> make_family(RocksHandle& handle, LaneId lan
 
 }  // namespace
 
+DeadEnds dead_ends_of(const SpoolBook& book) {
+    DeadEnds ends{.admission = book.admission.next_number()};
+    for (const auto& [id, lane] : book.lanes) ends.lanes.emplace(id, lane.next_write);
+    return ends;
+}
+
 std::vector<LaneState> lane_states(const SpoolBook& book) {
     std::vector<LaneState> states;
     for (const auto& [id, lane] : book.lanes) {

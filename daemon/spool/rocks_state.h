@@ -63,6 +63,8 @@ struct SpoolBook {
 
 /// Store::lanes().
 [[nodiscard]] std::vector<LaneState> lane_states(const SpoolBook& book);
+/// Store::dead_ends().
+[[nodiscard]] DeadEnds dead_ends_of(const SpoolBook& book);
 /// Store::make_lane() and set_paused(). Errors: as there.
 [[nodiscard]] Result<LaneId> make_lane(RocksHandle& handle, RocksWriter& writer, SpoolBook& book,
                                        std::string_view name);

@@ -93,6 +93,7 @@ public:
         return read_dead_page(*handle_, query);
     }
     [[nodiscard]] Result<std::uint64_t> purge_dead(std::span<const DeadKey> letters) override;
+    [[nodiscard]] DeadEnds dead_ends() const override { return dead_ends_of(book_); }
     [[nodiscard]] DeadUsage dead_usage() const override { return book_.dead; }
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;

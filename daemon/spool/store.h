@@ -5,7 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <functional>
-#include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -77,18 +77,34 @@ struct DeadKey {
     return {letter.kind, letter.lane, letter.seq};
 }
 
+/// Numbers of dead letters of accepted records from here on are those of no record: a repair took
+/// the letters back from another database.
+inline constexpr std::uint64_t kForeignDead = std::uint64_t{1} << 63U;
+
+/// Which numbers dead letters have at one moment: those that come later have others. Times do not
+/// tell, since clocks are put back.
+struct DeadEnds {
+    std::uint64_t admission = 1;    // the number that the next one gets
+    std::map<LaneId, Seq> lanes{};  // LaneState::next_write
+    [[nodiscard]] bool contains(const DeadKey& key) const {
+        if (key.kind == DeadKind::admission) return key.number < admission;
+        const auto lane = lanes.find(key.lane);
+        return lane != lanes.end() && (key.number < lane->second || key.number >= kForeignDead);
+    }
+};
+
 /// Which dead letters; what is not set matches all.
 struct DeadFilter {
     std::optional<DeadKind> kind{};
     std::optional<LaneId> lane{};
     std::string reason{};
-    std::int64_t until_unix_ms = std::numeric_limits<std::int64_t>::max();
+    std::optional<DeadEnds> within{};
 };
 [[nodiscard]] inline bool matches(const DeadFilter& filter, const DeadLetter& letter) {
     return (!filter.kind || *filter.kind == letter.kind) &&
            (!filter.lane || *filter.lane == letter.lane) &&
            (filter.reason.empty() || filter.reason == letter.reason) &&
-           letter.unix_ms <= filter.until_unix_ms;
+           (!filter.within || filter.within->contains(key_of(letter)));
 }
 
 /// One page of dead letters. Bounded by what is looked at, not only by what matches.
@@ -273,8 +289,10 @@ public:
     /// Deletes dead letters, synced. Unknown ones are skipped. Returns how many there were. After
     /// a failed sync they may be gone: the retry is safe. Errors: as commit().
     [[nodiscard]] virtual Result<std::uint64_t> purge_dead(std::span<const DeadKey> letters) = 0;
+    /// What tells the dead letters of now from later ones.
+    [[nodiscard]] virtual DeadEnds dead_ends() const = 0;
     /// How much room the dead letters of accepted records take. ack() is never refused for it: who
-    /// sends must stop before it makes more of them.
+    /// sends must have room before it makes one (Settler::take_dead_room()).
     [[nodiscard]] virtual DeadUsage dead_usage() const = 0;
 
     /// Makes earlier acks durable.

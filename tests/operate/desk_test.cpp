@@ -24,7 +24,7 @@ std::string good_event(std::string_view id) {
 struct World {
     explicit World(bool sending = true) {
         hooks.sending = sending;
-        desk.emplace(store, settler, clock, rng, parse::Options{}, hooks);
+        desk.emplace(store, settler, rng, parse::Options{}, hooks);
         for (const auto lane : {kDefaultLane, kLeft}) {
             spool::Segment segment;
             segment.lane = lane;
@@ -161,15 +161,26 @@ TEST_CASE("operate/desk: all are put back page by page, but not what is refused 
     world.kill(2);
     auto reply = world.ask("/dead/replay", R"({"all":true,"kind":"upstream","limit":1})");
     CHECK(world.has(reply, R"("next":"upstream-0-1")"));
-    const auto as_of = unix_ms(world.clock.wall_now());
+    const auto* const as_of = R"({"admission":1,"lanes":{"default":4,"lane-1":4}})";
     CHECK(world.has(reply, fmt::format(R"("as_of":{})", as_of)));
-    world.clock.advance(seconds{1});
-    world.kill(4);  // what was put back is refused again
+    world.kill(4);                     // what was put back is refused again, at the same moment
+    world.reject(good_event("late"));  // and another one comes
     reply = world.ask("/dead/replay",
                       fmt::format(R"({{"all":true,"after":"upstream-0-1","as_of":{}}})", as_of));
     CHECK(world.has(reply, R"("replayed":1,"next":null)"));
-    REQUIRE(world.store.dead_letters().size() == 1);
+    REQUIRE(world.store.dead_letters().size() == 2);
     CHECK(world.store.dead_letters()[0].seq == 4);
+}
+
+TEST_CASE("operate/desk: all are put back, also what the clock dates in the future by now") {
+    World world;
+    world.clock.advance(hours{24});
+    world.kill(1);
+    world.kill(2, kLeft);
+    world.reject(good_event("r"));
+    world.clock.jump_wall(-hours{48});
+    CHECK(world.has(world.ask("/dead/replay", R"({"all":true})"), R"("replayed":3)"));
+    CHECK(world.store.dead_letters().empty());
 }
 
 TEST_CASE("operate/desk: purging takes keys, or all that match, never both or neither") {

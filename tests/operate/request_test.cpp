@@ -7,7 +7,8 @@ namespace opsrelay::operate {
 TEST_CASE("operate/request: every field") {
     const auto request = parse_request(
         R"({"kind":"upstream","lane":"default","reason":"upstream_400","after":"upstream-0-3",)"
-        R"("limit":7,"keys":["admission-1-2"],"all":true,"as_of":-5,"events":true,)"
+        R"("limit":7,"keys":["admission-1-2"],"all":true,"events":true,)"
+        R"("as_of":{"admission":3,"lanes":{"x":2}},)"
         R"("set":{"model":"x","n":[1]},"configured":true,"ends":{"default":7}})");
     REQUIRE(request.has_value());
     CHECK(request->kind == spool::DeadKind::upstream);
@@ -18,7 +19,7 @@ TEST_CASE("operate/request: every field") {
     REQUIRE(request->keys.size() == 1);
     CHECK(request->keys[0] == spool::DeadKey{spool::DeadKind::admission, LaneId{1}, 2});
     CHECK(request->all);
-    CHECK(request->as_of == -5);
+    CHECK(request->as_of == AsOf{3, {{"x", 2}}});
     CHECK(request->events);
     REQUIRE(request->set.size() == 2);
     CHECK(request->set[0] == FieldEdit{"model", "\"x\""});
@@ -54,7 +55,10 @@ TEST_CASE("operate/request: what is unknown or of another type is refused by nam
         {R"({"all":"yes"})", "all must be true or false"},
         {R"({"ends":[]})", "ends must be an object of at most 64 lanes"},
         {R"({"ends":{"a":-1}})", "ends must be numbers by lane"},
-        {R"({"as_of":1.5})", "as_of must be Unix milliseconds"},
+        {R"({"as_of":1.5})", "as_of must be what an earlier reply said"},
+        {R"({"as_of":{"admission":1}})", "as_of must be what an earlier reply said"},
+        {R"({"as_of":{"admission":-1,"lanes":{}}})", "as_of must be what an earlier reply said"},
+        {R"({"as_of":{"admission":1,"lanes":{"x":"y"}}})", "as_of.lanes must be numbers by lane"},
         {R"({"set":[]})", "set must be an object of fields and their values"},
     };
     for (const auto& test : cases) {

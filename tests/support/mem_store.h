@@ -75,6 +75,7 @@ public:
     [[nodiscard]] Result<spool::DeadPage> read_dead(const spool::DeadQuery& query) override;
     [[nodiscard]] Result<std::uint64_t> purge_dead(
         std::span<const spool::DeadKey> letters) override;
+    [[nodiscard]] spool::DeadEnds dead_ends() const override;
     [[nodiscard]] spool::DeadUsage dead_usage() const override;
     [[nodiscard]] Result<void> sync() override;
     [[nodiscard]] Result<void> reopen() override;

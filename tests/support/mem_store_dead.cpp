@@ -128,6 +128,12 @@ Result<std::uint64_t> MemStore::purge_dead(std::span<const spool::DeadKey> lette
     return static_cast<std::uint64_t>(known);
 }
 
+spool::DeadEnds MemStore::dead_ends() const {
+    spool::DeadEnds ends{.admission = live_.next_admission};
+    for (const auto& [id, lane] : live_.lanes) ends.lanes.emplace(id, lane.next_write);
+    return ends;
+}
+
 spool::DeadUsage MemStore::dead_usage() const {
     spool::DeadUsage usage;
     usage.letters_max = dead_limits_.upstream_letters;
