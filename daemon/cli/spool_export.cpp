@@ -1,5 +1,6 @@
 // `spool export`: every record without an outcome, as it would be sent.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -56,6 +57,8 @@ int run(const Given& given, Program& program) {
     std::FILE* const out = file ? file.get() : program.out;
     std::uint64_t written = 0;
     bool good = true;
+    std::optional<ProgressLine> progress;
+    if (::isatty(::fileno(out)) == 0) progress.emplace(program);  // else the events show it
     const auto sink = [&](const spool::StoredRecord& record) {
         const bool wanted = !given.lane || *given.lane == record.lane_name ||
                             *given.lane == fmt::format("{}", static_cast<unsigned>(record.lane));
@@ -64,9 +67,11 @@ int run(const Given& given, Program& program) {
         good =
             std::fwrite(record.event.data(), 1, record.event.size(), out) == record.event.size() &&
             std::fputc('\n', out) != EOF;
+        if (progress) progress->show_records(written);
         return good;
     };
     const auto report = export_from(given, program, sink);
+    progress.reset();
     if (!report) return fail(program, report.error());
     if (!good || std::fflush(out) != 0) {
         return fail(program, errno_error(Errc::io, given.file.value_or("standard output"), errno));

@@ -28,17 +28,27 @@ ProgressLine::~ProgressLine() {
     if (shown_) fmt::print(program_.err, "\r\x1b[K");
 }
 
+bool ProgressLine::due() {
+    constexpr milliseconds kInterval{250};
+    const auto now = SystemClock{}.now();
+    if (!program_.err_is_terminal || now < next_) return false;
+    next_ = now + kInterval;
+    shown_ = true;
+    return true;
+}
+
 spool::Progress ProgressLine::callback() {
-    if (!program_.err_is_terminal) return {};
     return [this](std::uint64_t done, std::uint64_t total) {
-        constexpr milliseconds kInterval{250};
-        const auto now = SystemClock{}.now();
-        if (now < next_) return;
-        next_ = now + kInterval;
-        shown_ = true;
+        if (!due()) return;
         fmt::print(program_.err, "\r{} of {} MiB ", done >> 20U, total >> 20U);
         std::fflush(program_.err);
     };
+}
+
+void ProgressLine::show_records(std::uint64_t done) {
+    if (!due()) return;
+    fmt::print(program_.err, "\r{} records ", done);
+    std::fflush(program_.err);
 }
 
 }  // namespace opsrelay::cli

@@ -29,8 +29,12 @@ public:
 
     /// Refers to this object.
     [[nodiscard]] spool::Progress callback();
+    /// The same for what has no known end.
+    void show_records(std::uint64_t done);
 
 private:
+    [[nodiscard]] bool due();
+
     Program& program_;
     TimePoint next_{};
     bool shown_ = false;

@@ -15,9 +15,12 @@ namespace {
 
 constexpr const char* kFooter = R"(
 Reads every damaged-<time> beside the database file by file and puts its records at the end of
-their lanes, unless their externalRequestId is known to the spool. Opening the spool takes back
-what lies in quarantine. A repaired database is renamed to repaired-<time>; delete it when you need
-the space. Dead letters and the ids of events that were delivered before are not taken back.
+their lanes, unless their externalRequestId is known to the spool, and takes its dead letters over.
+Opening the spool takes back what lies in quarantine; a database that cannot be opened is treated
+as at a start of the daemon, and repaired when it had to be moved aside. A repaired database is
+renamed to repaired-<time>; delete it when you need the space. One with something for which there
+was no room or no lane stays: repeat then, what was taken back does not come twice. Ids of events
+that were delivered before are not taken back.
 
 Without --write nothing is changed; it says what would be looked through.
 
@@ -46,27 +49,48 @@ std::optional<IdHash> id_of(std::uint64_t salt, LaneId lane, std::string_view ev
 
 void print_source(const spool::RepairSource& source, const Given& given, Program& program) {
     if (!given.write) {
-        fmt::print(program.out, "{}: {} records would be looked through\n", printable(source.path),
-                   source.records);
+        fmt::print(program.out, "{}: {} records and {} dead letters would be looked through\n",
+                   printable(source.path), source.records, source.dead);
         return;
     }
     fmt::print(program.out, "{}: {} records: {} taken back, {} known already",
                printable(source.path), source.records, source.admitted, source.known);
     if (source.no_lane > 0) {
-        fmt::print(program.out,
-                   ", {} of an unknown lane: it stays as it is; see `spool export "
-                   "--from`\n",
+        fmt::print(program.out, ", {} of an unknown lane; see `spool export --from`",
                    source.no_lane);
-    } else {
-        fmt::print(program.out, "; kept as {}\n", printable(source.kept_as));
     }
+    fmt::print(program.out, "\n  {} dead letters: {} taken back, {} known already", source.dead,
+               source.dead_admitted, source.dead_known);
+    if (source.dead_over > 0) {
+        fmt::print(program.out, ", {} of events never accepted are too many", source.dead_over);
+    }
+    if (source.dead_left > 0) {
+        fmt::print(program.out,
+                   ", {} left: make room with `opsrelay dead replay` or `opsrelay dead purge`, "
+                   "then repeat",
+                   source.dead_left);
+    }
+    if (source.dead_damaged > 0) {
+        fmt::print(program.out, "; {} more or tables of them cannot be read", source.dead_damaged);
+    }
+    fmt::print(program.out, "\n  {}\n",
+               source.whole() ? "kept as " + printable(source.kept_as)
+                              : std::string("it stays as it is: something was left"));
+}
+
+std::string dead_json(const spool::RepairSource& source) {
+    return fmt::format(
+        R"({{"found":{},"admitted":{},"known":{},"over":{},"left":{},"damaged":{}}})", source.dead,
+        source.dead_admitted, source.dead_known, source.dead_over, source.dead_left,
+        source.dead_damaged);
 }
 
 std::string source_json(const spool::RepairSource& source) {
-    return fmt::format(
-        R"({{"path":{},"records":{},"admitted":{},"known":{},"no_lane":{},"kept_as":{}}})",
-        json_string(source.path), source.records, source.admitted, source.known, source.no_lane,
-        source.kept_as.empty() ? "null" : json_string(source.kept_as));
+    return fmt::format(R"({{"path":{},"records":{},"admitted":{},"known":{},"no_lane":{},)"
+                       R"("dead_letters":{},"kept_as":{}}})",
+                       json_string(source.path), source.records, source.admitted, source.known,
+                       source.no_lane, dead_json(source),
+                       source.kept_as.empty() ? "null" : json_string(source.kept_as));
 }
 
 int run(const Given& given, Program& program) {
@@ -81,7 +105,7 @@ int run(const Given& given, Program& program) {
     bool whole = true;
     std::string json;
     for (const auto& source : report->sources) {
-        whole = whole && source.no_lane == 0;
+        whole = whole && source.whole();
         json += (json.empty() ? "" : ",") + source_json(source);
         if (given.output == Output::text) print_source(source, given, program);
     }
@@ -90,7 +114,7 @@ int run(const Given& given, Program& program) {
     } else if (report->sources.empty()) {
         fmt::print(program.out, "nothing to repair\n");
     } else if (!given.write) {
-        fmt::print(program.out, "nothing was changed; add --write to take them back\n");
+        fmt::print(program.out, "nothing was changed; add --write to take back what can be read\n");
     }
     return whole ? 0 : kExitFailed;
 }

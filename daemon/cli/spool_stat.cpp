@@ -56,18 +56,23 @@ void print_text(const spool::SpoolSummary& summary, Program& program) {
         fmt::print(program.out, "  {:<16} {}\n", kind, count);
     }
     if (!summary.trouble.empty()) {
-        fmt::print(program.out,
-                   "the database cannot be opened: {}\n"
-                   "  the daemon opens what it can, and moves it aside when nothing helps\n",
-                   printable(summary.trouble));
+        fmt::print(
+            program.out,
+            "the database cannot be opened as it is: {}\n"
+            "  a start of the daemon opens what it can, and moves it aside when nothing helps;\n"
+            "  so does `opsrelay spool repair --write`, which then takes back what can be read.\n"
+            "  Until then `opsrelay spool export` reads its files\n",
+            printable(summary.trouble));
     }
     for (const auto& lane : summary.lanes) {
         fmt::print(program.out, "lane {} {}: {} records, oldest {}\n",
                    static_cast<unsigned>(lane.lane), printable(lane.name), lane.records,
                    time_text(lane.oldest_unix_ms));
     }
-    fmt::print(program.out, "dead letters: {} never accepted, {} refused upstream\nids: {}\n",
-               summary.dead_admission, summary.dead_upstream, summary.ids);
+    if (summary.trouble.empty()) {
+        fmt::print(program.out, "dead letters: {} never accepted, {} refused upstream\nids: {}\n",
+                   summary.dead_admission, summary.dead_upstream, summary.ids);
+    }
     for (const auto& one : summary.kept) {
         fmt::print(program.out, "kept {}: {} bytes{}\n", printable(one.path), one.bytes,
                    one.open ? ", not taken back" : "");

@@ -91,17 +91,27 @@ using IdOf =
     std::function<std::optional<IdHash>(std::uint64_t salt, LaneId lane, std::string_view event)>;
 struct RepairSource {
     std::string path;
-    std::string kept_as;         // afterwards; empty: nothing was written, or not all of it
-    std::uint64_t records = 0;   // without an outcome
-    std::uint64_t admitted = 0;  // put into the spool
-    std::uint64_t known = 0;     // their ids are in the spool already
-    std::uint64_t no_lane = 0;   // nothing says which lane they belong to
+    std::string kept_as;              // afterwards; empty: nothing was written, or not all of it
+    std::uint64_t records = 0;        // without an outcome
+    std::uint64_t admitted = 0;       // put into the spool
+    std::uint64_t known = 0;          // their ids are in the spool already
+    std::uint64_t no_lane = 0;        // nothing says which lane they belong to
+    std::uint64_t dead = 0;           // dead letters
+    std::uint64_t dead_admitted = 0;  // put into the spool
+    std::uint64_t dead_known = 0;     // in the spool already
+    std::uint64_t dead_over = 0;  // of events never accepted: beyond their bound, so they are gone
+    std::uint64_t dead_left = 0;  // no room for them, or of an unknown lane: still where they were
+    std::uint64_t dead_damaged = 0;  // letters and tables of them that cannot be read
+
+    /// Nothing that can be read is left behind.
+    [[nodiscard]] bool whole() const noexcept { return no_lane == 0 && dead_left == 0; }
 };
 struct RepairReport {
     std::vector<RepairSource> sources;
 };
-/// Puts the records of every damaged-<ms> at the end of their lanes, unless their id is known, and
-/// renames it to repaired-<ms>. Opening the spool for it takes back what lies in quarantine.
+/// Puts the records of every damaged-<ms> at the end of their lanes, unless their id is known or
+/// there is a dead letter of them, takes its dead letters over, and renames it to repaired-<ms>.
+/// Opening the spool for it takes back what lies in quarantine.
 /// Without `write` nothing is changed. May be done again after a crash. Errors: as summarize(); as
 /// Store::commit().
 [[nodiscard]] Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_of,

@@ -77,11 +77,10 @@ void add_record(TakenDead& taken, LaneId lane, std::int64_t unix_ms, std::string
     ++segment.count;
 }
 
-// RocksDB's iterator ends at a block that cannot be read. Numbers have gaps of any size, so those
-// behind it are looked for in growing steps, which may leave out as many as were passed; then in
-// the next lane and kind. False: nothing behind it can be read.
-bool skip_damage(rocksdb::Iterator& it, const DeadKey& at) {
-    constexpr unsigned kDoublings = 48;
+}  // namespace
+
+bool skip_damaged_letters(rocksdb::Iterator& it, const DeadKey& at) {
+    constexpr unsigned kDoublings = 63;
     for (const auto kind : {DeadKind::admission, DeadKind::upstream}) {
         for (std::uint16_t lane = 0; lane < kLaneNumbersMax; ++lane) {
             const DeadKey first{kind, LaneId{lane}, 0};
@@ -90,6 +89,7 @@ bool skip_damage(rocksdb::Iterator& it, const DeadKey& at) {
             for (unsigned i = 0; i < kDoublings; ++i) {
                 auto to = from;
                 to.number += std::uint64_t{1} << i;
+                if (to.number < from.number) break;
                 it.Seek(slice(dead_key(to)));
                 if (it.Valid()) return true;
                 if (it.status().ok()) return false;
@@ -98,8 +98,6 @@ bool skip_damage(rocksdb::Iterator& it, const DeadKey& at) {
     }
     return false;
 }
-
-}  // namespace
 
 AdmissionChange put_rejected(const RocksHandle& handle, rocksdb::WriteBatch& batch,
                              const AdmissionLetters& letters,
@@ -250,7 +248,7 @@ Result<DeadPage> read_dead_page(const RocksHandle& handle, const DeadQuery& quer
             }
             ++page.damaged;
             ++looked_at;
-            if (!skip_damage(*it, at)) return page;
+            if (!skip_damaged_letters(*it, at)) return page;
             continue;
         }
         const auto key = parse_dead_key(it->key().ToStringView());

@@ -13,8 +13,9 @@
 #include "spool/store.h"
 
 namespace rocksdb {
+class Iterator;
 class WriteBatch;
-}
+}  // namespace rocksdb
 
 namespace opsrelay::spool {
 
@@ -64,6 +65,10 @@ struct TakenDead {
 /// The batch is written.
 void forget_dead(SpoolBook& book, const TakenDead& taken);
 
+/// RocksDB's iterator ends at a block that cannot be read. Numbers have gaps of any size, so those
+/// behind it are looked for in growing steps, which may leave out as many as were passed; then in
+/// the next lane and kind. `at`: what would come next. False: nothing behind it can be read.
+[[nodiscard]] bool skip_damaged_letters(rocksdb::Iterator& it, const DeadKey& at);
 /// Store::read_dead().
 [[nodiscard]] Result<DeadPage> read_dead_page(const RocksHandle& handle, const DeadQuery& query);
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/clock.h"
+#include "spool/dead_repair.h"
 #include "spool/id_plan.h"
 #include "spool/offline.h"
 #include "spool/quarantine.h"
@@ -145,13 +146,15 @@ public:
         for (const auto& [number, name] : names_) lanes.push_back({number, name});
         return lanes;
     }
-    /// nullopt: the source does not say what the lane is called, and the number is not in the
-    /// spool.
+    /// nullopt: the spool does not have the lane of this name; or the source does not say what it
+    /// is called, and the number is not in the spool.
     [[nodiscard]] std::optional<LaneId> translate(const FileSource& source, LaneId lane) const {
         const auto name = source.names().find(lane);
-        if (name != source.names().end()) return by_name_.at(name->second);
-        if (names_.contains(lane)) return lane;
-        return std::nullopt;
+        if (name == source.names().end()) {
+            return names_.contains(lane) ? std::optional(lane) : std::nullopt;
+        }
+        const auto known = by_name_.find(name->second);
+        return known == by_name_.end() ? std::nullopt : std::optional(known->second);
     }
 
 private:
@@ -170,7 +173,32 @@ std::string repaired_name(const std::string& path) {
     return old.parent_path() / fmt::format("repaired-{}", time);
 }
 
-Result<RepairSource> look_through(const std::string& path, Readmission* into, const LaneMap& lanes,
+/// What a repair writes to.
+struct Target {
+    Readmission records;
+    DeadRepair dead;
+};
+
+/// After the records: a crash between leaves them waiting, and their letters are taken next time.
+[[nodiscard]] Result<void> look_through_dead(const FileSource& source, Target* into,
+                                             const LaneMap& lanes, RepairSource& report) {
+    Result<void> failed;
+    const auto damaged = source.visit_dead([&](DeadLetter& letter) {
+        const auto lane = lanes.translate(source, letter.lane);
+        if (into == nullptr || !lane) {
+            ++report.dead;
+            if (into != nullptr) ++report.dead_left;
+            return true;
+        }
+        failed = into->dead.take(*lane, std::move(letter), report);
+        return failed.has_value();
+    });
+    if (!damaged) return damaged.error();
+    report.dead_damaged = *damaged;
+    return failed && into != nullptr ? into->dead.finish() : failed;
+}
+
+Result<RepairSource> look_through(const std::string& path, Target* into, const LaneMap& lanes,
                                   const Progress& progress) {
     RepairSource report;
     report.path = path;
@@ -188,11 +216,12 @@ Result<RepairSource> look_through(const std::string& path, Readmission* into, co
             if (into != nullptr) report.no_lane += events.size();
             return true;
         }
-        failed = into->admit(*target, events, segment.received_unix_ms, report);
+        failed = into->records.admit(*target, events, segment.received_unix_ms, report);
         return failed.has_value();
     });
     if (!visited) return visited.error();
     if (!failed) return failed.error();
+    if (auto dead = look_through_dead(*source, into, lanes, report); !dead) return dead.error();
     return report;
 }
 
@@ -202,10 +231,21 @@ Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_o
                             const Progress& progress) {
     auto summary = summarize(options);
     if (!summary) return summary.error();
-    const auto databases = find_damage(options).databases;
+    if (write && !summary->trouble.empty()) {
+        // As a start of the daemon does: what nothing helps is moved aside, and taken back below.
+        RocksSetup setup;
+        setup.lanes.clear();
+        const auto opened = open_rocks_store(options, setup);
+        if (!opened) return opened.error();
+        (*opened)->close();
+    }
+    if (write && !summary->trouble.empty()) summary = summarize(options);
+    if (!summary) return summary.error();
+    auto databases = find_damage(options).databases;
     RepairReport report;
     LaneMap lanes(summary->lanes);
     if (!write) {
+        if (!summary->trouble.empty()) databases.push_back(database_dir(options));
         for (const auto& path : databases) {
             auto source = look_through(path, nullptr, lanes, progress);
             if (!source) return source.error();
@@ -222,15 +262,15 @@ Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_o
     setup.lanes = lanes.all();
     auto store = open_rocks_store(options, setup);
     if (!store) return store.error();
-    Readmission into(**store, options, id_of);
-    if (auto begun = into.begin(); !begun) return begun.error();
+    Target into{Readmission(**store, options, id_of), DeadRepair(**store)};
+    if (auto begun = into.records.begin(); !begun) return begun.error();
+    if (auto begun = into.dead.begin(); !begun) return begun.error();
     for (const auto& path : databases) {
         auto source = look_through(path, &into, lanes, progress);
         if (!source) return source.error();
-        const bool whole = source->no_lane == 0;
-        if (whole) source->kept_as = repaired_name(path);
+        if (source->whole()) source->kept_as = repaired_name(path);
         std::error_code ec;
-        if (whole) fs::rename(path, source->kept_as, ec);
+        if (source->whole()) fs::rename(path, source->kept_as, ec);
         if (ec) {
             return errno_error(Errc::io, fmt::format("rename {} to {}", path, source->kept_as),
                                ec.value());

@@ -10,6 +10,8 @@
 #include <memory>
 #include <optional>
 
+#include "spool/dead_letter.h"
+#include "spool/rocks_dead.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_tables.h"
 #include "spool/segment_scan.h"
@@ -27,6 +29,29 @@ std::optional<LaneId> lane_in(std::string_view key, std::string_view prefix) {
     const auto [stop, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), lane);
     if (ec != std::errc{} || stop != digits.data() + digits.size()) return std::nullopt;
     return LaneId{lane};
+}
+
+using LetterVisitor = std::function<void(const DeadKey&, std::string_view value)>;
+
+// Returns how many blocks could not be read.
+std::uint64_t visit_letters(rocksdb::SstFileReader& reader, const LetterVisitor& visit) {
+    std::uint64_t damaged = 0;
+    DeadKey at;  // everything before it has been looked at
+    const std::unique_ptr<rocksdb::Iterator> it(reader.NewIterator(make_read_options()));
+    for (it->SeekToFirst();;) {
+        if (!it->Valid()) {
+            if (it->status().ok()) return damaged;
+            ++damaged;
+            if (!skip_damaged_letters(*it, at)) return damaged;
+            continue;
+        }
+        if (const auto key = parse_dead_key(it->key().ToStringView())) {
+            visit(*key, it->value().ToStringView());
+            at = *key;
+            ++at.number;
+        }
+        it->Next();
+    }
 }
 
 }  // namespace
@@ -70,6 +95,9 @@ void FileSource::learn_from_table(const std::string& file) {
     if (const auto lane = parse_segment_family(properties->column_family_name)) {
         lanes_[static_cast<FamilyNumber>(properties->column_family_id)] = *lane;
     }
+    if (properties->column_family_name == kDeadFamily) {
+        visit_letters(reader, [this](const DeadKey& key, std::string_view) { learn_dead(key); });
+    }
     if (properties->column_family_name != kDefaultFamily) return;
     const std::unique_ptr<rocksdb::Iterator> it(reader.NewIterator(make_read_options()));
     for (it->SeekToFirst(); it->Valid(); it->Next()) {
@@ -84,15 +112,27 @@ Result<void> FileSource::learn_from_log(const std::string& file) {
         if (family != kDefaultFamilyNumber) {
             const auto outline = read_segment_outline(value);
             if (outline) segment = {family, outline->first_seq + outline->count};
+            if (const auto dead = parse_dead_key(key)) {
+                dead_in_logs_[*dead] = true;
+                learn_dead(*dead);
+            }
             return;
         }
         learn(key, value);
         const auto lane = lane_in(key, "end/");
         if (lane && segment && decode_u64(value) == segment->second) lanes_[segment->first] = *lane;
     };
-    const auto read = visit_log(file, {put, [](FamilyNumber, std::string_view) {}});
+    const auto remove = [this](FamilyNumber family, std::string_view key) {
+        const auto dead = family == kDefaultFamilyNumber ? std::nullopt : parse_dead_key(key);
+        if (dead) dead_in_logs_[*dead] = false;
+    };
+    const auto read = visit_log(file, {put, remove});
     if (!read) return read.error();
     return {};
+}
+
+void FileSource::learn_dead(const DeadKey& key) {
+    if (key.kind == DeadKind::upstream) dead_records_[key.lane].insert(key.number);
 }
 
 void FileSource::learn(std::string_view key, std::string_view value) {
@@ -103,10 +143,49 @@ void FileSource::learn(std::string_view key, std::string_view value) {
 }
 
 bool FileSource::is_settled(LaneId lane, Seq seq) const {
+    const auto dead = dead_records_.find(lane);
+    if (dead != dead_records_.end() && dead->second.contains(seq)) return true;
     const auto found = cursors_.find(lane);
     if (found == cursors_.end()) return false;
     const auto& ahead = found->second.ahead;
     return seq < found->second.next || std::binary_search(ahead.begin(), ahead.end(), seq);
+}
+
+Result<std::uint64_t> FileSource::visit_dead(const VisitDead& visit) const {
+    std::set<DeadKey> seen;
+    std::uint64_t damaged = 0;
+    bool go_on = true;
+    const auto offer = [&](const DeadKey& key, std::string_view value) {
+        if (!go_on || !seen.insert(key).second) return;
+        auto letter = decode_dead_letter(value);
+        if (letter && key_of(*letter) == key) {
+            go_on = visit(*letter);
+        } else {
+            ++damaged;
+        }
+    };
+    // The newest first: what it says of a letter holds.
+    for (auto file = tables_.rbegin(); file != tables_.rend() && go_on; ++file) {
+        if (family_of_table(*file) != kDeadFamily) continue;
+        const auto options = make_file_options(kDeadFamily);
+        rocksdb::SstFileReader reader(options);
+        if (!reader.Open(*file).ok()) {
+            ++damaged;
+            continue;
+        }
+        damaged += visit_letters(reader, [&](const DeadKey& key, std::string_view value) {
+            if (!dead_in_logs_.contains(key)) offer(key, value);
+        });
+    }
+    for (const auto& file : logs_) {
+        const auto put = [&](FamilyNumber family, std::string_view key, std::string_view value) {
+            const auto dead = family == kDefaultFamilyNumber ? std::nullopt : parse_dead_key(key);
+            if (dead && dead_in_logs_.at(*dead)) offer(*dead, value);
+        };
+        const auto read = visit_log(file, {put, [](FamilyNumber, std::string_view) {}});
+        if (!read) return read.error();
+    }
+    return damaged;
 }
 
 // With one lane there is no doubt.

@@ -29,6 +29,13 @@ public:
     using Visit = std::function<bool(LaneId, const StoredSegment&)>;
     [[nodiscard]] Result<void> visit_segments(const Visit& visit) const;
 
+    /// Visits the dead letters, each once, while `visit` returns true. One that was deleted since
+    /// is left out only when a log says so. Returns how many letters and tables could not be read.
+    /// Errors: io.
+    using VisitDead = std::function<bool(DeadLetter&)>;
+    [[nodiscard]] Result<std::uint64_t> visit_dead(const VisitDead& visit) const;
+
+    /// By a cursor, or since there is a dead letter of it.
     [[nodiscard]] bool is_settled(LaneId lane, Seq seq) const;
     /// By number; those that are known.
     [[nodiscard]] const std::map<LaneId, std::string>& names() const noexcept { return names_; }
@@ -39,6 +46,7 @@ private:
     void learn_from_table(const std::string& file);
     [[nodiscard]] Result<void> learn_from_log(const std::string& file);
     void learn(std::string_view key, std::string_view value);
+    void learn_dead(const DeadKey& key);
     [[nodiscard]] std::optional<LaneId> lane_of(FamilyNumber family) const;
 
     std::vector<std::string> tables_;
@@ -47,6 +55,8 @@ private:
     std::map<LaneId, std::string> names_;
     std::map<LaneId, Cursor> cursors_;
     std::map<FamilyNumber, LaneId> lanes_;  // of segment families
+    std::map<DeadKey, bool> dead_in_logs_;  // whether it was put last, not deleted
+    std::map<LaneId, std::set<Seq>> dead_records_;
 };
 
 }  // namespace opsrelay::spool
