@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kManifestPrefix = "MANIFEST-";
+constexpr std::size_t kCurrentBytesMax = 4096;
 // The fields that come first, in an order of their own; the others are not looked at.
 constexpr std::uint64_t kComparator = 1;  // text
 constexpr std::uint64_t kLogNumber = 2;
@@ -95,6 +96,7 @@ std::uint64_t cut_torn_edit(const std::string& database) {
         damaged = damaged || !record.whole;
         if (record.whole) end = record.end;
     }
+    if (stream.bad()) return 0;  // a disk that cannot be read says nothing of what is on it
     if (!damaged || reader.damaged_bytes() == 0 || end == 0) return 0;
     std::error_code ec;
     const auto size = fs::file_size(*path, ec);
@@ -113,7 +115,10 @@ std::uint64_t file_number(const std::string& path) {
 bool restore_current(const std::string& database) {
     const auto current = database + "/CURRENT";
     std::ifstream stream(current, std::ios::binary);
-    const std::string named((std::istreambuf_iterator<char>(stream)), {});
+    std::string named(kCurrentBytesMax, '\0');
+    stream.read(named.data(), static_cast<std::streamsize>(named.size()));
+    if (stream.bad()) return false;  // RocksDB meets the same error, and refuses
+    named.resize(static_cast<std::size_t>(stream.gcount()));
     std::error_code ec;
     std::vector<std::string> manifests;
     for (fs::directory_iterator it(database, ec), end; !ec && it != end; it.increment(ec)) {

@@ -89,7 +89,9 @@ class RunReader {
 public:
     RunReader(rocksdb::Env* env, const RunInput& input)
         : info_(input.info), reader_(file_options(env)) {
-        if (!reader_.Open(input.file).ok()) {
+        const auto status = reader_.Open(input.file);
+        if (!status.ok()) {
+            take_note(status);
             damaged_ = info_.pages;
             next_page_ = info_.pages;
             return;
@@ -107,8 +109,13 @@ public:
         load();
     }
     [[nodiscard]] std::uint64_t damaged_pages() const noexcept { return damaged_; }
+    /// Why reading has ended although the pages may be whole: the disk.
+    [[nodiscard]] const rocksdb::Status& unreadable() const noexcept { return unreadable_; }
 
 private:
+    void take_note(const rocksdb::Status& status) {
+        if (!is_damage(status)) unreadable_ = status;
+    }
     // Makes the page at the iterator, or the next one that can be read, the current one.
     void load() {
         index_ = 0;
@@ -126,6 +133,8 @@ private:
                 continue;
             }
             if (it_->status().ok()) return;
+            take_note(it_->status());
+            if (!unreadable_.ok()) break;
             ++damaged_;
             it_->Seek(slice(run_key(info_.name, ++next_page_)));
         }
@@ -139,6 +148,7 @@ private:
     std::size_t index_ = 0;
     std::uint32_t next_page_ = 0;
     std::uint64_t damaged_ = 0;
+    rocksdb::Status unreadable_;
 };
 
 RunInfo merged_info(RunName name, std::span<const RunInput> inputs) {
@@ -194,6 +204,9 @@ Result<NewRun> merge_run_files(rocksdb::Env* env, const std::string& file, RunNa
         status = writer.add(readers[first]->id());
         readers[first]->next();
         if (!readers[first]->at_end()) heads.push(first);
+    }
+    for (const auto& reader : readers) {
+        if (status.ok()) status = reader->unreadable();
     }
     if (status.ok()) status = writer.finish();
     if (!status.ok()) return failed(status, file);

@@ -26,8 +26,8 @@ struct RunInput {
     RunInfo info;
     std::string file;
 };
-/// Merges runs into one, a page of each in memory at a time. What cannot be read is left out and
-/// counted. Thread: maintenance. Errors: as classify().
+/// Merges runs into one, a page of each in memory at a time. What is damaged is left out and
+/// counted. Thread: maintenance. Errors: as classify(), also when the disk cannot be read.
 [[nodiscard]] Result<NewRun> merge_run_files(rocksdb::Env* env, const std::string& file,
                                              RunName name, std::span<const RunInput> inputs,
                                              unsigned filter_bits);

@@ -47,6 +47,12 @@ rocksdb::Status delete_run(const RocksHandle& handle, RunName name) {
     return rocksdb::DeleteFilesInRange(&handle.db(), handle.family(kIdsFamily), &begin, &end);
 }
 
+Error run_error(const rocksdb::Status& status, std::string_view what) {
+    auto error = rocks_error(status, what);
+    if (is_damage(status)) error.code = Errc::spool_corrupt;
+    return error;
+}
+
 }  // namespace
 
 RocksIds::RocksIds(const Options& options, rocksdb::Env* env)
@@ -70,18 +76,18 @@ Result<IdRun> RocksIds::read_run(const RocksHandle& handle, RunName name) {
     std::string value;
     auto* const family = handle.family(kIdsFamily);
     auto status = handle.db().Get(read, family, slice(run_key(name, kDescriptorPage)), &value);
-    if (!status.ok()) return rocks_error(status, "descriptor");
+    if (!status.ok()) return run_error(status, "descriptor");
     const auto info = decode_descriptor(name, value);
     if (!info) return Error{Errc::spool_corrupt, "not a descriptor"};
     rocksdb::PinnableSlice bytes;
     status = handle.db().Get(read, family, slice(run_key(name, kFilterPage)), &bytes);
-    if (!status.ok()) return rocks_error(status, "filter");
+    if (!status.ok()) return run_error(status, "filter");
     auto filter = admit::IdFilter::decode(bytes.ToStringView());
     if (!filter) return Error{Errc::spool_corrupt, "not a filter"};
     return IdRun{*info, std::make_shared<const admit::IdFilter>(std::move(*filter))};
 }
 
-void RocksIds::load(const RocksHandle& handle) {
+Result<void> RocksIds::load(const RocksHandle& handle) {
     runs_.clear();
     told_of_damage_ = false;
     for (const auto& [name, file] : live_files(handle)) {
@@ -90,6 +96,10 @@ void RocksIds::load(const RocksHandle& handle) {
             log_end_ = std::max(log_end_, run->info.log_end);
             runs_.emplace(name, std::move(*run));
             continue;
+        }
+        if (run.error().code != Errc::spool_corrupt) {
+            return Error{Errc::spool_unusable, fmt::format("id run {}: {}; check the disk",
+                                                           text(name), run.error().context)};
         }
         ++damaged_pages_;
         log::error("spool", "an id run cannot be read; repeats of its events are accepted",
@@ -101,6 +111,7 @@ void RocksIds::load(const RocksHandle& handle) {
         }
     }
     for (const auto& run : runs()) retire(handle, run);  // a crash came before they were deleted
+    return {};
 }
 
 // They stay on disk when that fails, and are found to be stale at the next start.

@@ -27,8 +27,9 @@ public:
     /// Makes the directory for new files, without those that a crash left. Before the first load().
     [[nodiscard]] Result<void> prepare() const;
     /// Finds the runs and reads their filters. A run without a readable descriptor or filter is
-    /// removed: its ids are forgotten, which is logged and counted.
-    void load(const RocksHandle& handle);
+    /// removed: its ids are forgotten, which is logged and counted. Errors: spool_unusable: the
+    /// disk does not let them be read, so they may be whole.
+    [[nodiscard]] Result<void> load(const RocksHandle& handle);
 
     [[nodiscard]] std::vector<IdRun> runs() const;
     [[nodiscard]] std::uint64_t damaged_pages() const noexcept { return damaged_pages_; }

@@ -23,6 +23,7 @@
 #include "spool/quarantine.h"
 #include "spool/rocks_lock.h"
 #include "spool/rocks_options.h"
+#include "spool/rocks_status.h"
 #include "spool/rocks_tables.h"
 
 namespace opsrelay::spool {
@@ -94,12 +95,6 @@ Result<void> check_not_gutted(const std::string& dir) {
     }
     if (!gutted) return {};
     return Error{Errc::spool_corrupt, fmt::format("{} has data files but no file CURRENT", dir)};
-}
-
-// Whatever it was, it is in the files. A disk that cannot be read or written is something else.
-bool is_damage(const rocksdb::Status& status) {
-    return !status.ok() && (!status.IsIOError() || status.IsPathNotFound()) &&
-           !status.IsNotSupported() && !status.IsNoSpace();
 }
 
 Error open_error(const Options& options, const rocksdb::Status& status) {
@@ -228,6 +223,7 @@ private:
     const std::vector<rocksdb::ColumnFamilyDescriptor> families_;
     std::optional<Quarantine> quarantine_;
     bool logs_kept_ = false;
+    rocksdb::Status unreadable_;  // the disk could not be read or written, so nothing is damaged
     std::unique_ptr<RocksHandle> handle_;
 };
 
@@ -251,6 +247,7 @@ rocksdb::Status Opening::open_by_steps() {
     // mode alone would hide it: it drops everything behind the damage and reports success.
     auto status = open(Mode::kTolerateCorruptedTailRecords);
     if (is_damage(status) && replace_tables()) status = open(Mode::kTolerateCorruptedTailRecords);
+    if (!unreadable_.ok()) return unreadable_;
     if (!is_damage(status)) return status;
     keep_logs(status);
     status = open(Mode::kPointInTimeRecovery);
@@ -275,7 +272,8 @@ rocksdb::Status Opening::run() {
     status = read_default_family();
     if (!is_damage(status)) return status;
     handle_.reset();
-    return replace_tables() ? open_by_steps() : status;
+    if (replace_tables()) return open_by_steps();
+    return unreadable_.ok() ? status : unreadable_;
 }
 
 bool Opening::has_quarantine() {
@@ -288,6 +286,10 @@ bool Opening::has_quarantine() {
 bool Opening::replace_tables() {
     if (!has_quarantine()) return false;
     const auto lost = replace_damaged_tables(options_, db_options_, families_, *quarantine_);
+    if (!lost && lost.error().code == Errc::spool_io) {
+        unreadable_ = rocksdb::Status::IOError(lost.error().context);
+        return false;
+    }
     if (!lost) {
         log::warn("spool", "damaged tables cannot be told apart",
                   {{"cause", lost.error().context}});

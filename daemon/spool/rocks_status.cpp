@@ -17,4 +17,9 @@ Error rocks_error(const rocksdb::Status& status, std::string_view what) {
     return {classify(status), fmt::format("{}: {}", what, status.ToString())};
 }
 
+bool is_damage(const rocksdb::Status& status) noexcept {
+    return !status.ok() && (!status.IsIOError() || status.IsPathNotFound()) &&
+           !status.IsNotSupported() && !status.IsNoSpace();
+}
+
 }  // namespace opsrelay::spool

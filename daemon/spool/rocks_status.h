@@ -16,4 +16,8 @@ namespace opsrelay::spool {
 /// "`what`: text of the status", with classify()'s code.
 [[nodiscard]] Error rocks_error(const rocksdb::Status& status, std::string_view what);
 
+/// Whatever it was, it is in the files. A disk that cannot be read or written is something else:
+/// what is there may be whole.
+[[nodiscard]] bool is_damage(const rocksdb::Status& status) noexcept;
+
 }  // namespace opsrelay::spool

@@ -146,7 +146,9 @@ Result<void> RocksStore::take(OpenFunction open_with) {
     if (!spool) return spool.error();
     handle_ = std::move(spool->handle);
     book_ = std::move(spool->book);
-    ids_.load(*handle_);
+    auto loaded = ids_.load(*handle_);
+    if (!loaded) handle_.reset();
+    if (!loaded) return loaded;
     book_.sealed = std::max(book_.sealed, ids_.log_end());
     book_.next_entry = std::max(book_.next_entry, book_.sealed);
     settled_since_relief_ = true;  // what an earlier process settled may still take space

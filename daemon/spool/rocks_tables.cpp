@@ -31,11 +31,12 @@ constexpr std::uint64_t kFooterBytes = 53;
 // Files are cut at 16 MiB and a little.
 constexpr std::uint64_t kTableBytesMax = 128U << 20U;
 
-// Empty: it can be opened, and those that everything depends on can be read.
-std::string damage_of(const std::string& path, const rocksdb::LiveFileMetaData& table) {
+// Empty: it can be opened, and those that everything depends on can be read. Errors: spool_io.
+Result<std::string> damage_of(const std::string& path, const rocksdb::LiveFileMetaData& table) {
     std::error_code ec;
     const auto size = fs::file_size(path, ec);
-    if (ec) return ec.message();
+    if (ec == std::errc::no_such_file_or_directory) return ec.message();
+    if (ec) return Error{Errc::spool_io, fmt::format("read {}: {}", path, ec.message())};
     if (size != table.size) return fmt::format("{} bytes, must be {}", size, table.size);
     rocksdb::SstFileReader reader(make_file_options(table.column_family_name));
     auto status = reader.Open(path);
@@ -43,7 +44,10 @@ std::string damage_of(const std::string& path, const rocksdb::LiveFileMetaData& 
     if (status.ok() && table.column_family_name == kDefaultFamily) {
         status = reader.VerifyChecksum();
     }
-    return status.ok() ? std::string{} : status.ToString();
+    if (status.ok()) return std::string{};
+    if (!is_damage(status))
+        return Error{Errc::spool_io, fmt::format("read {}: {}", path, status.ToString())};
+    return status.ToString();
 }
 
 Error io_error(const std::string& what) { return errno_error(Errc::spool_io, what, errno); }
@@ -123,7 +127,8 @@ Result<std::vector<LostTable>> replace_damaged_tables(
         if (!fs::exists(path, aside_ec))
             fs::rename(tables_dir(options) + table.name, path, aside_ec);
         auto why = damage_of(path, table);
-        if (why.empty()) continue;
+        if (!why) return why.error();
+        if (why->empty()) continue;
         const auto kept_as =
             fmt::format("{}-{}", table.column_family_name, table.relative_filename);
         const auto ec = quarantine.keep(path, kept_as);
@@ -131,7 +136,7 @@ Result<std::vector<LostTable>> replace_damaged_tables(
             return Error{Errc::spool_io, fmt::format("keep {}: {}", path, ec.message())};
         }
         if (auto done = replace(path, table); !done) return done.error();
-        lost.push_back({path, table.column_family_name, table.size, std::move(why)});
+        lost.push_back({path, table.column_family_name, table.size, std::move(*why)});
     }
     const UniqueFd dir(::open(database.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!dir || ::fsync(dir.get()) != 0) return io_error(fmt::format("sync {}", database));

@@ -28,7 +28,8 @@ struct LostTable {
 /// RocksDB opens nothing when one table is missing, cut or cannot be read from its end. Each such
 /// table of the closed database is kept in `quarantine` as far as it is there, and an empty one of
 /// the same size takes its place, so that only what it held is lost. Durable, and may be done
-/// again after a crash. Errors: as classify(); spool_corrupt: the manifest cannot be read either.
+/// again after a crash. Errors: spool_io: a table cannot be read or written because of the disk, so
+/// nothing says that it is damaged; spool_corrupt: the manifest cannot be read either.
 [[nodiscard]] Result<std::vector<LostTable>> replace_damaged_tables(
     const Options& options, const rocksdb::DBOptions& db,
     const std::vector<rocksdb::ColumnFamilyDescriptor>& families, Quarantine& quarantine);

@@ -52,6 +52,12 @@ public:
     IOStatus Fsync(const IOOptions& options, IODebugContext* debug) override {
         return sync(options, debug);
     }
+    IOStatus Close(const IOOptions& options, IODebugContext* debug) override {
+        const auto fault = disk_.meet(FaultCall::close, site_);
+        auto status = FSWritableFileOwnerWrapper::Close(options, debug);
+        return fault ? error_of(*fault)
+                     : status;  // as close(2): the descriptor is gone all the same
+    }
 
 private:
     IOStatus sync(const IOOptions& options, IODebugContext* debug) {
@@ -66,6 +72,43 @@ private:
     }
 
     const std::string name_;
+    const std::optional<FaultSite> site_;
+    FaultDisk& disk_;
+};
+
+class FaultySequentialFile final : public rocksdb::FSSequentialFileOwnerWrapper {
+public:
+    FaultySequentialFile(std::unique_ptr<rocksdb::FSSequentialFile>&& file, const std::string& name,
+                         FaultDisk& disk)
+        : FSSequentialFileOwnerWrapper(std::move(file)), site_(site_of(name)), disk_(disk) {}
+    IOStatus Read(std::size_t size, const IOOptions& options, rocksdb::Slice* result, char* scratch,
+                  IODebugContext* debug) override {
+        if (const auto fault = disk_.meet(FaultCall::read, site_)) return error_of(*fault);
+        return FSSequentialFileOwnerWrapper::Read(size, options, result, scratch, debug);
+    }
+
+private:
+    const std::optional<FaultSite> site_;
+    FaultDisk& disk_;
+};
+
+class FaultyRandomAccessFile final : public rocksdb::FSRandomAccessFileOwnerWrapper {
+public:
+    FaultyRandomAccessFile(std::unique_ptr<rocksdb::FSRandomAccessFile>&& file,
+                           const std::string& name, FaultDisk& disk)
+        : FSRandomAccessFileOwnerWrapper(std::move(file)), site_(site_of(name)), disk_(disk) {}
+    IOStatus Read(std::uint64_t offset, std::size_t size, const IOOptions& options,
+                  rocksdb::Slice* result, char* scratch, IODebugContext* debug) const override {
+        if (const auto fault = disk_.meet(FaultCall::read, site_)) return error_of(*fault);
+        return FSRandomAccessFileOwnerWrapper::Read(offset, size, options, result, scratch, debug);
+    }
+    IOStatus MultiRead(rocksdb::FSReadRequest* requests, std::size_t count,
+                       const IOOptions& options, IODebugContext* debug) override {
+        if (const auto fault = disk_.meet(FaultCall::read, site_)) return error_of(*fault);
+        return FSRandomAccessFileOwnerWrapper::MultiRead(requests, count, options, debug);
+    }
+
+private:
     const std::optional<FaultSite> site_;
     FaultDisk& disk_;
 };
@@ -110,6 +153,11 @@ void FaultDisk::end() {
     fault_.reset();
 }
 
+void FaultDisk::hold(bool on) {
+    const std::lock_guard lock(mutex_);
+    held_ = on;
+}
+
 std::uint64_t FaultDisk::hits() const {
     const std::lock_guard lock(mutex_);
     return hits_;
@@ -117,7 +165,7 @@ std::uint64_t FaultDisk::hits() const {
 
 std::optional<DiskFault> FaultDisk::meet(FaultCall call, std::optional<FaultSite> site) {
     const std::lock_guard lock(mutex_);
-    if (!fault_ || fault_->call != call || fault_->site != site) return std::nullopt;
+    if (held_ || !fault_ || fault_->call != call || fault_->site != site) return std::nullopt;
     const auto number = seen_++;
     if (number < fault_->skip) return std::nullopt;
     if (fault_->times != 0 && hits_ >= fault_->times) return std::nullopt;
@@ -133,6 +181,35 @@ IOStatus FaultDisk::NewWritableFile(const std::string& name, const rocksdb::File
     auto status = FileSystemWrapper::NewWritableFile(name, options, &file, debug);
     if (status.ok()) *result = std::make_unique<FaultyFile>(std::move(file), name, *this);
     return status;
+}
+
+IOStatus FaultDisk::NewSequentialFile(const std::string& name, const rocksdb::FileOptions& options,
+                                      std::unique_ptr<rocksdb::FSSequentialFile>* result,
+                                      IODebugContext* debug) {
+    std::unique_ptr<rocksdb::FSSequentialFile> file;
+    auto status = FileSystemWrapper::NewSequentialFile(name, options, &file, debug);
+    if (status.ok()) {
+        *result = std::make_unique<FaultySequentialFile>(std::move(file), name, *this);
+    }
+    return status;
+}
+
+IOStatus FaultDisk::NewRandomAccessFile(const std::string& name,
+                                        const rocksdb::FileOptions& options,
+                                        std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
+                                        IODebugContext* debug) {
+    std::unique_ptr<rocksdb::FSRandomAccessFile> file;
+    auto status = FileSystemWrapper::NewRandomAccessFile(name, options, &file, debug);
+    if (status.ok()) {
+        *result = std::make_unique<FaultyRandomAccessFile>(std::move(file), name, *this);
+    }
+    return status;
+}
+
+IOStatus FaultDisk::DeleteFile(const std::string& name, const IOOptions& options,
+                               IODebugContext* debug) {
+    if (const auto fault = meet(FaultCall::remove, site_of(name))) return error_of(*fault);
+    return FileSystemWrapper::DeleteFile(name, options, debug);
 }
 
 IOStatus FaultDisk::NewDirectory(const std::string& name, const IOOptions& options,

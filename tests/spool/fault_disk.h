@@ -33,13 +33,17 @@ inline constexpr std::array<EnumName<FaultSite>, 5> kFaultSites{{
 }};
 static_assert(dense(kFaultSites));
 
-/// sync: fsync and fdatasync; make: a new file.
-enum class FaultCall : std::uint8_t { append, sync, make, rename };
-inline constexpr std::array<EnumName<FaultCall>, 4> kFaultCalls{{
+/// sync: fsync and fdatasync; make: a new file; close: of a file that was written. RocksDB cuts no
+/// file of ours (it does when it keeps logs over an open, which is off), so there is no truncate.
+enum class FaultCall : std::uint8_t { append, sync, make, rename, read, remove, close };
+inline constexpr std::array<EnumName<FaultCall>, 7> kFaultCalls{{
     {FaultCall::append, "write"},
     {FaultCall::sync, "sync"},
     {FaultCall::make, "open"},
     {FaultCall::rename, "rename"},
+    {FaultCall::read, "read"},
+    {FaultCall::remove, "unlink"},
+    {FaultCall::close, "close"},
 }};
 static_assert(dense(kFaultCalls));
 
@@ -68,12 +72,24 @@ public:
     /// This one from now on, and no other.
     void begin(const DiskFault& fault);
     void end();
+    /// While it is on hold every call passes.
+    void hold(bool on);
     /// Calls that failed since the last begin().
     [[nodiscard]] std::uint64_t hits() const;
 
     rocksdb::IOStatus NewWritableFile(const std::string& name, const rocksdb::FileOptions& options,
                                       std::unique_ptr<rocksdb::FSWritableFile>* result,
                                       rocksdb::IODebugContext* debug) override;
+    rocksdb::IOStatus NewSequentialFile(const std::string& name,
+                                        const rocksdb::FileOptions& options,
+                                        std::unique_ptr<rocksdb::FSSequentialFile>* result,
+                                        rocksdb::IODebugContext* debug) override;
+    rocksdb::IOStatus NewRandomAccessFile(const std::string& name,
+                                          const rocksdb::FileOptions& options,
+                                          std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
+                                          rocksdb::IODebugContext* debug) override;
+    rocksdb::IOStatus DeleteFile(const std::string& name, const rocksdb::IOOptions& options,
+                                 rocksdb::IODebugContext* debug) override;
     rocksdb::IOStatus NewDirectory(const std::string& name, const rocksdb::IOOptions& options,
                                    std::unique_ptr<rocksdb::FSDirectory>* result,
                                    rocksdb::IODebugContext* debug) override;
@@ -91,6 +107,7 @@ private:
     mutable std::mutex mutex_;
     // Protected by mutex_.
     std::optional<DiskFault> fault_;
+    bool held_ = false;
     std::uint64_t seen_ = 0;
     std::uint64_t hits_ = 0;
 };

@@ -47,6 +47,15 @@ std::vector<Row> rows() {
                             bool no_space, FaultMode mode, std::uint64_t times) {
         all.push_back({text, {site, call, no_space, mode, 0, times}, worst});
     };
+    const auto add_others = [&add](FaultSite site, Came worst) {
+        if (site == FaultSite::options) return;  // nothing is read from it
+        add("read EIO once", site, FaultCall::read, worst, false, FaultMode::fail, 1);
+        add("read EIO for ever", site, FaultCall::read, worst, false, FaultMode::fail, forever);
+        add("unlink EIO once", site, FaultCall::remove, worst, false, FaultMode::fail, 1);
+        add("unlink EIO for ever", site, FaultCall::remove, worst, false, FaultMode::fail, forever);
+        add("close EIO once", site, FaultCall::close, worst, false, FaultMode::fail, 1);
+        add("close EIO for ever", site, FaultCall::close, worst, false, FaultMode::fail, forever);
+    };
     for (const auto& site : test::kFaultSites) {
         const auto worst = site.value == FaultSite::options ? Came::unnoticed : Came::restarted;
         if (site.value == FaultSite::directory) continue;
@@ -71,6 +80,7 @@ std::vector<Row> rows() {
             forever);
         add("open ENOSPC for a while", site.value, FaultCall::make, worst, true, FaultMode::fail,
             forever);
+        add_others(site.value, worst);
     }
     add("rename EIO once", FaultSite::manifest, FaultCall::rename, Came::restarted, false,
         FaultMode::fail, 1);

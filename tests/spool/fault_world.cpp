@@ -82,7 +82,8 @@ void FaultWorld::step() {
         if (!held_) new_batch();
         return commit();
     }
-    if (dice < 72) return ack(lane);
+    if (dice < 66) return ack(lane);
+    if (dice < 72) return read(lane);
     if (dice < 78) return replay(lane);
     if (dice < 81) return purge();
     if (dice < 87) return sync();
@@ -187,8 +188,26 @@ void FaultWorld::sync() {
     if (settled(done)) note_synced();
 }
 
+// A disk that cannot be read is no reason to give records up.
+void FaultWorld::read(LaneId lane) {
+    const auto end = oracle_->view().lanes.at(lane).end;
+    const auto from = rng_.between(outcomes_[lane].next, end);
+    const auto batch = store_->read(lane, from);
+    if (batch) CHECK(batch->lost == 0);
+    if (!settled(batch)) return;
+    const auto letters = store_->read_dead({});
+    if (letters) CHECK(letters->damaged == 0);
+    settled(letters);
+}
+
 void FaultWorld::seal() {
-    auto ids = std::make_shared<std::vector<IdHash>>(test::ids_of(*store_));
+    auto ids = std::make_shared<std::vector<IdHash>>();
+    const auto read =
+        store_->replay_ids([&ids](const IdHash& id, std::int64_t) { ids->push_back(id); });
+    if (read.has_error()) {
+        settled(read);
+        return;
+    }
     if (ids->empty()) return;
     auto job = store_->seal_job({{1, ++runs_}, 100, 200, store_->id_log_end(), 16}, ids);
     const auto made = job();
@@ -204,8 +223,16 @@ void FaultWorld::merge() {
     if (made) settled(store_->adopt_run(*made));
 }
 
+// What is there, whatever fails.
+test::StoreImage FaultWorld::look() {
+    disk_->hold(true);
+    auto seen = test::look(*store_, oracle_->ids());
+    disk_->hold(false);
+    return seen;
+}
+
 void FaultWorld::check_view() {
-    const auto seen = test::look(*store_, oracle_->ids());
+    const auto seen = look();
     CHECK_MESSAGE(seen == oracle_->view(),
                   test::describe(seen) << "\ninstead of " << test::describe(oracle_->view()));
 }
@@ -244,7 +271,7 @@ void FaultWorld::recover() {
         const auto opened = store_->reopen();
         if (opened) {
             came_ = std::max(came_, Came::reopened);
-            const auto seen = test::look(*store_, oracle_->ids());
+            const auto seen = look();
             const bool explained = oracle_->explains_reopened(seen);
             REQUIRE_MESSAGE(explained, test::describe(seen) << oracle_->explain(seen));
             for (auto& [id, lane] : outcomes_) {  // as Settler::adopt()
@@ -301,7 +328,7 @@ void FaultWorld::start(bool power_loss) {
     }
     if (opened.has_error()) FAIL(opened.error().context);
     store_ = std::move(*opened);
-    const auto seen = test::look(*store_, oracle_->ids());
+    const auto seen = look();
     const bool explained = oracle_->explains_new(seen, power_loss);
     REQUIRE_MESSAGE(explained, test::describe(seen) << oracle_->explain(seen));
     CHECK(store_->stats().dead_letters == seen.letters.size());

@@ -63,6 +63,8 @@ private:
     void sync();
     void seal();
     void merge();
+    void read(LaneId lane);
+    [[nodiscard]] test::StoreImage look();
     void check_view();
     template <typename T>
     bool settled(const Result<T>& result);
