@@ -48,6 +48,23 @@ ROWS = [
         ("restart_ready_ms", "start to ready, ms", "<= 500"),
         ("restart_rss_mib", "RSS, MiB", ""),
     ]),
+    ("Start with a full spool of 512 MiB that is damaged, after kill -9", [
+        ("damaged_spool_mib", "spool directory, MiB", ""),
+        *(row for name, label in (
+            ("none", "not damaged"),
+            ("log_cut", "the log cut in half"),
+            ("log_middle", "a byte in the log"),
+            ("log_gone", "no log"),
+            ("table_block", "a byte in a table"),
+            ("table_cut", "a table cut in half"),
+            ("tables_cut", "every other table cut"),
+            ("manifest_end", "the manifest cut in half"),
+            ("manifest_middle", "a byte in the manifest"),
+            ("manifest_gone", "no manifest"),
+            ("current_gone", "no CURRENT"),
+        ) for row in ((f"damaged_{name}_ready_ms", f"{label}: start to ready, ms", "<= 2000"),
+                      (f"damaged_{name}_recovered", "  records there then, %", ""))),
+    ]),
     ("Delivery of the backlog by single POSTs", [
         ("deliver_cpu_us", "CPU an event, us", ""),
         ("deliver_forward_cpu_us", "  of that, forward thread", ""),

@@ -11,6 +11,7 @@ Phases (all by default), each with a daemon and a spool of its own:
   drain     the spool alone: read, decompress, acknowledge
   paced     10,000 events/s and 1 MiB/s, one event a write
   app       what a sender of non-blocking datagrams feels, with a stalled disk too
+  damaged   starts with a full spool of 512 MiB that is damaged in one way after the other
   peers     rsyslog and syslog-ng with durable queues, where they are installed
 
 Exit code 1 when an event is missing, came twice, or a ledger does not balance. The programs come
@@ -26,6 +27,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
+import damage  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 import phases  # noqa: E402
@@ -34,7 +36,7 @@ from faults import SHIM  # noqa: E402
 from observe import Failure, Progress, file_system, machine  # noqa: E402
 from programs import built  # noqa: E402
 
-PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "paced", "app", "peers")
+PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "paced", "app", "damaged", "peers")
 
 
 def drain(options, directory, progress):
@@ -72,7 +74,7 @@ def idle(options, directory, progress):
 
 RUN = {"idle": idle, "stream": phases.stream, "datagram": phases.datagram, "udp": phases.udp,
        "http": phases.http, "drain": drain, "paced": phases.paced, "app": phases.app_side,
-       "large": phases.large}
+       "damaged": damage.damaged, "large": phases.large}
 
 
 def commit():

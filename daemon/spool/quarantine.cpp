@@ -12,6 +12,7 @@
 
 #include "core/clock.h"
 #include "core/unique_fd.h"
+#include "spool/disk_usage.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -53,11 +54,21 @@ std::error_code sync_path(const std::string& path) {
     return {};
 }
 
-void drop_old(const std::string& all) {
-    auto kept = children(all, "");
+// The newest `keep` of those that were salvaged stay, as far as they leave room for records.
+void drop_old(const Options& options, std::size_t keep) {
+    auto kept = children(quarantine_dir(options), "");
     std::erase_if(kept, [](const std::string& dir) { return !is_salvaged(dir); });
+    Bytes left{options.bytes_max.count / kQuarantinesPart};
     std::error_code ec;
-    for (std::size_t i = 0; i + kQuarantinesMax <= kept.size(); ++i) fs::remove_all(kept[i], ec);
+    for (auto dir = kept.rbegin(); dir != kept.rend(); ++dir) {
+        const auto bytes = directory_bytes(*dir);
+        if (keep == 0 || bytes > left) {
+            fs::remove_all(*dir, ec);
+            continue;
+        }
+        --keep;
+        left = left - bytes;
+    }
 }
 
 }  // namespace
@@ -67,9 +78,8 @@ std::string quarantine_dir(const Options& options) { return options.dir + "/quar
 std::string tables_dir(const Options& options) { return options.dir + "/tables"; }
 
 Result<Quarantine> Quarantine::make(const Options& options) {
-    const auto all = quarantine_dir(options);
-    drop_old(all);
-    auto dir = free_name(all + "/");
+    drop_old(options, kQuarantinesMax - 1);
+    auto dir = free_name(quarantine_dir(options) + "/");
     std::error_code ec;
     fs::create_directories(dir, ec);
     if (!ec) return Quarantine(std::move(dir));
@@ -105,11 +115,13 @@ std::vector<std::string> unsalvaged_quarantines(const Options& options) {
     return all;
 }
 
-std::error_code mark_salvaged(const std::string& quarantine) {
+std::error_code mark_salvaged(const Options& options, const std::string& quarantine) {
     const auto mark = quarantine + std::string(kSalvagedMark);
     std::ofstream(mark) << "What could be read here is in the spool again.\n";
     if (const auto ec = sync_path(mark)) return ec;
-    return sync_path(quarantine);
+    if (const auto ec = sync_path(quarantine)) return ec;
+    drop_old(options, kQuarantinesMax);
+    return {};
 }
 
 std::vector<std::string> log_files(const std::string& dir) {

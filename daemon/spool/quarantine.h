@@ -14,6 +14,9 @@ namespace opsrelay::spool {
 
 /// Of quarantines whose files were salvaged; the oldest go first.
 inline constexpr std::size_t kQuarantinesMax = 4;
+/// And together they take at most this part of Options::bytes_max: what was in them is in the spool
+/// again, and a full spool would have no room for anything else.
+inline constexpr std::uint64_t kQuarantinesPart = 16;
 
 /// Where the database and the kept files lie within Options::dir.
 [[nodiscard]] std::string database_dir(const Options& options);
@@ -45,8 +48,8 @@ private:
 
 /// Quarantines from which nothing was taken back yet, oldest first: a crash came before.
 [[nodiscard]] std::vector<std::string> unsalvaged_quarantines(const Options& options);
-/// Durable: what is in it is never looked at again.
-[[nodiscard]] std::error_code mark_salvaged(const std::string& quarantine);
+/// Durable: what is in it is never looked at again, and it may go for its size.
+[[nodiscard]] std::error_code mark_salvaged(const Options& options, const std::string& quarantine);
 
 /// The write logs in a directory, oldest first.
 [[nodiscard]] std::vector<std::string> log_files(const std::string& dir);

@@ -52,7 +52,7 @@ Result<bool> take_back(const Options& options, const RocksHandle& handle, bool w
         say(*report, "tables that the manifest does not name");
     }
     for (const auto& dir : quarantines) {
-        if (const auto ec = mark_salvaged(dir)) {
+        if (const auto ec = mark_salvaged(options, dir)) {
             return errno_error(Errc::spool_unusable, fmt::format("spool: mark {}", dir), ec.value(),
                                "free space or repair the volume");
         }

@@ -208,12 +208,36 @@ TEST_CASE("spool/rocks_open: of quarantines whose files were salvaged the newest
     for (int i = 0; i < 7; ++i) {
         auto quarantine = Quarantine::make(options).value();
         made.push_back(quarantine.dir());
-        if (i != 0) REQUIRE_FALSE(mark_salvaged(quarantine.dir()));
+        if (i != 0) REQUIRE_FALSE(mark_salvaged(options, quarantine.dir()));
     }
     auto kept = find_damage(options).quarantines;
-    CHECK(kept.size() == 5);  // the first was not salvaged; the last was made beyond the four
+    CHECK(kept.size() == 5);  // the first was not salvaged
     CHECK(kept.front() == made.front());
     CHECK(unsalvaged_quarantines(options) == std::vector<std::string>{made.front()});
+}
+
+TEST_CASE("spool/rocks_open: quarantines whose files were salvaged leave room for records") {
+    const TempDir dir;
+    auto options = options_in(dir / "spool");
+    options.bytes_max = Bytes{16U << 20U};
+    fs::create_directories(options.dir);
+    const auto quarantine = [&](std::size_t bytes) {
+        auto made = Quarantine::make(options).value();
+        const auto file = dir / "damaged";
+        std::ofstream(file, std::ios::binary) << std::string(bytes, 'x');
+        REQUIRE_FALSE(made.keep(file, "file"));
+        fs::remove(file);
+        return made.dir();
+    };
+    const auto small = quarantine(100'000);
+    const auto large = quarantine(2'000'000);
+    REQUIRE_FALSE(mark_salvaged(options, small));
+    CHECK(find_damage(options).quarantines.size() == 2);  // not salvaged, so nothing replaces it
+    REQUIRE_FALSE(mark_salvaged(options, large));
+    CHECK(find_damage(options).quarantines == std::vector<std::string>{small});
+    const auto another = quarantine(1'000'000);
+    REQUIRE_FALSE(mark_salvaged(options, another));  // with it, the older one is too much
+    CHECK(find_damage(options).quarantines == std::vector<std::string>{another});
 }
 
 }  // namespace
