@@ -49,13 +49,13 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       late_(registry),
       plan_gauges_(registry, name_.name),
       retry_at_gauge_(registry.gauge(observe::kLaneRetryAt, name_.name)),
-      seconds_(registry.histogram(observe::kUpstreamSeconds)) {
+      seconds_(registry.histogram(observe::kUpstreamSeconds, name_.name)) {
     for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
         states_[i] = &registry.gauge(observe::kLaneState, name_.name, kLaneStates[i].name);
     }
     for (std::size_t i = 0; i < kVerdicts.size(); ++i) {
         if (kVerdicts[i].value == Verdict::delivered) continue;
-        retries_[i] = &registry.counter(observe::kUpstreamRetries, kVerdicts[i].name);
+        retries_[i] = &registry.counter(observe::kUpstreamRetries, name_.name, kVerdicts[i].name);
     }
     plan_gauges_.show(plan_fields_);
     status_.lane = name_.lane;

@@ -287,7 +287,7 @@ void Pump::count_request(const Reply& reply, TimePoint began) {
         const auto code = describe_code(reply);
         auto found = requests_.find(code);
         if (found == requests_.end()) {
-            auto& counter = registry_.counter(observe::kUpstreamRequests, code);
+            auto& counter = registry_.counter(observe::kUpstreamRequests, name_.name, code);
             found = requests_.emplace(code, &counter).first;
         }
         last_status_ = status;

@@ -23,33 +23,46 @@ std::string escaped(std::string_view text) {
     return out;
 }
 
-void append_series(std::string& out, const Metric& metric, std::string_view label_value,
-                   std::string_view second_value, std::string_view value) {
-    auto to = std::back_inserter(out);
-    out += metric.name;
-    if (!metric.label.empty()) {
-        fmt::format_to(to, "{{{}=\"{}\"", metric.label, escaped(label_value));
-        if (!metric.second_label.empty()) {
-            fmt::format_to(to, ",{}=\"{}\"", metric.second_label, escaped(second_value));
-        }
-        out += '}';
+// The labels of one series, without brackets; empty: it has none.
+std::string labels_of(const Metric& metric, std::string_view label_value,
+                      std::string_view second_value) {
+    std::string labels;
+    if (metric.label.empty()) return labels;
+    auto to = std::back_inserter(labels);
+    fmt::format_to(to, "{}=\"{}\"", metric.label, escaped(label_value));
+    if (!metric.second_label.empty()) {
+        fmt::format_to(to, ",{}=\"{}\"", metric.second_label, escaped(second_value));
     }
-    fmt::format_to(to, " {}\n", value);
+    return labels;
 }
 
-void append_histogram(std::string& out, const Metric& metric, const Histogram& histogram) {
+void append_series(std::string& out, std::string_view name, std::string_view labels,
+                   std::string_view value) {
+    auto to = std::back_inserter(out);
+    if (labels.empty()) {
+        fmt::format_to(to, "{} {}\n", name, value);
+    } else {
+        fmt::format_to(to, "{}{{{}}} {}\n", name, labels, value);
+    }
+}
+
+void append_histogram(std::string& out, std::string_view name, const std::string& labels,
+                      const Histogram& histogram) {
+    const auto bucket = fmt::format("{}_bucket", name);
+    const auto prefix = labels.empty() ? std::string() : labels + ',';
     const auto buckets = histogram.buckets();
     std::uint64_t cumulative = 0;
-    auto to = std::back_inserter(out);
     const auto& bounds = histogram.bounds();
     for (std::size_t i = 0; i < bounds.size(); ++i) {
         cumulative += buckets[i];
-        fmt::format_to(to, "{}_bucket{{le=\"{}\"}} {}\n", metric.name, bounds[i], cumulative);
+        append_series(out, bucket, fmt::format("{}le=\"{}\"", prefix, bounds[i]),
+                      fmt::format("{}", cumulative));
     }
     cumulative += buckets.back();
-    fmt::format_to(to, "{}_bucket{{le=\"+Inf\"}} {}\n", metric.name, cumulative);
-    fmt::format_to(to, "{}_sum {:.6f}\n{}_count {}\n", metric.name, histogram.sum(), metric.name,
-                   cumulative);
+    const auto count = fmt::format("{}", cumulative);
+    append_series(out, bucket, prefix + "le=\"+Inf\"", count);
+    append_series(out, fmt::format("{}_sum", name), labels, fmt::format("{:.6f}", histogram.sum()));
+    append_series(out, fmt::format("{}_count", name), labels, count);
 }
 
 // "+Inf" and not fmt's "inf".
@@ -78,18 +91,21 @@ std::string Registry::exposition() const {
     for (const auto* metric : kMetrics) {
         fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", metric->name,
                        metric->help, metric->name, type_name(metric->kind));
+        const auto labels = [&](const auto& series) {
+            return labels_of(*metric, series.label_value, series.second_value);
+        };
         for (const auto& series : counters_) {
             if (series.metric->name != metric->name) continue;
-            append_series(out, *metric, series.label_value, series.second_value,
+            append_series(out, metric->name, labels(series),
                           fmt::format("{}", series.cell.value()));
         }
         for (const auto& series : gauges_) {
             if (series.metric->name != metric->name) continue;
-            append_series(out, *metric, series.label_value, series.second_value,
-                          number(series.cell.value()));
+            append_series(out, metric->name, labels(series), number(series.cell.value()));
         }
         for (const auto& series : histograms_) {
-            if (series.metric->name == metric->name) append_histogram(out, *metric, series.cell);
+            if (series.metric->name != metric->name) continue;
+            append_histogram(out, metric->name, labels(series), series.cell);
         }
         if (metric == &kLlmRequests) append_llm(out, *metric, llm_usage_, &LlmSeries::requests);
         if (metric == &kLlmInputTokens) {

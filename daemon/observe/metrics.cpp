@@ -62,9 +62,10 @@ Gauge& Registry::gauge(const Metric& metric, std::string_view label_value,
     return find_or_make(gauges_, metric, label_value, second_value);
 }
 
-Histogram& Registry::histogram(const Metric& metric) {
+Histogram& Registry::histogram(const Metric& metric, std::string_view label_value,
+                               std::string_view second_value) {
     OPSRELAY_ASSERT(metric.kind == Kind::histogram);
-    return find_or_make(histograms_, metric, {}, {});
+    return find_or_make(histograms_, metric, label_value, second_value);
 }
 
 }  // namespace opsrelay::observe

@@ -111,15 +111,16 @@ inline constexpr Metric kDedupeLookups{"opsrelay_dedupe_lookups_total", Kind::co
 inline constexpr Metric kDedupeDamaged{"opsrelay_dedupe_damaged_total", Kind::counter,
                                        "Pages of ids that could not be read", ""};
 
-/// code: HTTP status, or a kTransports name.
+/// lane: names of configured lanes, at most 16. code: HTTP status, or a kTransports name.
 inline constexpr Metric kUpstreamRequests{"opsrelay_upstream_requests_total", Kind::counter,
-                                          "Requests sent upstream by result", "code"};
+                                          "Requests sent upstream by result", "lane", "code"};
+/// lane: as above.
 inline constexpr Metric kUpstreamSeconds{"opsrelay_upstream_request_seconds", Kind::histogram,
-                                         "Time of an upstream request", ""};
-/// reason: forward::kVerdicts.
+                                         "Time of an upstream request", "lane"};
+/// lane: as above. reason: forward::kVerdicts.
 inline constexpr Metric kUpstreamRetries{"opsrelay_upstream_retries_total", Kind::counter,
-                                         "Records to be sent again, by cause", "reason"};
-/// lane: names of configured lanes, at most 16. state: forward::kLaneStates; 1 for the current one.
+                                         "Records to be sent again, by cause", "lane", "reason"};
+/// lane: as above. state: forward::kLaneStates; 1 for the current one.
 inline constexpr Metric kLaneState{"opsrelay_lane_state", Kind::gauge,
                                    "1 for the state the lane is in", "lane", "state"};
 /// lane: as above.
@@ -274,7 +275,8 @@ public:
                                    std::string_view second_value = {});
     [[nodiscard]] Gauge& gauge(const Metric& metric, std::string_view label_value = {},
                                std::string_view second_value = {});
-    [[nodiscard]] Histogram& histogram(const Metric& metric);
+    [[nodiscard]] Histogram& histogram(const Metric& metric, std::string_view label_value = {},
+                                       std::string_view second_value = {});
 
     [[nodiscard]] LlmUsage& llm_usage() noexcept { return llm_usage_; }
 

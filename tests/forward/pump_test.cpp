@@ -33,7 +33,7 @@ TEST_CASE("forward/pump: everything in the spool is delivered once, also what co
     CHECK(world.upstream.key() == "key");
     CHECK(world.totals.delivered == 5101);
     CHECK(world.balanced());
-    CHECK(world.registry.counter(observe::kUpstreamRequests, "200").value() == 5101);
+    CHECK(world.registry.counter(observe::kUpstreamRequests, "default", "200").value() == 5101);
 }
 
 TEST_CASE("forward/pump: every row of the reply table ends as it should") {
@@ -85,7 +85,8 @@ TEST_CASE("forward/pump: every row of the reply table ends as it should") {
         for (const auto& row : kVerdicts) {
             if (row.value == Verdict::delivered) continue;
             CAPTURE(row.name);
-            const auto count = world.registry.counter(observe::kUpstreamRetries, row.name).value();
+            const auto count =
+                world.registry.counter(observe::kUpstreamRetries, "default", row.name).value();
             CHECK(count == (row.name == test.retries ? 1U : 0U));
         }
         CHECK(world.pump.status().state == LaneState::active);

@@ -102,6 +102,7 @@ TEST_CASE("observe/metrics: histogram buckets are cumulative and end with +Inf")
     CHECK(text.find("opsrelay_commit_seconds_bucket{le=\"0.005\"} 2\n") != std::string::npos);
     CHECK(text.find("opsrelay_commit_seconds_bucket{le=\"10\"} 2\n") != std::string::npos);
     CHECK(text.find("opsrelay_commit_seconds_bucket{le=\"+Inf\"} 3\n") != std::string::npos);
+    CHECK(text.find("opsrelay_commit_seconds_sum 99.003500\n") != std::string::npos);
     CHECK(text.find("opsrelay_commit_seconds_count 3\n") != std::string::npos);
 }
 
@@ -131,6 +132,24 @@ TEST_CASE("observe/metrics: a real counter keeps its fraction and is a counter o
     const auto text = registry.exposition();
     CHECK(text.find("# TYPE process_cpu_seconds_total counter\n") != std::string::npos);
     CHECK(text.find("\nprocess_cpu_seconds_total 1.25\n") != std::string::npos);
+}
+
+TEST_CASE("observe/metrics: a histogram with a label shows it in every line, before the bucket") {
+    Registry registry;
+    registry.histogram(kUpstreamSeconds, "one").observe(0.003);
+    registry.histogram(kUpstreamSeconds, "two").observe(0.3);
+    const auto text = registry.exposition();
+    const char* const lines[] = {
+        "opsrelay_upstream_request_seconds_bucket{lane=\"one\",le=\"0.005\"} 1\n",
+        "opsrelay_upstream_request_seconds_bucket{lane=\"two\",le=\"0.005\"} 0\n",
+        "opsrelay_upstream_request_seconds_bucket{lane=\"two\",le=\"+Inf\"} 1\n",
+        "opsrelay_upstream_request_seconds_sum{lane=\"one\"} 0.003000\n",
+        "opsrelay_upstream_request_seconds_count{lane=\"two\"} 1\n",
+    };
+    for (const auto* line : lines) {
+        CAPTURE(line);
+        CHECK(text.find(line) != std::string::npos);
+    }
 }
 
 }  // namespace opsrelay::observe

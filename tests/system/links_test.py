@@ -54,7 +54,7 @@ class LinksTest(RelayTest):
     def assert_no_failure(self, relay, requests):
         """Every request had an answer of 200, and nothing had to be sent again."""
         codes = self.metrics(relay, "opsrelay_upstream_requests_total")
-        self.assertEqual(codes, {'code="200"': requests})
+        self.assertEqual(codes, {'lane="default",code="200"': requests})
         retries = self.metrics(relay, "opsrelay_upstream_retries_total")
         self.assertEqual([text for text, count in retries.items() if count], [])
 
