@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include <memory>
 
@@ -11,8 +12,9 @@ namespace opsrelay::forward {
 
 namespace {
 
-// Fields repeat from event to event, which the fastest level finds too.
-constexpr int kLevel = 1;
+// Fields repeat from event to event, which the fastest levels find too.
+constexpr int kGzipLevel = 1;
+constexpr int kZstdLevel = 1;
 constexpr int kWindowBits = 15 + 16;  // zlib.h, deflateInit2: the largest window, gzip header
 constexpr int kMemoryLevel = 8;       // zlib's default
 
@@ -37,8 +39,8 @@ std::string join(std::span<const std::string_view> events, BatchFormat format) {
 
 std::string gzip(std::string_view body) {
     z_stream stream{};
-    const int begun =
-        deflateInit2(&stream, kLevel, Z_DEFLATED, kWindowBits, kMemoryLevel, Z_DEFAULT_STRATEGY);
+    const int begun = deflateInit2(&stream, kGzipLevel, Z_DEFLATED, kWindowBits, kMemoryLevel,
+                                   Z_DEFAULT_STRATEGY);
     OPSRELAY_ASSERT(begun == Z_OK);  // else there is no memory, and new would have ended us
     const std::unique_ptr<z_stream, int (*)(z_streamp)> owner(&stream, &deflateEnd);
     std::string packed(deflateBound(&stream, body.size()), '\0');
@@ -52,18 +54,34 @@ std::string gzip(std::string_view body) {
     return packed;
 }
 
+// One frame, which says how long its content is.
+std::string zstd(std::string_view body) {
+    std::string packed(ZSTD_compressBound(body.size()), '\0');
+    const auto size =
+        ZSTD_compress(packed.data(), packed.size(), body.data(), body.size(), kZstdLevel);
+    OPSRELAY_ASSERT(!ZSTD_isError(size));  // else there is no memory
+    packed.resize(size);
+    return packed;
+}
+
 }  // namespace
 
 std::string encode_batch(std::span<const std::string_view> events, BatchFormat format,
                          BatchCoding coding) {
     OPSRELAY_ASSERT(!events.empty());
     auto body = join(events, format);
-    return coding == BatchCoding::gzip ? gzip(body) : body;
+    switch (coding) {
+        case BatchCoding::gzip: return gzip(body);
+        case BatchCoding::zstd: return zstd(body);
+        case BatchCoding::none: break;
+    }
+    return body;
 }
 
 std::string batch_headers(BatchFormat format, BatchCoding coding) {
-    return fmt::format("Content-Type: {}\r\n{}", content_type(format),
-                       coding == BatchCoding::gzip ? "Content-Encoding: gzip\r\n" : "");
+    const auto type = fmt::format("Content-Type: {}\r\n", content_type(format));
+    if (coding == BatchCoding::none) return type;
+    return fmt::format("{}Content-Encoding: {}\r\n", type, to_string(coding));
 }
 
 }  // namespace opsrelay::forward

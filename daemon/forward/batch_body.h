@@ -10,7 +10,7 @@
 namespace opsrelay::forward {
 
 /// `events` are JSON objects without line breaks. As NDJSON, one a line, or as a JSON array; as
-/// `coding` says that is compressed (RFC 1952).
+/// `coding` says that is compressed (RFC 1952, RFC 8878).
 [[nodiscard]] std::string encode_batch(std::span<const std::string_view> events, BatchFormat format,
                                        BatchCoding coding);
 

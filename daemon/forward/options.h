@@ -32,13 +32,16 @@ inline constexpr std::array<EnumName<BatchFormat>, 2> kBatchFormats{{
     {BatchFormat::array, "array"},
 }};
 static_assert(dense(kBatchFormats));
+constexpr std::string_view to_string(BatchFormat f) { return kBatchFormats.at(index_of(f)).name; }
 
-enum class BatchCoding : std::uint8_t { gzip, none };
-inline constexpr std::array<EnumName<BatchCoding>, 2> kBatchCodings{{
+enum class BatchCoding : std::uint8_t { gzip, zstd, none };
+inline constexpr std::array<EnumName<BatchCoding>, 3> kBatchCodings{{
     {BatchCoding::gzip, "gzip"},
+    {BatchCoding::zstd, "zstd"},
     {BatchCoding::none, "none"},
 }};
 static_assert(dense(kBatchCodings));
+constexpr std::string_view to_string(BatchCoding c) { return kBatchCodings.at(index_of(c)).name; }
 
 /// Of kind batch. A request goes when it has one of these, or its first event has waited for
 /// `linger`.

@@ -33,6 +33,16 @@ std::string cause_of(const Reply& reply, Verdict verdict) {
     return verdict == Verdict::delivered ? std::string() : describe(reply, verdict);
 }
 
+// What an operator has to change when a batch as a whole is refused for its form.
+std::string cause_of_whole(const Reply& reply, Verdict verdict, const Options& options) {
+    constexpr int kUnsupportedMediaType = 415;  // RFC 9110, 15.5.16
+    auto cause = cause_of(reply, verdict);
+    const bool form = options.kind == UpstreamKind::batch && reply.status == kUnsupportedMediaType;
+    if (verdict != Verdict::misconfigured || !form) return cause;
+    return fmt::format("{}: upstream does not take batch_compression {} or batch_format {}", cause,
+                       to_string(options.batch.coding), to_string(options.batch.format));
+}
+
 Attempt attempt_of(const Item& item, const std::optional<spool::DeadLetter>& letter,
                    Verdict verdict) {
     const bool rejected = verdict == Verdict::rejected;
@@ -169,7 +179,7 @@ void Pump::on_reply(Work work, const Reply& reply) {
 }
 
 void Pump::take_whole(Work work, const Reply& reply, Decision decision, Moment at) {
-    auto cause = cause_of(reply, decision.verdict);
+    auto cause = cause_of_whole(reply, decision.verdict, options_);
     if (!cause.empty()) last_error_ = cause;
     const auto least =
         std::min_element(work.items.begin(), work.items.end(),

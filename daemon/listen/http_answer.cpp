@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/nothrow.h"
+#include "listen/content_coding.h"
 #include "listen/http_status.h"
 #include "listen/ready_fd.h"
 
@@ -75,14 +76,19 @@ asio::awaitable<HttpReply> HttpAnswer::take_batch(const HttpRequest& request) {
     const auto form = batch_form(request.content_type.value_or("application/json"));
     auto body = request.body;
     Unpacked unpacked;
-    if (is_gzip(request.content_encoding.value_or(""))) {
-        unpacked = gunzip(body, state_.options.http_body_max);
+    // refusal() has seen that it is one that we know.
+    const auto coding = content_coding(request.content_encoding.value_or("identity"))
+                            .value_or(ContentCoding::identity);
+    if (coding != ContentCoding::identity) {
+        unpacked = unpack(coding, body, state_.options.http_body_max);
         if (unpacked.state == Unpacked::State::too_large) {
             co_return refuse_body(request, true, too_many_bytes());
         }
         if (unpacked.state == Unpacked::State::damaged) {
-            co_return refuse_body(request, false,
-                                  "Content-Encoding is gzip, and the body cannot be unpacked");
+            co_return refuse_body(
+                request, false,
+                fmt::format("Content-Encoding is {}, and the body cannot be unpacked",
+                            to_string(coding)));
         }
         body = unpacked.bytes;
         (void)hold({request.body.size() + body.size()});

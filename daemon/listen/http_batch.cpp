@@ -3,19 +3,14 @@
 #include <fmt/format.h>
 #include <rapidjson/memorystream.h>
 #include <rapidjson/reader.h>
-#include <zlib.h>
 
 #include <algorithm>
-#include <array>
-#include <memory>
 
 namespace opsrelay::listen {
 
 namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
-constexpr int kGzipOnly = 15 + 16;  // zlib.h, inflateInit2: the largest window, gzip header
-constexpr std::size_t kChunk = 16U << 10U;
 
 std::string_view trimmed(std::string_view text) noexcept {
     const auto first = text.find_first_not_of(kSpace);
@@ -77,29 +72,6 @@ std::optional<BatchForm> batch_form(std::string_view content_type) noexcept {
         if (same_text(trimmed(type), name)) return BatchForm::ndjson;
     }
     return std::nullopt;
-}
-
-Unpacked gunzip(std::string_view packed, Bytes bytes_max) {
-    using State = Unpacked::State;
-    z_stream stream{};
-    if (inflateInit2(&stream, kGzipOnly) != Z_OK) return {State::damaged, {}};
-    const std::unique_ptr<z_stream, int (*)(z_streamp)> owner(&stream, &inflateEnd);
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
-    stream.avail_in = static_cast<uInt>(packed.size());
-    std::string bytes;
-    std::array<char, kChunk> chunk;
-    while (true) {
-        stream.next_out = reinterpret_cast<Bytef*>(chunk.data());
-        stream.avail_out = static_cast<uInt>(chunk.size());
-        const int result = inflate(&stream, Z_NO_FLUSH);
-        if (result != Z_OK && result != Z_STREAM_END) return {State::damaged, {}};
-        const auto made = chunk.size() - stream.avail_out;
-        if (bytes.size() + made > bytes_max.count) return {State::too_large, {}};
-        bytes.append(chunk.data(), made);
-        if (result != Z_STREAM_END) continue;
-        if (stream.avail_in == 0) return {State::done, std::move(bytes)};
-        if (inflateReset(&stream) != Z_OK) return {State::damaged, {}};
-    }
 }
 
 std::optional<std::vector<std::string_view>> split_batch(BatchForm form, std::string_view body) {

@@ -9,7 +9,6 @@
 #include <string_view>
 #include <vector>
 
-#include "core/units.h"
 #include "listen/http_rules.h"
 #include "listen/inlet.h"
 
@@ -21,14 +20,6 @@ inline constexpr std::size_t kBatchEventsMax = 10'000;
 enum class BatchForm : std::uint8_t { array, ndjson };
 /// By Content-Type: application/json, or application/x-ndjson and its other names. nullopt: 415.
 [[nodiscard]] std::optional<BatchForm> batch_form(std::string_view content_type) noexcept;
-
-struct Unpacked {
-    enum class State : std::uint8_t { done, too_large, damaged };
-    State state = State::done;
-    std::string bytes;  // when done
-};
-/// gzip (RFC 1952), also of several members. Stops at `bytes_max`: a bomb costs no more.
-[[nodiscard]] Unpacked gunzip(std::string_view packed, Bytes bytes_max);
 
 /// The events in a body, as views into it: the lines that are not empty, or the items of a JSON
 /// array; one JSON object stands for an array of one. At most kBatchEventsMax + 1. What is in an

@@ -8,6 +8,7 @@
 #include "core/api_path.h"
 #include "core/browser_rules.h"
 #include "core/json_text.h"
+#include "listen/content_coding.h"
 #include "listen/http_batch.h"
 
 namespace opsrelay::listen {
@@ -74,10 +75,6 @@ std::string extra_headers(const HttpReply& reply) {
     return headers;
 }
 
-bool is_identity(std::string_view content_encoding) noexcept {
-    return same_text(trimmed(content_encoding), "identity");
-}
-
 struct KnownPath {
     std::string_view path;
     HttpTarget target;
@@ -126,7 +123,8 @@ std::optional<HttpReply> refused_event(const HttpHead& head) {
         return error_reply(415, "unsupported_media_type", "Content-Type",
                            "must be application/json");
     }
-    if (head.content_encoding && !is_identity(*head.content_encoding)) {
+    const auto& coding = head.content_encoding;
+    if (coding && content_coding(*coding) != ContentCoding::identity) {
         return error_reply(415, "unsupported_media_type", "Content-Encoding",
                            "must be absent or identity");
     }
@@ -139,9 +137,9 @@ std::optional<HttpReply> refused_batch(const HttpHead& head) {
                            "must be application/json or application/x-ndjson");
     }
     const auto& coding = head.content_encoding;
-    if (coding && !is_identity(*coding) && !is_gzip(*coding)) {
+    if (coding && !content_coding(*coding)) {
         return error_reply(415, "unsupported_media_type", "Content-Encoding",
-                           "must be absent, identity or gzip");
+                           "must be absent, identity, gzip or zstd");
     }
     return std::nullopt;
 }
@@ -184,10 +182,6 @@ const LaneName* lane_of(const HttpRoute& route, std::span<const LaneName> lanes)
 bool same_text(std::string_view a, std::string_view b) noexcept {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                       [](char x, char y) { return lower(x) == lower(y); });
-}
-
-bool is_gzip(std::string_view content_encoding) noexcept {
-    return same_text(trimmed(content_encoding), "gzip");
 }
 
 std::optional<HttpReply> refusal(const HttpHead& head) {

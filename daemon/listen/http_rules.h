@@ -25,8 +25,6 @@ struct HttpRoute {
 [[nodiscard]] HttpRoute route_of(std::string_view target);
 /// ASCII letters without their case.
 [[nodiscard]] bool same_text(std::string_view a, std::string_view b) noexcept;
-/// "gzip" of a batch request, with spaces around it and in any case.
-[[nodiscard]] bool is_gzip(std::string_view content_encoding) noexcept;
 
 /// The parts of a request that decide whether its body is taken. The views live as long as it.
 struct HttpHead {

@@ -42,7 +42,7 @@ const Case kCases[] = {
     {"upstream.batch_max_bytes", "2MiB", "63KiB", "63KiB is outside [64KiB, 8MiB]"},
     {"upstream.batch_linger", "5s", "2m", "120000ms is outside [0ms, 60000ms]"},
     {"upstream.batch_format", "array", "csv", "\"csv\" is not known; allowed: ndjson, array"},
-    {"upstream.batch_compression", "none", "br", "\"br\" is not known; allowed: gzip, none"},
+    {"upstream.batch_compression", "zstd", "br", "\"br\" is not known; allowed: gzip, zstd, none"},
     {"run_dir", "/tmp/run", "run", "\"run\" is not an absolute path"},
     {"spool.dir", "/tmp/spool", "spool", "\"spool\" is not an absolute path"},
     {"spool.max_bytes", "1GiB", "63MiB", "63MiB is outside [64MiB, 16TiB]"},

@@ -1,6 +1,7 @@
 // Bodies of batch requests, and their replies taken apart.
 #include <doctest/doctest.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include <string>
 #include <vector>
@@ -24,6 +25,16 @@ std::string gunzip(std::string body) {
     CHECK(inflate(&stream, Z_FINISH) == Z_STREAM_END);
     out.resize(stream.total_out);
     inflateEnd(&stream);
+    return out;
+}
+
+std::string unzstd(const std::string& body) {
+    // Receivers that bound what they unpack read it here.
+    CHECK(ZSTD_getFrameContentSize(body.data(), body.size()) < (1U << 20U));
+    std::string out(1U << 20U, '\0');
+    const auto size = ZSTD_decompress(out.data(), out.size(), body.data(), body.size());
+    REQUIRE_FALSE(ZSTD_isError(size));
+    out.resize(size);
     return out;
 }
 
@@ -53,12 +64,30 @@ TEST_CASE("forward/batch_body: events as lines or as an array, packed or not") {
     CHECK(encode_batch(events, BatchFormat::array, BatchCoding::none) == array);
     CHECK(gunzip(encode_batch(events, BatchFormat::ndjson, BatchCoding::gzip)) == lines);
     CHECK(gunzip(encode_batch(events, BatchFormat::array, BatchCoding::gzip)) == array);
+    CHECK(unzstd(encode_batch(events, BatchFormat::ndjson, BatchCoding::zstd)) == lines);
+    CHECK(unzstd(encode_batch(events, BatchFormat::array, BatchCoding::zstd)) == array);
     const std::vector<std::string_view> one(1, events[0]);
     CHECK(encode_batch(one, BatchFormat::array, BatchCoding::none) == R"([{"a":1}])");
     CHECK(batch_headers(BatchFormat::ndjson, BatchCoding::gzip) ==
           "Content-Type: application/x-ndjson\r\nContent-Encoding: gzip\r\n");
+    CHECK(batch_headers(BatchFormat::array, BatchCoding::zstd) ==
+          "Content-Type: application/json\r\nContent-Encoding: zstd\r\n");
     CHECK(batch_headers(BatchFormat::array, BatchCoding::none) ==
           "Content-Type: application/json\r\n");
+}
+
+TEST_CASE("forward/batch_body: a large batch is packed and unpacked, whatever the coding") {
+    std::vector<std::string> texts;
+    for (int i = 0; i < 2000; ++i)
+        texts.push_back(R"({"externalRequestId":")" + std::to_string(i * 7919) + "\"}");
+    const std::vector<std::string_view> events(texts.begin(), texts.end());
+    const auto plain = encode_batch(events, BatchFormat::ndjson, BatchCoding::none);
+    const auto gzip = encode_batch(events, BatchFormat::ndjson, BatchCoding::gzip);
+    const auto zstd = encode_batch(events, BatchFormat::ndjson, BatchCoding::zstd);
+    CHECK(gunzip(gzip) == plain);
+    CHECK(unzstd(zstd) == plain);
+    CHECK(gzip.size() < plain.size() / 2);
+    CHECK(zstd.size() < plain.size() / 2);
 }
 
 TEST_CASE("forward/batch_reply: each event gets the verdict of its result, in any order") {

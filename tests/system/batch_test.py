@@ -5,7 +5,7 @@ import unittest
 
 from harness import RelayTest, event, wait_for
 
-FORMS = (("ndjson", "gzip"), ("ndjson", "none"), ("array", "gzip"), ("array", "none"))
+FORMS = tuple((form, coding) for form in ("ndjson", "array") for coding in ("gzip", "zstd", "none"))
 
 
 def config(**settings):
@@ -16,6 +16,7 @@ def config(**settings):
 class BatchTest(RelayTest):
     def test_every_form_arrives_and_takes_few_requests(self):
         upstream = self.start_upstream()
+        upstream.control(batch={"codings": "gzip_zstd"})
         for form, compression in FORMS:
             with self.subTest(form=form, compression=compression):
                 before = upstream.stats()
@@ -90,12 +91,27 @@ class BatchTest(RelayTest):
         relay.start()
         self.wait_ledger(relay, spooled=0, delivered=20)
 
+    def test_an_upstream_that_cannot_unpack_stops_the_lane_and_the_status_names_the_key(self):
+        upstream = self.start_upstream()  # takes gzip, not zstd
+        relay = self.start_relay(config=config(batch_linger="50ms", batch_compression="zstd"))
+        self.assertEqual(relay.send_acked([event() for _ in range(20)]), (20, 0))
+        wait_for(lambda: relay.lane()["state"] == "misconfigured", "the lane says so")
+        self.assertIn("HTTP 415: upstream does not take batch_compression zstd",
+                      relay.lane()["last_error"])
+        self.assertEqual(relay.ledger()["spooled"], 20)
+        self.assertEqual(relay.end(), 0)
+        with open(relay.config_file, "w", encoding="utf-8") as file:
+            file.write(config(batch_linger="50ms"))
+        relay.start()
+        self.wait_ledger(relay, spooled=0, delivered=20)
+        self.assertEqual(len(upstream.row_ids()), 20)
+
     def test_relay_to_relay(self):
         """A relay takes batches as it sends them; a repeat from the first is a duplicate there."""
         upstream = self.start_upstream()
         second = self.start_relay(name="second")
         first = self.start_relay(name="first", upstream_url=f"unix:{second.path('http.sock')}",
-                                 config=config(batch_linger="50ms"))
+                                 config=config(batch_linger="50ms", batch_compression="zstd"))
         sent = [event() for _ in range(3000)]
         self.assertEqual(first.send_acked(sent), (3000, 0))
         self.wait_ledger(first, spooled=0, delivered=3000)
