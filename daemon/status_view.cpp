@@ -23,6 +23,7 @@ control::StatusView status_view(const Snapshot& snapshot,
         if (lane.retry_at) shown.retry_at_unix_ms = unix_ms(*lane.retry_at);
         const auto spooled = snapshot.spooled_by_lane.find(lane.lane);
         if (spooled != snapshot.spooled_by_lane.end()) shown.spooled = spooled->second;
+        shown.concurrency = lane.concurrency;
         shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
         shown.late_day = lane.late.day;
         shown.late_month = lane.late.month;

@@ -73,6 +73,9 @@ void append_lanes(std::string& out, const Json& lanes) {
         if (count(lane, "spooled") != 0) {
             fmt::format_to(to, ", oldest {}", age_text(number(lane, "oldest_age_s")));
         }
+        if (text(lane, "state") == "active" && count(lane, "concurrency") != 0) {
+            fmt::format_to(to, ", up to {} requests at a time", count(lane, "concurrency"));
+        }
         out += '\n';
         append_late(out, lane);
         if (const auto error = text(lane, "last_error"); !error.empty()) {

@@ -61,6 +61,13 @@ const std::array kKeys{
                     return assign(o.connections, count_field(key, text, {1, 64}));
                 },
                 [](const Options& o) { return fmt::format("{}", o.connections); }},
+    UpstreamKey{"upstream.concurrency", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.concurrency, enum_field(key, text, forward::kConcurrencyModes));
+                },
+                [](const Options& o) {
+                    return std::string(forward::kConcurrencyModes.at(index_of(o.concurrency)).name);
+                }},
     UpstreamKey{"upstream.timeout", false, false,
                 [](Options& o, View key, View text) {
                     return assign(o.timeout, duration_field(key, text, {100ms, 5min}));

@@ -43,6 +43,17 @@ inline constexpr std::array<EnumName<BatchCoding>, 3> kBatchCodings{{
 static_assert(dense(kBatchCodings));
 constexpr std::string_view to_string(BatchCoding c) { return kBatchCodings.at(index_of(c)).name; }
 
+/// How many requests a lane has in flight.
+enum class ConcurrencyMode : std::uint8_t {
+    adaptive,  // up to `connections`, fewer while upstream shows that it bears fewer
+    fixed      // `connections`
+};
+inline constexpr std::array<EnumName<ConcurrencyMode>, 2> kConcurrencyModes{{
+    {ConcurrencyMode::adaptive, "adaptive"},
+    {ConcurrencyMode::fixed, "fixed"},
+}};
+static_assert(dense(kConcurrencyModes));
+
 /// Of kind batch. A request goes when it has one of these, or its first event has waited for
 /// `linger`.
 struct BatchOptions {
@@ -68,7 +79,8 @@ struct Options {
     bool proxy_off = false;        // no proxy, whatever the environment names
     bool allow_plaintext = false;  // http:// to a host that is not loopback
     unsigned connections = 8;      // 1..64 keep-alive connections
-    milliseconds timeout{10'000};  // one request, from connect to the last byte of the reply
+    ConcurrencyMode concurrency = ConcurrencyMode::adaptive;
+    milliseconds timeout{10'000};      // one request, from connect to the last byte of the reply
     std::size_t in_flight_max = 4096;  // records read but not settled
     milliseconds max_age{0};           // spool.max_age: older records are given up; 0: never
     milliseconds backoff_base{250};

@@ -32,6 +32,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       options_(options),
       name_(std::move(lane)),
       lane_(name_.lane, options, rng, moment()),
+      concurrency_(options.concurrency, options.connections),
       batcher_(1, options.in_flight_max),
       batch_bytes_max_(options.batch.bytes_max),
       read_backoff_(options.backoff_base, options.backoff_max, rng),
@@ -49,6 +50,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       late_(registry),
       plan_gauges_(registry, name_.name),
       retry_at_gauge_(registry.gauge(observe::kLaneRetryAt, name_.name)),
+      concurrency_gauge_(registry.gauge(observe::kLaneConcurrency, name_.name)),
       seconds_(registry.histogram(observe::kUpstreamSeconds, name_.name)) {
     for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
         states_[i] = &registry.gauge(observe::kLaneState, name_.name, kLaneStates[i].name);
@@ -159,9 +161,12 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
             case Action::start:
             case Action::probe:
                 if (storage_lags()) return std::nullopt;
+                if (permit.action == Action::start && lane_.in_flight() >= concurrency_.limit()) {
+                    return std::nullopt;  // a reply makes room
+                }
                 if (options_.kind == UpstreamKind::batch && permit.action == Action::start) {
                     if (!gather(now, until)) return std::nullopt;
-                    return Work{std::exchange(gathered_, {}), lane_.begin(permit.action)};
+                    return Work{std::exchange(gathered_, {}), lane_.begin(permit.action), now};
                 }
                 item = permit.action == Action::start ? batcher_.next(now) : batcher_.next_probe();
                 if (item && permit.action == Action::probe) ask_for_key();
@@ -173,7 +178,7 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
         }
         std::vector<Item> items;
         items.push_back(std::move(*item));
-        return Work{std::move(items), lane_.begin(permit.action)};
+        return Work{std::move(items), lane_.begin(permit.action), now};
     }
     return std::nullopt;
 }
@@ -329,8 +334,10 @@ void Pump::publish() {
     oldest_received_unix_ms_.store(batcher_.oldest_received_unix_ms().value_or(0),
                                    std::memory_order_relaxed);
     const auto due = lane_.retry_at();
+    const auto concurrency = std::min(lane_.window(), concurrency_.limit());
     const bool same = !due && !status_.retry_at && status_.state == lane_.state() &&
-                      status_.since == lane_.since() && status_.last_error == last_error_;
+                      status_.since == lane_.since() && status_.last_error == last_error_ &&
+                      status_.concurrency == concurrency;
     if (same) return;  // as after nearly every reply
     const auto at = moment();
     std::optional<WallTime> retry_at;
@@ -340,6 +347,7 @@ void Pump::publish() {
     }
     publish_refusal();
     retry_at_gauge_.set(retry_at ? static_cast<double>(unix_ms(*retry_at)) / 1000.0 : 0.0);
+    concurrency_gauge_.set(static_cast<double>(concurrency));
     for (std::size_t i = 0; i < states_.size(); ++i) {
         states_[i]->set(index_of(lane_.state()) == i ? 1.0 : 0.0);
     }
@@ -347,6 +355,7 @@ void Pump::publish() {
     status_.state = lane_.state();
     status_.since = lane_.since();
     status_.retry_at = retry_at;
+    status_.concurrency = concurrency;
     status_.last_error = last_error_;
 }
 

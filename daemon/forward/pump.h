@@ -25,6 +25,7 @@
 #include "core/task_group.h"
 #include "core/units.h"
 #include "forward/batcher.h"
+#include "forward/concurrency.h"
 #include "forward/lane.h"
 #include "forward/late.h"
 #include "forward/options.h"
@@ -45,6 +46,7 @@ struct LaneStatus {
     std::string
         last_error;  // of the last attempt that failed; "" when none did. No payload, no key
     std::size_t in_flight = 0;
+    std::size_t concurrency = 0;  // requests that may be in flight now
     /// Receive time of the oldest record in memory; nullopt: none is waiting to be sent.
     std::optional<std::int64_t> oldest_received_unix_ms;
     LateCounts late;  // of this process
@@ -115,6 +117,7 @@ private:
     struct Work {
         std::vector<Item> items;
         Ticket ticket;
+        TimePoint sent{};
     };
     /// The next one; nullopt: `until` says when there may be more to do.
     [[nodiscard]] std::optional<Work> next_work(TimePoint& until);
@@ -142,6 +145,8 @@ private:
 
     void on_reply(Work work, const Reply& reply);
     void on_batch_reply(Work work, const Reply& reply);
+    /// What the reply to a request sent at `sent`, still in flight, says about upstream's load.
+    void note_load(Load load, TimePoint sent);
     /// One reply, which holds for everything that was sent.
     void take_whole(Work work, const Reply& reply, Decision decision, Moment at);
     /// Sends the two halves of it by themselves: an event in it, or its size, is to blame.
@@ -175,6 +180,7 @@ private:
     void log_stuck(const Item& item);
     void log_split(const Reply& reply, std::size_t events, Bytes bytes);
     void log_held_up();
+    void log_concurrency(Concurrency::Change change, std::size_t before);
     void log_drop(DropReason reason, std::uint64_t records);
     void publish();
     void publish_refusal();
@@ -194,6 +200,7 @@ private:
     bool expiring_ = false;  // expire_loop() runs
 
     Lane lane_;
+    Concurrency concurrency_;
     Batcher batcher_;
     std::vector<Item> gathered_;  // for the next batch
     Bytes gathered_bytes_;
@@ -244,6 +251,7 @@ private:
     LateCounter late_;
     PlanGauges plan_gauges_;
     observe::Gauge& retry_at_gauge_;
+    observe::Gauge& concurrency_gauge_;
     observe::Histogram& seconds_;
 
     // Any thread.

@@ -178,4 +178,17 @@ void Pump::log_held_up() {
                 {"suppressed", *hidden}});
 }
 
+void Pump::log_concurrency(Concurrency::Change change, std::size_t before) {
+    const auto hidden = outage_throttle_.allow("concurrency");
+    if (!hidden) return;
+    log::info("forward", "fewer requests at a time",
+              {{"lane", name_.name},
+               {"was", before},
+               {"now", concurrency_.limit()},
+               {"cause", change == Concurrency::Change::slow ? "replies take longer"
+                                                             : "upstream refused or gave no reply"},
+               {"next", "one more after each round of replies without a cause"},
+               {"suppressed", *hidden}});
+}
+
 }  // namespace opsrelay::forward

@@ -98,7 +98,7 @@ void Pump::scatter() {
 asio::awaitable<void> Pump::send(Work first) {
     std::optional<Work> work = std::move(first);
     while (work) {
-        const auto began = clock_.now();
+        const auto began = work->sent;
         Reply reply;
         if (options_.kind == UpstreamKind::batch) {
             std::vector<std::string_view> events;
@@ -174,6 +174,7 @@ asio::awaitable<void> Pump::read_status(std::function<void()> done) {
 void Pump::on_reply(Work work, const Reply& reply) {
     const auto at = moment();
     auto decision = classify(reply, at.wall);
+    note_load(load_of(reply, decision.verdict), work.sent);
     update_plan(decision.plan);
     take_whole(std::move(work), reply, std::move(decision), at);
 }
@@ -202,6 +203,7 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
     const auto at = moment();
     auto whole = classify(reply, at.wall);
     if (whole.verdict != Verdict::delivered) {
+        note_load(load_of(reply, whole.verdict), work.sent);
         update_plan(whole.plan);
         if (whole.verdict == Verdict::rejected && work.items.size() > 1) {
             return split(std::move(work), reply, at);
@@ -215,6 +217,7 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
     }
     auto plan = plan_fields_;
     whole.plan.apply_to(plan);
+    auto load = Load::unknown;
     std::vector<Judged> judged;
     std::vector<std::optional<spool::DeadLetter>> letters;
     judged.reserve(work.items.size());
@@ -222,6 +225,7 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
     for (std::size_t i = 0; i < work.items.size(); ++i) {
         auto decision = classify((*replies)[i], at.wall);
         const auto verdict = decision.verdict;
+        load = std::max(load, load_of((*replies)[i], verdict));
         if (verdict != Verdict::delivered) decision.plan.apply_to(plan);
         letters.push_back(prepare_letter(work.items[i], (*replies)[i], verdict, at));
         judged.push_back({attempt_of(work.items[i], letters.back(), verdict), std::move(decision),
@@ -229,6 +233,7 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
         if (!judged.back().cause.empty()) last_error_ = judged.back().cause;
     }
     set_plan(std::move(plan));
+    note_load(load, work.sent);
     const auto effects = lane_.on_batch(work.ticket, judged, at);
     for (std::size_t i = 0; i < work.items.size(); ++i) {
         const auto& effect = effects[i];
@@ -236,6 +241,14 @@ void Pump::on_batch_reply(Work work, const Reply& reply) {
                     std::move(letters[i]), at);
         put_back_.insert(put_back_.end(), effect.put_back.begin(), effect.put_back.end());
     }
+}
+
+void Pump::note_load(Load load, TimePoint sent) {
+    const auto before = concurrency_.limit();
+    const auto change = concurrency_.on_reply(load, sent, clock_.now(), lane_.in_flight());
+    const bool lowered =
+        change == Concurrency::Change::refused || change == Concurrency::Change::slow;
+    if (lowered) log_concurrency(change, before);
 }
 
 void Pump::split(Work work, const Reply& reply, Moment at) {

@@ -70,6 +70,7 @@ void Pump::clear_metrics() {
     for (auto* const state : states_) state->set(0);
     plan_gauges_.clear();
     retry_at_gauge_.set(0);
+    concurrency_gauge_.set(0);
 }
 
 void Pump::try_now() {

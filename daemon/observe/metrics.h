@@ -128,6 +128,11 @@ inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gau
                                      "Unix time of the lane's next attempt; 0 when not waiting",
                                      "lane"};
 
+/// lane: as above.
+inline constexpr Metric kLaneConcurrency{
+    "opsrelay_lane_concurrency", Kind::gauge,
+    "Requests the lane may have in flight now; at most upstream.connections", "lane"};
+
 /// lane: names of the spool's lanes, configured or not; at most 16.
 inline constexpr Metric kLaneSpooled{"opsrelay_lane_spooled_events", Kind::gauge,
                                      "Records of the lane in the spool, in flight included",
@@ -196,21 +201,21 @@ inline constexpr Metric kProcessMaxFds{"process_max_fds", Kind::gauge,
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,  &kEventsAccepted,    &kEventsDuplicate,    &kEventsRejected,
-    &kEventsShed,      &kEventsPending,     &kEventsRecovered,    &kEventsReplayed,
-    &kEventsDelivered, &kEventsLate,        &kEventsDead,         &kEventsDropped,
-    &kLedgerImbalance, &kEventsRepaired,    &kSpoolEvents,        &kSpoolBytes,
-    &kSpoolLimitBytes, &kSpoolReserveBytes, &kSpoolDamaged,       &kSpoolOldestAge,
-    &kDeadLetters,     &kDeadBytes,         &kDeadLimitBytes,     &kCommitSeconds,
-    &kCommitEvents,    &kDedupeIds,         &kDedupeWindow,       &kDedupeRuns,
-    &kDedupeLookups,   &kDedupeDamaged,     &kUpstreamRequests,   &kUpstreamSeconds,
-    &kUpstreamRetries, &kLaneState,         &kLaneRetryAt,        &kLaneSpooled,
-    &kKernelDrops,     &kListenerReceived,  &kConnectionsRefused, &kClientDropped,
-    &kOutageLeft,      &kPlanTier,          &kPlanPaused,         &kPlanLimitReached,
-    &kBudgetWarning,   &kBudgetExceeded,    &kLlmRequests,        &kLlmInputTokens,
-    &kLlmOutputTokens, &kProcessCpu,        &kProcessStart,       &kProcessResident,
-    &kProcessVirtual,  &kProcessThreads,    &kProcessOpenFds,     &kProcessMaxFds,
-    &kBuildInfo,
+    &kEventsReceived,   &kEventsAccepted,    &kEventsDuplicate,  &kEventsRejected,
+    &kEventsShed,       &kEventsPending,     &kEventsRecovered,  &kEventsReplayed,
+    &kEventsDelivered,  &kEventsLate,        &kEventsDead,       &kEventsDropped,
+    &kLedgerImbalance,  &kEventsRepaired,    &kSpoolEvents,      &kSpoolBytes,
+    &kSpoolLimitBytes,  &kSpoolReserveBytes, &kSpoolDamaged,     &kSpoolOldestAge,
+    &kDeadLetters,      &kDeadBytes,         &kDeadLimitBytes,   &kCommitSeconds,
+    &kCommitEvents,     &kDedupeIds,         &kDedupeWindow,     &kDedupeRuns,
+    &kDedupeLookups,    &kDedupeDamaged,     &kUpstreamRequests, &kUpstreamSeconds,
+    &kUpstreamRetries,  &kLaneState,         &kLaneRetryAt,      &kLaneConcurrency,
+    &kLaneSpooled,      &kKernelDrops,       &kListenerReceived, &kConnectionsRefused,
+    &kClientDropped,    &kOutageLeft,        &kPlanTier,         &kPlanPaused,
+    &kPlanLimitReached, &kBudgetWarning,     &kBudgetExceeded,   &kLlmRequests,
+    &kLlmInputTokens,   &kLlmOutputTokens,   &kProcessCpu,       &kProcessStart,
+    &kProcessResident,  &kProcessVirtual,    &kProcessThreads,   &kProcessOpenFds,
+    &kProcessMaxFds,    &kBuildInfo,
 };
 
 /// Any thread.

@@ -38,6 +38,16 @@ TEST_CASE("cli/status_text: a lane in time has no line about late events") {
     CHECK(text.find("late") == std::string::npos);
 }
 
+TEST_CASE("cli/status_text: a lane that sends says how many requests at a time") {
+    const auto text = status_text(R"({"lanes":[
+        {"name":"default","state":"active","spooled":3,"oldest_age_s":2,"concurrency":5},
+        {"name":"other","state":"throttled","spooled":0,"concurrency":1}]})")
+                          .value();
+    CHECK(text.find("default: active, 3 spooled, oldest 2.0s, up to 5 requests at a time\n") !=
+          std::string::npos);
+    CHECK(text.find("other: throttled, 0 spooled\n") != std::string::npos);
+}
+
 TEST_CASE("cli/status_text: absent and strange fields do no harm") {
     CHECK(status_text("{}").value() == "opsrelay : not ready\n");
     CHECK(status_text(R"({"ready":true,"version":3,"lanes":5,"ledger":[],"reasons":[1]})")

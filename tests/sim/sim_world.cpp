@@ -54,6 +54,7 @@ SimWorld::SimWorld(std::uint64_t seed)
 }
 
 void SimWorld::choose_kind(Side& side) {
+    if (side.rng.chance(200)) side.concurrency = forward::ConcurrencyMode::fixed;
     if (!side.rng.chance(300)) return;
     side.kind = forward::UpstreamKind::batch;
     side.batch.events_max = static_cast<unsigned>(side.rng.between(1, 40));
@@ -94,6 +95,7 @@ void SimWorld::start() {
         forward.max_age = spool_options_.max_age;
         forward.kind = side.kind;
         forward.batch = side.batch;
+        forward.concurrency = side.concurrency;
         options.lanes.push_back({side.name, forward, side.upstream, side.plan});
     }
     std::uint64_t expected = 0;

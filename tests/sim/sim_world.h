@@ -73,6 +73,7 @@ private:
         bool configured = true;
         forward::UpstreamKind kind = forward::UpstreamKind::opsmeter;
         forward::BatchOptions batch{};
+        forward::ConcurrencyMode concurrency = forward::ConcurrencyMode::adaptive;
 
         Side(LaneName lane, std::uint64_t seed, Clock& clock, std::uint64_t faults, bool long_run)
             : name(std::move(lane)), rng(seed), upstream(clock, rng, faults, long_run) {}

@@ -465,6 +465,30 @@ class RepliesTest(RelayTest):
 
     # --- The breaker ---
 
+    def test_a_429_means_fewer_requests_at_a_time_until_deliveries_raise_it_again(self):
+        upstream = self.start_upstream()
+        upstream.control(latency_ms=5)
+        for mode in ("adaptive", "fixed"):
+            with self.subTest(mode=mode):
+                relay = self.start_relay(name=mode, config=f"upstream: {{concurrency: {mode}}}\n")
+                self.assertEqual(relay.send_acked([event() for _ in range(100)]), (100, 0))
+                self.wait_ledger(relay, spooled=0, delivered=100)
+                self.assertEqual(relay.lane()["concurrency"], 8)
+                upstream.control(script=[{"fault": "429", "times": 8}])
+                self.assertEqual(relay.send_acked([event() for _ in range(500)]), (500, 0))
+                self.wait_ledger(relay, spooled=0, delivered=600, dead=0)
+                lane = relay.lane()
+                self.assertEqual((lane["state"], lane["concurrency"]), ("active", 8))
+                metrics = relay.admin("/metrics")[1]
+                self.assertIn('\nopsrelay_lane_concurrency{lane="default"} 8\n', metrics)
+                self.assertRegex(
+                    metrics, r'\nopsrelay_upstream_requests_total{lane="default",code="429"} [1-8]\n')
+                lowered = "fewer requests at a time" in relay.log()
+                self.assertEqual(lowered, mode == "adaptive")
+                self.assertEqual(relay.end(), 0)
+        rows = upstream.row_ids()
+        self.assertEqual((len(rows), len(set(rows))), (1200, 1200))
+
     def test_a_dead_upstream_is_tried_seldom_however_much_waits(self):
         """Three seconds, 500 events, a peer that resets whoever connects: some ten attempts."""
         with ResettingServer() as dead:
