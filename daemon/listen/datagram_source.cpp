@@ -42,13 +42,16 @@ asio::awaitable<void> DatagramSource::run() {
     socket_.close();
 }
 
+void DatagramSource::refuse_senders() noexcept { (void)::shutdown(socket_.native(), SHUT_RD); }
+
 void DatagramSource::replace(UniqueFd socket) {
     replacement_ = std::move(socket);
     socket_.cancel();
 }
 
 void DatagramSource::swap_socket() {
-    (void)receive_turn(kDrainBatchesMax);  // senders that are still connected to the old one
+    refuse_senders();  // those that are still connected to the old one
+    (void)receive_turn(kDrainBatchesMax);
     socket_.replace(std::move(*replacement_));
     replacement_.reset();
     drops_seen_ = 0;

@@ -24,6 +24,9 @@ public:
     /// Runs until cancelled. After `total` what the kernel had queued is still read (bounded),
     /// after `terminal` it is not.
     [[nodiscard]] asio::awaitable<void> run();
+    /// Whoever still sends to this Unix socket gets EPIPE from now on, and so knows that it will
+    /// not be read; what the kernel has queued still can be.
+    void refuse_senders() noexcept;
     /// The socket's path was made anew: reads the old socket empty and goes on with this one.
     void replace(UniqueFd socket);
     /// Reads the kernel's drop counter of an idle socket (UDP).

@@ -208,7 +208,10 @@ void Listeners::configure(const Options& options) {
 asio::awaitable<void> Listeners::stop(TimePoint deadline) {
     for (const auto& listener : listeners_) {
         listener->state.stopping = true;
-        if (listener->place) listener->place->remove();
+        if (listener->place) {
+            listener->place->remove();
+            if (listener->datagrams) listener->datagrams->refuse_senders();
+        }
         listener->fd.reset();
     }
     sources_.cancel(asio::cancellation_type::total);
