@@ -273,7 +273,7 @@ list(APPEND other_files CMakeLists.txt CMakePresets.json README.md CHANGELOG.md 
   .clang-tidy .editorconfig .gitignore)
 # Samples may be anything on purpose; Python and Helm leave caches.
 list(FILTER other_files EXCLUDE REGEX
-  "^proto/.*/|__pycache__|node_modules|\\.(tgz|pem|key|crt|bin)$")
+  "^proto/.*/|^tests/fuzz/corpus/|__pycache__|node_modules|\\.(tgz|pem|key|crt|bin)$")
 string(ASCII 9 tab)
 foreach(file IN LISTS other_files)
   if(NOT EXISTS "${ROOT}/${file}")

@@ -19,6 +19,9 @@ public:
     }
     bool take_number(std::uint64_t& number) noexcept {
         skip_space();
+        if (rest_.size() > 1 && rest_[0] == '0' && rest_[1] >= '0' && rest_[1] <= '9') {
+            return false;  // JSON has no leading zeros
+        }
         const auto* end = rest_.data() + rest_.size();
         const auto [stopped, ec] = std::from_chars(rest_.data(), end, number);
         if (ec != std::errc{}) return false;

@@ -93,6 +93,8 @@ TEST_CASE("listen/control_line: only a line that says exactly this is a control 
         {"white space", "{ \"opsrelay\" : { \"acks\" :true } }\r", Kind::acks_on, 0},
         {"acks off", R"({"opsrelay":{"acks":false}})", Kind::acks_off, 0},
         {"drops", R"({"opsrelay":{"dropped":17}})", Kind::dropped, 17},
+        {"no drops", R"({"opsrelay":{"dropped":0}})", Kind::dropped, 0},
+        {"leading zeros, so no JSON", R"({"opsrelay":{"dropped":017}})", {}, 0},
         {"drops over 64 bit", R"({"opsrelay":{"dropped":99999999999999999999}})", {}, 0},
         {"negative drops", R"({"opsrelay":{"dropped":-1}})", {}, 0},
         {"more members", R"({"opsrelay":{"acks":true},"provider":"x"})", {}, 0},
