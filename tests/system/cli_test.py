@@ -567,9 +567,15 @@ class AdminTest(RelayTest):
         self.assertEqual(len(rejected), 14, "one series a reason, from the start")
         for family, (kind, series) in families.items():
             if kind == "histogram":
-                buckets = [value for one, value in series.items() if "_bucket" in one]
-                self.assertEqual(buckets, sorted(buckets), family)
-                self.assertEqual(buckets[-1], series[family + "_count"])
+                counts = [one for one in series if one.startswith(family + "_count")]
+                self.assertTrue(counts, family)
+                for counted in counts:
+                    labels = counted[len(family + "_count"):].strip("{}")
+                    begin = family + "_bucket{" + (labels + "," if labels else "") + "le="
+                    buckets = [value for one, value in series.items() if one.startswith(begin)]
+                    self.assertGreater(len(buckets), 1, counted)
+                    self.assertEqual(buckets, sorted(buckets), counted)
+                    self.assertEqual(buckets[-1], series[counted])
             elif kind == "counter":
                 self.assertTrue(family.endswith("_total"), family)
 
