@@ -146,6 +146,7 @@ int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_
                     STDIN_FILENO,
                     ::isatty(STDIN_FILENO) != 0,
                     ::isatty(STDERR_FILENO) != 0,
+                    ::isatty(STDOUT_FILENO) != 0,
                     config::take_environment(),
                     config::kDefaultFile,
                     run,

@@ -33,6 +33,7 @@ struct Program {
     int in = 0;                    // descriptor that `send` reads from
     bool in_is_terminal = false;   // then `send` does not wait for input
     bool err_is_terminal = false;  // then `send` shows its progress
+    bool out_is_terminal = false;  // then there is colour
     config::Environment environment;
     std::string default_file = config::kDefaultFile;
     RunDaemon run;

@@ -10,6 +10,7 @@
 #include "cli/doctor_sockets.h"
 #include "cli/doctor_system.h"
 #include "cli/doctor_upstream.h"
+#include "cli/paint.h"
 #include "config/fields.h"
 #include "core/clock.h"
 
@@ -32,6 +33,7 @@ Exit codes: 0 nothing failed; 1 a check failed; 2 usage.)";
 struct DoctorOptions {
     RunFlags flags;
     std::string timeout = "5s";
+    Colour colour = Colour::automatic;
     Output output = Output::text;
 };
 
@@ -88,7 +90,8 @@ int doctor(const DoctorOptions& given, Program& program) {
                          "correct it; `opsrelay check` reads it too"});
     }
     fmt::print(program.out, "{}",
-               given.output == Output::json ? findings_json(found) : findings_text(found));
+               given.output == Output::json ? findings_json(found)
+                                            : findings_text(found, Paint(given.colour, program)));
     return any_failed(found) ? kExitFailed : 0;
 }
 
@@ -100,6 +103,7 @@ void add_doctor(CLI::App& app, Program& program, Action& action) {
     add_run_flags(*command, given->flags);
     command->add_option("--timeout", given->timeout, "Wait this long for each step; default 5s")
         ->type_name("DURATION");
+    add_colour(*command, given->colour);
     add_output(*command, given->output);
     command->footer(kFooter);
     command->callback([given, &program, &action] {

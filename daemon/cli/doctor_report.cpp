@@ -22,6 +22,16 @@ std::string name_of(const Finding& finding) {
                                 : fmt::format("{} ({})", finding.check, finding.lane);
 }
 
+std::string painted(Health health, const Paint& paint) {
+    const auto word = fmt::format("{:<4}", to_string(health));
+    switch (health) {
+        case Health::ok: return paint.good(word);
+        case Health::warn: return paint.odd(word);
+        case Health::fail: break;
+    }
+    return paint.bad(word);
+}
+
 std::string json_or_null(const std::string& text) {
     return text.empty() ? "null" : json_string(text);
 }
@@ -30,13 +40,13 @@ std::string json_or_null(const std::string& text) {
 
 bool any_failed(const Findings& findings) { return how_many(findings, Health::fail) != 0; }
 
-std::string findings_text(const Findings& findings) {
+std::string findings_text(const Findings& findings, const Paint& paint) {
     std::string out;
     auto to = std::back_inserter(out);
     std::size_t width = 0;
     for (const auto& finding : findings) width = std::max(width, name_of(finding).size());
     for (const auto& finding : findings) {
-        fmt::format_to(to, "{:<4}  {:<{}}  {}\n", to_string(finding.health), name_of(finding),
+        fmt::format_to(to, "{}  {:<{}}  {}\n", painted(finding.health, paint), name_of(finding),
                        width, printable(finding.detail));
         if (finding.remedy.empty()) continue;
         fmt::format_to(to, "      {:<{}}  next: {}\n", "", width, printable(finding.remedy));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/paint.h"
 #include "core/enum_table.h"
 
 namespace opsrelay::cli {
@@ -31,7 +32,7 @@ using Findings = std::vector<Finding>;
 
 [[nodiscard]] bool any_failed(const Findings& findings);
 /// A line a check, its remedy below it, and a last line that counts.
-[[nodiscard]] std::string findings_text(const Findings& findings);
+[[nodiscard]] std::string findings_text(const Findings& findings, const Paint& paint = {});
 /// `{"ok":true,"checks":[{"check":..,"lane":..,"result":"ok","detail":..,"remedy":..}]}`; what is
 /// absent is null.
 [[nodiscard]] std::string findings_json(const Findings& findings);

@@ -3,13 +3,20 @@
 #include <rapidjson/document.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdio>
+#include <utility>
 
 #include "cli/admin_client.h"
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/locate.h"
+#include "cli/paint.h"
 #include "cli/status_text.h"
+#include "cli/watch.h"
 #include "config/fields.h"
 #include "core/clock.h"
+#include "core/json_text.h"
 
 namespace opsrelay::cli {
 
@@ -21,10 +28,16 @@ Asks the daemon over admin.sock in its run directory, else over its admin port.
 Examples:
   opsrelay status
   opsrelay status --output json --run-dir /run/opsrelay
+  opsrelay status --watch 5      again every 5 seconds, with rates, until it is interrupted
   opsrelay status --ready        as readiness probe: exit 0 while events are accepted
   opsrelay status --live         as liveness probe: exit 0 while the daemon answers
 
-Exit codes: 0 ok; 1 not reachable, not ready or not live; 2 usage.)";
+Exit codes: 0 ok, or the watch was interrupted; 1 not reachable, not ready or not live; 2 usage.)";
+
+constexpr seconds kWatchDefault{2};
+constexpr double kWatchMin = 0.1;
+constexpr double kWatchMax = 3600;
+constexpr const char* kClear = "\x1b[H\x1b[2J";
 
 struct StatusOptions {
     ClientFlags where;
@@ -32,6 +45,9 @@ struct StatusOptions {
     std::string timeout = "3s";
     bool ready = false;
     bool live = false;
+    bool watched = false;
+    std::string interval;  // seconds; "": the default
+    Colour colour = Colour::automatic;
     Output output = Output::text;
 };
 
@@ -93,19 +109,91 @@ int probe(const StatusOptions& given, Program& program) {
     return good ? 0 : kExitFailed;
 }
 
+Result<std::string> ask_status(const StatusOptions& given, const Program& program) {
+    auto reply = ask(given, "/status", program);
+    if (!reply) return reply.error();
+    if (reply->status == 200) return std::move(reply->body);
+    return Error{Errc::refused, fmt::format("/status: the daemon answered HTTP {}", reply->status)};
+}
+
+Result<milliseconds> watch_interval(const std::string& text) {
+    if (text.empty()) return kWatchDefault;
+    double value = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool number = parsed.ec == std::errc{} && parsed.ptr == text.data() + text.size();
+    if (number && value >= kWatchMin && value <= kWatchMax) {
+        return std::chrono::round<milliseconds>(std::chrono::duration<double>(value));
+    }
+    return Error{Errc::config_invalid, fmt::format("--watch: {} is not a number of seconds from "
+                                                   "{} to {}",
+                                                   text, kWatchMin, kWatchMax)};
+}
+
+/// Shows the status again and again.
+class Watch {
+public:
+    Watch(const StatusOptions& given, Program& program, milliseconds interval)
+        : given_(given), program_(program), interval_(interval), paint_(given.colour, program) {}
+
+    int run() {
+        auto status = ask_status(given_, program_);
+        if (!status) return fail(program_, status.error());
+        for (;;) {
+            const auto at = clock_.now();
+            show(status, at);
+            std::fflush(program_.out);
+            if (interrupt_.wait_until(clock_, at + interval_)) return 0;
+            status = ask_status(given_, program_);
+        }
+    }
+
+private:
+    void show(const Result<std::string>& status, TimePoint at) {
+        const auto now = time_text(clock_.wall_now());
+        std::optional<Rates> rates;
+        if (status) rates = meter_.look(*status, at);
+        if (!status) meter_.forget();
+        if (given_.output == Output::json) {
+            if (status) {
+                fmt::print(program_.out, "{{\"at\":\"{}\",\"rates\":{},\"status\":{}}}\n", now,
+                           rates_json(rates), *status);
+            } else {
+                fmt::print(program_.out, "{{\"at\":\"{}\",\"error\":{}}}\n", now,
+                           json_string(status.error().context));
+            }
+            return;
+        }
+        auto text = status ? status_text(*status, paint_) : status.error();
+        // A terminal shows the newest alone, anything else all of them.
+        fmt::print(
+            program_.out, "{}{}  {}\n\n{}\n", program_.out_is_terminal ? kClear : "", now,
+            rates_text(rates),
+            text ? *text : paint_.bad("opsrelay: " + printable(text.error().context)) + "\n");
+    }
+
+    const StatusOptions& given_;
+    Program& program_;
+    const milliseconds interval_;
+    const Paint paint_;
+    const SystemClock clock_;
+    const Interrupt interrupt_;
+    RateMeter meter_;
+};
+
 int status(const StatusOptions& given, Program& program) {
     if (given.ready || given.live) return probe(given, program);
-    const auto reply = ask(given, "/status", program);
-    if (!reply) return fail(program, reply.error());
-    if (reply->status != 200) {
-        fmt::print(program.err, "opsrelay: /status: the daemon answered HTTP {}\n", reply->status);
-        return kExitFailed;
+    if (given.watched) {
+        const auto interval = watch_interval(given.interval);
+        if (!interval) return fail(program, interval.error());
+        return Watch(given, program, *interval).run();
     }
+    const auto reply = ask_status(given, program);
+    if (!reply) return fail(program, reply.error());
     if (given.output == Output::json) {
-        fmt::print(program.out, "{}\n", reply->body);
+        fmt::print(program.out, "{}\n", *reply);
         return 0;
     }
-    const auto text = status_text(reply->body);
+    const auto text = status_text(*reply, Paint(given.colour, program));
     if (!text) return fail(program, text.error());
     fmt::print(program.out, "{}", *text);
     return 0;
@@ -126,9 +214,18 @@ void add_status(CLI::App& app, Program& program, Action& action) {
     auto* const ready = command->add_flag("--ready", given->ready,
                                           "Exit 0 if it accepts events, else 1 with reasons");
     command->add_flag("--live", given->live, "Exit 0 if it is alive, else 1")->excludes(ready);
+    auto* const watch = command
+                            ->add_option("--watch", given->interval,
+                                         "Show it again every SECONDS, with rates; default 2")
+                            ->type_name("SECONDS")
+                            ->expected(0, 1)
+                            ->excludes("--ready")
+                            ->excludes("--live");
+    add_colour(*command, given->colour);
     add_output(*command, given->output);
     command->footer(kFooter);
-    command->callback([given, &program, &action] {
+    command->callback([given, watch, &program, &action] {
+        given->watched = watch->count() != 0;
         action = [given, &program] { return status(*given, program); };
     });
 }

@@ -1,5 +1,6 @@
 #include "cli/status_text.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
@@ -58,11 +59,18 @@ void append_late(std::string& out, const Json& lane) {
                    count(*late, "day"), count(*late, "month"));
 }
 
-void append_lanes(std::string& out, const Json& lanes) {
+std::string painted_state(const std::string& state, const Paint& paint) {
+    if (state == "active") return paint.good(state);
+    const bool waits = state == "backing_off" || state == "paused" || state == "not_configured";
+    return waits ? paint.odd(state) : paint.bad(state);
+}
+
+void append_lanes(std::string& out, const Json& lanes, const Paint& paint) {
     auto to = std::back_inserter(out);
     out += "\nlanes\n";
     for (const auto& lane : lanes.GetArray()) {
-        fmt::format_to(to, "  {}: {}", text(lane, "name"), text(lane, "state"));
+        fmt::format_to(to, "  {}: {}", text(lane, "name"),
+                       painted_state(text(lane, "state"), paint));
         if (const auto since = text(lane, "since"); !since.empty()) {
             fmt::format_to(to, " since {}", since);
         }
@@ -123,6 +131,11 @@ void append_listeners(std::string& out, const Json& listeners) {
 
 }  // namespace
 
+std::string time_text(WallTime time) {
+    const auto second = std::chrono::system_clock::to_time_t(time);
+    return fmt::format("{:%Y-%m-%dT%H:%M:%S}Z", fmt::gmtime(second));
+}
+
 std::string size_text(double bytes) {
     constexpr std::array<const char*, 5> kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
     std::size_t unit = 0;
@@ -143,7 +156,7 @@ std::string printable(std::string_view text) {
     return out;
 }
 
-Result<std::string> status_text(std::string_view json) {
+Result<std::string> status_text(std::string_view json, const Paint& paint) {
     rapidjson::Document status;
     status.Parse(json.data(), json.size());
     if (status.HasParseError() || !status.IsObject()) {
@@ -153,8 +166,8 @@ Result<std::string> status_text(std::string_view json) {
     }
     const auto* const ready = member(status, "ready");
     const bool is_ready = ready != nullptr && ready->IsTrue();
-    std::string out =
-        fmt::format("opsrelay {}: {}\n", text(status, "version"), is_ready ? "ready" : "not ready");
+    std::string out = fmt::format("opsrelay {}: {}\n", text(status, "version"),
+                                  is_ready ? paint.good("ready") : paint.bad("not ready"));
     const auto* const reasons = member(status, "reasons");
     if (reasons != nullptr && reasons->IsArray()) {
         for (const auto& reason : reasons->GetArray()) {
@@ -164,7 +177,7 @@ Result<std::string> status_text(std::string_view json) {
     }
     if (const auto* ledger = member(status, "ledger")) append_ledger(out, *ledger);
     const auto* const lanes = member(status, "lanes");
-    if (lanes != nullptr && lanes->IsArray()) append_lanes(out, *lanes);
+    if (lanes != nullptr && lanes->IsArray()) append_lanes(out, *lanes, paint);
     if (const auto* spool = member(status, "spool")) {
         append_spool(out, *spool, member(status, "dedupe"));
     }

@@ -72,7 +72,7 @@ struct Config {
 /// What the process was started with. Tests make their own; the program calls take_environment().
 struct Environment {
     /// OPSRELAY_*, XDG_RUNTIME_DIR, XDG_STATE_HOME, HOME, CREDENTIALS_DIRECTORY, and HTTPS_PROXY,
-    /// HTTP_PROXY, NO_PROXY in either spelling; others are not looked at.
+    /// HTTP_PROXY, NO_PROXY in either spelling, NO_COLOR, TERM; others are not looked at.
     std::map<std::string, std::string> variables;
     bool root = false;  // effective user id 0
 };

@@ -16,10 +16,11 @@ namespace {
 // Of ours, those that hold a key or a password.
 constexpr std::array<std::string_view, 2> kSecrets{"OPSRELAY_API_KEY", "OPSRELAY_UPSTREAM__PROXY"};
 
-constexpr std::array<std::string_view, 10> kOthers{
-    "XDG_RUNTIME_DIR", "XDG_STATE_HOME", "HOME",       "CREDENTIALS_DIRECTORY",
-    "https_proxy",     "HTTPS_PROXY",    "http_proxy", "HTTP_PROXY",
-    "no_proxy",        "NO_PROXY"};
+constexpr std::array<std::string_view, 12> kOthers{
+    "NO_COLOR",       "TERM",        "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME", "HOME",        "CREDENTIALS_DIRECTORY",
+    "https_proxy",    "HTTPS_PROXY", "http_proxy",
+    "HTTP_PROXY",     "no_proxy",    "NO_PROXY"};
 
 bool is_among(std::span<const std::string_view> names, std::string_view name) {
     return std::find(names.begin(), names.end(), name) != names.end();

@@ -29,7 +29,8 @@ private:
 }  // namespace
 
 Program bare_program() {
-    return {nullptr, nullptr, -1, true, false, config::Environment{{}, true}, "", {}, {}, {}};
+    return {nullptr, nullptr, -1, true, false, false, config::Environment{{}, true},
+            "",      {},      {}, {}};
 }
 
 Outcome run_command(const std::vector<std::string>& arguments, Program program) {
