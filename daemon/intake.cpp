@@ -70,6 +70,7 @@ void Intake::take(const listen::Message& message, const Origin& origin, listen::
         rejection.message = "an event may have at most 64 KiB";
         return reject(rejection, message, origin, offered);
     }
+    if (message.over_rate) return shed(ShedReason::rate_limited, offered);
     const bool never_shed = origin.kind == ListenerKind::unix_stream;
     if (!never_shed && !queue_.spool_open()) return shed(ShedReason::spool_full, offered);
     if (!never_shed && !queue_.has_room()) return shed(ShedReason::memory_full, offered);

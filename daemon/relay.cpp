@@ -187,6 +187,7 @@ asio::awaitable<void> Relay::shut_down() {
     co_await asio::co_spawn(ingest_.executor(), listeners_->stop(deadline), asio::use_awaitable);
     co_await pipeline_->stop(deadline, kCommitAtStop);
     co_await lanes_.stop();
+    co_await tokens_.stop();
     co_await storage_watch_->stop();
     const auto snapshot = co_await pipeline_->snapshot();
     auto close = [this] { store_->close(); };
@@ -245,6 +246,11 @@ int Relay::run() {
         admin_->start();
         storage_watch_->start();
         lanes_.start(*pipeline_);
+        tokens_.start(config_.listen, [this](std::size_t listener, listen::TokenSet tokens) {
+            asio::post(ingest_.executor(), [this, listener, tokens = std::move(tokens)] {
+                listeners_->set_tokens(listener, tokens);
+            });
+        });
         main_tasks_.spawn("signals", watch_signals());
         main_tasks_.spawn("main", run_until_stopped());
     });

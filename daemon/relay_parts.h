@@ -27,6 +27,7 @@
 #include "spool/store.h"
 #include "storage_watch.h"
 #include "thread_loop.h"
+#include "token_watch.h"
 #include "workspace_desk.h"
 
 namespace opsrelay {
@@ -47,6 +48,7 @@ public:
                      [this](LaneId lane, std::function<void()> done) {
                          ask_workspace(lane, std::move(done));
                      }),
+          tokens_(forward_.executor(), clock_),
           wake_(forward_.executor(), clock_) {}
 
     Result<void> open();
@@ -100,6 +102,7 @@ private:
     std::unique_ptr<asio::signal_set> signals_;
     TaskGroup main_tasks_;
     WorkspaceDesk workspace_;  // ingest thread
+    TokenWatch tokens_;
 
     // Forward thread.
     Signal wake_;

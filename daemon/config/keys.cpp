@@ -157,6 +157,11 @@ const std::array kOwnKeys{
             return assign(c.listen.http_ack_timeout, duration_field(key, text, {10ms, 60s}));
         },
         [](const Config& c) { return format_duration(c.listen.http_ack_timeout); }},
+    Key{"http.mirror_upstream", false, false, kLive,
+        [](Config& c, View key, View text) {
+            return assign(c.listen.http_mirror_upstream, bool_field(key, text));
+        },
+        [](const Config& c) { return yes_no(c.listen.http_mirror_upstream); }},
     Key{"http.max_body", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.listen.http_body_max, bytes_field(key, text, {64_KiB, 64_MiB}));

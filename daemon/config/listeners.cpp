@@ -20,8 +20,8 @@ namespace {
 using listen::ListenerOptions;
 
 constexpr std::uint16_t kDataPort = 8710;
-constexpr std::array<std::string_view, 7> kListenerKeys{"type",  "path", "address", "mode",
-                                                        "group", "lane", "defaults"};
+constexpr std::size_t kAccessMax = 64;  // users, and groups, of one listener
+constexpr std::uint64_t kRateMax = 1'000'000;
 // A listener names its defaults by a number of eight bits, 0 being none.
 static_assert(kListenersMax < 256);
 
@@ -83,16 +83,17 @@ private:
     }
 
     Result<void> set(const YamlNode::Member& member) {
-        if (std::find(kListenerKeys.begin(), kListenerKeys.end(), member.key) ==
-            kListenerKeys.end()) {
+        const auto known = listener_key_names();
+        if (std::find(known.begin(), known.end(), member.key) == known.end()) {
             return at(
                 member.place,
-                with_prefix({Errc::config_invalid, unknown_key(member.key, kListenerKeys)}, key_)
-                    .context);
+                with_prefix({Errc::config_invalid, unknown_key(member.key, known)}, key_).context);
         }
         const auto key = fmt::format("{}.{}", key_, member.key);
         const bool null = member.value.kind == YamlNode::Kind::null;
-        if (null && member.key == "group") return {};
+        if (null && (member.key == "group" || member.key == "token_file")) return {};
+        if (member.key == "allow_uids") return read_ids(member.value, key, listener_.allow_uids);
+        if (member.key == "allow_gids") return read_ids(member.value, key, listener_.allow_gids);
         if (member.key == "defaults") {
             auto defaults = read_defaults(member.value, key, file_);
             if (!defaults) return defaults.error();
@@ -119,7 +120,7 @@ private:
             if (!path) return path.error();
             listener_.path = *std::move(path);
         } else if (name == "address") {
-            const auto endpoint = endpoint_field(key, text);
+            const auto endpoint = any_endpoint_field(key, text);  // see contradiction()
             if (!endpoint) return endpoint.error();
             listener_.address = endpoint->address;
             listener_.port = endpoint->port;
@@ -133,8 +134,44 @@ private:
             if (!group) return Error{Errc::config_invalid, fmt::format("{}: is no group", key)};
             listener_.group = *std::move(group);
             owned_ = true;
-        } else {
+        } else if (name == "lane") {
             listener_.lane.name = text;  // check_listener_lanes() knows which there are
+        } else {
+            return assign_access(name, key, text);
+        }
+        return {};
+    }
+
+    Result<void> assign_access(std::string_view name, std::string_view key, std::string_view text) {
+        if (name == "allow_remote") {
+            const auto allowed = bool_field(key, text);
+            if (!allowed) return allowed.error();
+            listener_.allow_remote = *allowed;
+        } else if (name == "token_file") {
+            auto path = path_field(key, text, true);
+            if (!path) return path.error();
+            listener_.token_file = *std::move(path);
+        } else {
+            const auto rate = count_field(key, text, {0, kRateMax});
+            if (!rate) return rate.error();
+            listener_.rate_limit = static_cast<std::uint32_t>(*rate);
+        }
+        return {};
+    }
+
+    // [1000, 33]: numbers, so that no name service is asked.
+    Result<void> read_ids(const YamlNode& list, std::string_view key,
+                          std::vector<std::uint32_t>& into) {
+        if (list.kind != YamlNode::Kind::list || list.items.empty() ||
+            list.items.size() > kAccessMax) {
+            return at(list.place, fmt::format("{}: must be a list of 1 to {} numbers, such as "
+                                              "[1000]; leave it out to allow everybody",
+                                              key, kAccessMax));
+        }
+        for (const auto& item : list.items) {
+            const auto id = count_field(key, item.text, {0, UINT32_MAX - 1});
+            if (!id) return at(item.place, id.error().context);
+            into.push_back(static_cast<std::uint32_t>(*id));
         }
         return {};
     }
@@ -153,6 +190,27 @@ private:
             return fmt::format("{} needs either an address or a path", type);
         }
         if (owned_ && !path) return "mode and group are for sockets with a path";
+        return access_contradiction();
+    }
+
+    std::optional<std::string> access_contradiction() const {
+        const bool path = !listener_.path.empty();
+        const bool http = listener_.kind == ListenerKind::http;
+        const bool listed = !listener_.allow_uids.empty() || !listener_.allow_gids.empty();
+        if (listed && !path) return "allow_uids and allow_gids are for sockets with a path";
+        if (!listener_.token_file.empty() && !http) return "token_file is for type http";
+        if (path && listener_.allow_remote) return "allow_remote is for an address";
+        if (path || is_loopback(listener_.address)) return std::nullopt;
+        if (!listener_.allow_remote) {
+            return fmt::format(
+                "{} is not a loopback address; use 127.0.0.1 or [::1], or say "
+                "allow_remote: true",
+                listener_.address);
+        }
+        if (http && listener_.token_file.empty()) {
+            return fmt::format("{} is not a loopback address; http needs a token_file there",
+                               listener_.address);
+        }
         return std::nullopt;
     }
 
@@ -229,6 +287,13 @@ Result<void> read_listeners(Config& config, const YamlNode& list, std::string_vi
         listeners.push_back(*std::move(listener));
     }
     return {};
+}
+
+std::span<const std::string_view> listener_key_names() {
+    static constexpr std::array<std::string_view, 12> kNames{
+        "type",     "path",         "address",    "mode",       "group",      "lane",
+        "defaults", "allow_remote", "token_file", "allow_uids", "allow_gids", "rate_limit"};
+    return kNames;
 }
 
 Result<void> set_port(std::vector<ListenerOptions>& listeners, ListenerKind kind,

@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -12,6 +13,9 @@
 namespace opsrelay::config {
 
 inline constexpr std::size_t kListenersMax = 64;
+
+/// Names of what may be said of a listener.
+[[nodiscard]] std::span<const std::string_view> listener_key_names();
 
 /// What listens when the file has no `listeners`. Paths are relative to the run directory.
 [[nodiscard]] std::vector<listen::ListenerOptions> default_listeners();

@@ -83,6 +83,20 @@ std::string json_lanes(const Config& config) {
     return fmt::format("\"lanes\":{{{}}}", out);
 }
 
+std::string json_numbers(const std::vector<std::uint32_t>& numbers) {
+    return fmt::format("[{}]", fmt::join(numbers, ", "));
+}
+
+// Only what differs from a listener that anybody may use.
+template <typename Add, typename AddJson>
+void add_access(const listen::ListenerOptions& listener, const Add& add, const AddJson& add_json) {
+    if (listener.allow_remote) add_json("allow_remote", "true");
+    if (!listener.token_file.empty()) add("token_file", listener.token_file);
+    if (!listener.allow_uids.empty()) add_json("allow_uids", json_numbers(listener.allow_uids));
+    if (!listener.allow_gids.empty()) add_json("allow_gids", json_numbers(listener.allow_gids));
+    if (listener.rate_limit != 0) add_json("rate_limit", fmt::format("{}", listener.rate_limit));
+}
+
 // A flow map, `key: "value"` or `"key":"value"`; all values but the defaults are strings.
 std::string listener_text(const Config& config, const listen::ListenerOptions& listener,
                           bool json) {
@@ -104,6 +118,7 @@ std::string listener_text(const Config& config, const listen::ListenerOptions& l
         if (listener.group) add("group", *listener.group);
     }
     add("lane", listener.lane.name);
+    add_access(listener, add, add_json);
     if (listener.defaults != 0) {
         add_json("defaults", show_defaults(config.events.defaults.at(listener.defaults - 1U)));
     }

@@ -22,7 +22,9 @@ constexpr std::array<std::string_view, 2> kLiveListenerKeys{"lane", "defaults"};
 
 bool same_place(const ListenerOptions& a, const ListenerOptions& b) {
     return a.kind == b.kind && a.path == b.path && a.address == b.address && a.port == b.port &&
-           a.mode == b.mode && a.group == b.group;
+           a.mode == b.mode && a.group == b.group && a.allow_remote == b.allow_remote &&
+           a.token_file == b.token_file && a.allow_uids == b.allow_uids &&
+           a.allow_gids == b.allow_gids && a.rate_limit == b.rate_limit;
 }
 
 std::string defaults_of(const Config& config, const ListenerOptions& listener) {

@@ -47,10 +47,11 @@ static_assert(dense(kRejectReasons));
 constexpr std::string_view to_string(RejectReason r) { return kRejectReasons.at(index_of(r)).name; }
 
 /// Why an event was refused before acceptance although nothing was wrong with it.
-enum class ShedReason : std::uint8_t { spool_full, memory_full };
-inline constexpr std::array<EnumName<ShedReason>, 2> kShedReasons{{
-    {ShedReason::spool_full, "spool_full"},    // the spool reached spool.max_bytes
-    {ShedReason::memory_full, "memory_full"},  // memory.stall_buffer is full: the disk stalls
+enum class ShedReason : std::uint8_t { spool_full, memory_full, rate_limited };
+inline constexpr std::array<EnumName<ShedReason>, 3> kShedReasons{{
+    {ShedReason::spool_full, "spool_full"},      // the spool reached spool.max_bytes
+    {ShedReason::memory_full, "memory_full"},    // memory.stall_buffer is full: the disk stalls
+    {ShedReason::rate_limited, "rate_limited"},  // its peer is over the listener's rate_limit
 }};
 static_assert(dense(kShedReasons));
 constexpr std::string_view to_string(ShedReason r) { return kShedReasons.at(index_of(r)).name; }

@@ -1,18 +1,12 @@
 #include "forward/key_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/this_coro.hpp>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
-#include "core/unique_fd.h"
+#include "core/secret_file.h"
 
 namespace opsrelay::forward {
 
@@ -51,33 +45,11 @@ Result<Secret> check_api_key(std::string_view text, std::string_view source) {
 }
 
 Result<Secret> read_api_key(const std::string& path) {
-    const auto what = fmt::format("API key file {}", path);
-    // O_NONBLOCK: opening a FIFO must not wait for a writer.
-    const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!file) return errno_error(Errc::io, what, errno, kNextStep);
-    struct stat info {};
-    if (::fstat(file.get(), &info) != 0) return errno_error(Errc::io, what, errno, kNextStep);
-    if (!S_ISREG(info.st_mode)) {
-        return Error{Errc::config_invalid,
-                     fmt::format("{}: not a regular file; name a file that holds the key", what)};
-    }
-    std::array<char, kKeyBytesMax + 64> buffer{};  // room for white space around the longest key
-    std::size_t length = 0;
-    while (length < buffer.size()) {
-        const auto got = ::read(file.get(), buffer.data() + length, buffer.size() - length);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return errno_error(Errc::io, what, errno, kNextStep);
-        if (got == 0) break;
-        length += static_cast<std::size_t>(got);
-    }
-    if (length == buffer.size()) {
-        return Error{Errc::config_invalid,
-                     fmt::format("{}: longer than {} bytes; it must hold the key and nothing else",
-                                 what, kKeyBytesMax)};
-    }
-    auto key = check_api_key({buffer.data(), length}, fmt::format("file {}", path));
-    ::explicit_bzero(buffer.data(), length);
-    return key;
+    constexpr std::size_t kSpaceMax = 64;  // white space around the longest key
+    const auto text = read_secret_file(path, fmt::format("API key file {}", path),
+                                       kKeyBytesMax + kSpaceMax, kNextStep);
+    if (!text) return text.error();
+    return check_api_key(text->view(), fmt::format("file {}", path));
 }
 
 KeyFile::KeyFile(std::string path, Clock& clock)

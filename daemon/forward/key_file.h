@@ -9,9 +9,9 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/file_stamp.h"
 #include "core/log.h"
 #include "core/secret.h"
-#include "forward/file_stamp.h"
 
 namespace opsrelay::forward {
 

@@ -9,8 +9,8 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/file_stamp.h"
 #include "core/log.h"
-#include "forward/file_stamp.h"
 #include "forward/options.h"
 
 namespace opsrelay::forward {

@@ -97,6 +97,15 @@ Acceptor::Turn Acceptor::accept_turn(std::size_t accepts_max) {
 }
 
 void Acceptor::admit(UniqueFd connection) {
+    if (!state_.access.allows_connection(connection.get())) {
+        state_.counts.peers_refused_metric.add();
+        if (const auto hidden = throttle_.allow("peer")) {
+            log::warn("listen", "peer is in neither allow_uids nor allow_gids, closing",
+                      {{"listener", state_.address}, {"suppressed", *hidden}});
+        }
+        if (refuse_) refuse_(connection.get(), Refusal::not_allowed);
+        return;
+    }
     if (!state_.connections.take(own_)) {
         state_.counts.refused_metric.add();
         if (const auto hidden = throttle_.allow("limit")) {
@@ -105,7 +114,7 @@ void Acceptor::admit(UniqueFd connection) {
                        {"limit", state_.connections.limit()},
                        {"suppressed", *hidden}});
         }
-        if (refuse_) refuse_(connection.get());
+        if (refuse_) refuse_(connection.get(), Refusal::over_limit);
         return;
     }
     ++own_;

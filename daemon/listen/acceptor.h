@@ -16,6 +16,12 @@
 
 namespace opsrelay::listen {
 
+/// Why a connection is closed at once.
+enum class Refusal : std::uint8_t {
+    over_limit,   // of connections
+    not_allowed,  // the listener's access list has not its peer
+};
+
 /// A session lasts while it holds its place in the budget that all listeners share: a connection
 /// over it is accepted, refused (`refuse` may say why to the peer) and closed at once, counted.
 /// When the process or the host runs out of descriptors it waits instead of spinning. Thread:
@@ -25,7 +31,7 @@ public:
     /// Serves one connection until its end; takes a non-blocking descriptor.
     using Serve = std::function<asio::awaitable<void>(UniqueFd)>;
     /// Tells the peer of a refused connection why; must not block.
-    using Refuse = std::function<void(int socket)>;
+    using Refuse = std::function<void(int socket, Refusal why)>;
 
     /// Sessions are spawned into `sessions`, which the owner cancels and joins after this loop.
     Acceptor(TaskGroup& sessions, UniqueFd socket, ListenerState& state, Serve serve,

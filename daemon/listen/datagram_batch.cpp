@@ -5,9 +5,25 @@
 
 namespace opsrelay::listen {
 
+namespace {
+
+std::optional<ucred> sender_of(msghdr& header) noexcept {
+    for (auto* control = CMSG_FIRSTHDR(&header); control != nullptr;
+         control = CMSG_NXTHDR(&header, control)) {
+        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_CREDENTIALS) continue;
+        ucred sender{};
+        std::memcpy(&sender, CMSG_DATA(control), sizeof sender);
+        return sender;
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
 DatagramBatch::DatagramBatch() : bytes_(new char[kSlots * kSlotBytes]) {
     for (std::size_t i = 0; i < kSlots; ++i) {
         iov_[i] = {bytes_.get() + i * kSlotBytes, kSlotBytes};
+        headers_[i].msg_hdr.msg_name = &names_[i];
         headers_[i].msg_hdr.msg_iov = &iov_[i];
         headers_[i].msg_hdr.msg_iovlen = 1;
         headers_[i].msg_hdr.msg_control = controls_[i].data();
@@ -16,7 +32,10 @@ DatagramBatch::DatagramBatch() : bytes_(new char[kSlots * kSlotBytes]) {
 
 boost::system::error_code DatagramBatch::receive(int socket) noexcept {
     // The kernel overwrites msg_controllen with what it used, so it is set anew every time.
-    for (auto& header : headers_) header.msg_hdr.msg_controllen = sizeof(Control);
+    for (auto& header : headers_) {
+        header.msg_hdr.msg_controllen = sizeof(Control);
+        header.msg_hdr.msg_namelen = sizeof(sockaddr_storage);
+    }
     int count = 0;
     do {
         count = ::recvmmsg(socket, headers_.data(), kSlots, MSG_DONTWAIT, nullptr);
@@ -27,10 +46,18 @@ boost::system::error_code DatagramBatch::receive(int socket) noexcept {
     return {};
 }
 
-DatagramBatch::Datagram DatagramBatch::operator[](std::size_t index) const noexcept {
-    const auto& header = headers_[index];
-    return {{bytes_.get() + index * kSlotBytes, header.msg_len},
-            (header.msg_hdr.msg_flags & MSG_TRUNC) != 0};
+DatagramBatch::Datagram DatagramBatch::operator[](std::size_t index) noexcept {
+    auto& header = headers_[index];
+    Datagram datagram;
+    datagram.bytes = {bytes_.get() + index * kSlotBytes, header.msg_len};
+    datagram.truncated = (header.msg_hdr.msg_flags & MSG_TRUNC) != 0;
+    datagram.sender = sender_of(header.msg_hdr);
+    if (datagram.sender) {
+        datagram.peer = key_of(*datagram.sender);
+    } else if (header.msg_hdr.msg_namelen > 0) {
+        datagram.peer = key_of(names_[index]);
+    }
+    return datagram;
 }
 
 // The counter is cumulative, so the last message of the burst has the newest one.

@@ -9,7 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
+
+#include "listen/peer.h"
 
 namespace opsrelay::listen {
 
@@ -25,6 +28,8 @@ public:
     struct Datagram {
         std::string_view bytes;
         bool truncated = false;  // it was longer than a slot
+        PeerKey peer{};          // the address; of a Unix socket with SO_PASSCRED user and process
+        std::optional<ucred> sender{};  // of such a socket
     };
 
     DatagramBatch();
@@ -35,18 +40,19 @@ public:
     [[nodiscard]] boost::system::error_code receive(int socket) noexcept;
 
     [[nodiscard]] std::size_t size() const noexcept { return filled_; }
-    [[nodiscard]] Datagram operator[](std::size_t index) const noexcept;
+    [[nodiscard]] Datagram operator[](std::size_t index) noexcept;
     /// SO_RXQ_OVFL of the last message: what the kernel dropped since the socket was made, modulo
     /// 2^32. 0 until there was a drop.
     [[nodiscard]] std::uint32_t kernel_drops() const noexcept { return kernel_drops_; }
 
 private:
-    using Control = std::array<char, CMSG_SPACE(sizeof(std::uint32_t))>;
+    using Control = std::array<char, CMSG_SPACE(sizeof(std::uint32_t)) + CMSG_SPACE(sizeof(ucred))>;
 
     void note_drops() noexcept;
 
     std::unique_ptr<char[]> bytes_;  // uninitialised: untouched slots cost no memory
     alignas(cmsghdr) std::array<Control, kSlots> controls_{};
+    std::array<sockaddr_storage, kSlots> names_{};
     std::array<iovec, kSlots> iov_{};
     std::array<mmsghdr, kSlots> headers_{};
     std::size_t filled_ = 0;

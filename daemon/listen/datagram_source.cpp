@@ -79,8 +79,24 @@ DatagramSource::Turn DatagramSource::receive_turn(std::size_t batches_max) {
 }
 
 void DatagramSource::offer_batch() {
-    for (std::size_t i = 0; i < batch_.size(); ++i) split(batch_[i]);
+    for (std::size_t i = 0; i < batch_.size(); ++i) {
+        const auto datagram = batch_[i];
+        if (!allowed(datagram)) continue;
+        sender_ = datagram.peer;
+        split(datagram);
+    }
     (void)burst_.offer();  // nobody to tell: the inlet counts
+}
+
+bool DatagramSource::allowed(const DatagramBatch::Datagram& datagram) {
+    if (state_.access.everybody()) return true;
+    if (datagram.sender && state_.access.allows(*datagram.sender)) return true;
+    state_.counts.peers_refused_metric.add();
+    if (const auto hidden = throttle_.allow("peer")) {
+        log::warn("listen", "sender is in neither allow_uids nor allow_gids, datagram ignored",
+                  {{"listener", state_.address}, {"suppressed", *hidden}});
+    }
+    return false;
 }
 
 void DatagramSource::split(const DatagramBatch::Datagram& datagram) {
@@ -91,9 +107,9 @@ void DatagramSource::split(const DatagramBatch::Datagram& datagram) {
         rest.remove_prefix(newline + 1);
     }
     if (datagram.truncated) {
-        add({rest.substr(0, kEventBytesMax.count), true});
+        add({rest.substr(0, kEventBytesMax.count), true, false});
     } else if (!rest.empty() && datagram.bytes.size() > kEventBytesMax.count) {
-        add({rest.substr(0, kEventBytesMax.count), true});
+        add({rest.substr(0, kEventBytesMax.count), true, false});
     } else {
         add_line(rest);
     }
@@ -108,13 +124,16 @@ void DatagramSource::add_line(std::string_view line) {
         return;
     }
     if (line.size() > kEventBytesMax.count) {
-        add({line.substr(0, kEventBytesMax.count), true});
+        add({line.substr(0, kEventBytesMax.count), true, false});
     } else {
-        add({line, false});
+        add({line, false, false});
     }
 }
 
-void DatagramSource::add(const Message& message) {
+void DatagramSource::add(Message message) {
+    if (!state_.limiter.off()) {
+        message.over_rate = !state_.limiter.take(sender_, state_.clock.now());
+    }
     burst_.add(message);
     if (burst_.full()) (void)burst_.offer();
 }

@@ -39,7 +39,8 @@ private:
     void offer_batch();
     void split(const DatagramBatch::Datagram& datagram);
     void add_line(std::string_view line);
-    void add(const Message& message);
+    void add(Message message);
+    [[nodiscard]] bool allowed(const DatagramBatch::Datagram& datagram);
     void note_kernel_drops(std::uint32_t total);
     void swap_socket();
 
@@ -48,6 +49,7 @@ private:
     std::optional<UniqueFd> replacement_;
     DatagramBatch batch_;
     Burst burst_;
+    PeerKey sender_{};  // of the datagram in hand
     log::Throttle throttle_;
     std::uint32_t drops_seen_ = 0;
 };

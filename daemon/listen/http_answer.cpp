@@ -33,13 +33,17 @@ bool HttpAnswer::hold(Bytes bytes) noexcept {
 
 asio::awaitable<HttpReply> HttpAnswer::take_event(const HttpRequest& request) {
     Burst burst(state_, request.origin);
-    burst.add({request.body, false});
+    burst.add({request.body, false, over_rate()});
     const Offered offered = burst.offer().front();
     auto settled = Settled::durable;
     const bool waits =
         offered.admission == Admission::accepted || offered.admission == Admission::duplicate;
     if (waits && offered.position != 0) settled = co_await settle(offered.position);
-    co_return event_reply(offered, settled, state_.plans.of(request.origin.lane).get());
+    const auto& plan = state_.plans.of(request.origin.lane);
+    auto reply = event_reply(offered, settled, plan.get());
+    if (!state_.options.http_mirror_upstream) co_return reply;
+    co_return mirrored(std::move(reply), offered.id, plan.get(), plan.refusal(),
+                       state_.clock.now());
 }
 
 asio::awaitable<HttpReply> HttpAnswer::tell_workspace(const HttpRequest& request) {
@@ -57,7 +61,14 @@ std::string HttpAnswer::too_many_bytes() const {
                        state_.options.http_body_max.count);
 }
 
+bool HttpAnswer::over_rate() {
+    return !state_.limiter.off() && !state_.limiter.take(peer_, state_.clock.now());
+}
+
 HttpReply HttpAnswer::refuse_too_large(const HttpRequest& request) {
+    if (request.target == HttpTarget::workspace_status) {  // no event
+        return error_reply(413, to_string(RejectReason::too_large), "", "send no body");
+    }
     const bool batch = request.target == HttpTarget::batch;
     return refuse_body(request, true, batch ? too_many_bytes() : "an event has at most 64 KiB");
 }
@@ -66,7 +77,7 @@ HttpReply HttpAnswer::refuse_too_large(const HttpRequest& request) {
 HttpReply HttpAnswer::refuse_body(const HttpRequest& request, bool too_large,
                                   std::string_view message) {
     Burst burst(state_, request.origin);
-    burst.add({request.body.substr(0, kEventBytesMax.count), too_large});
+    burst.add({request.body.substr(0, kEventBytesMax.count), too_large, false});
     (void)burst.offer();
     const auto reason = too_large ? RejectReason::too_large : RejectReason::not_json;
     return error_reply(rejection_status(reason), to_string(reason), "", message);
@@ -114,7 +125,7 @@ asio::awaitable<HttpReply> HttpAnswer::take_items(std::span<const std::string_vi
     Position last = 0;
     Burst burst(state_, origin);
     for (std::size_t i = 0; i < items.size(); ++i) {
-        burst.add({items[i], items[i].size() > kEventBytesMax.count});
+        burst.add({items[i], items[i].size() > kEventBytesMax.count, over_rate()});
         const bool end = i + 1 == items.size();
         if (!burst.full() && !end) continue;
         for (const auto& offered : burst.offer()) {

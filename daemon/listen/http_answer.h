@@ -33,8 +33,8 @@ inline constexpr std::uint64_t kBatchBodiesMax = 4;
 /// options.http_ack_timeout. Thread: ingest.
 class HttpAnswer {
 public:
-    HttpAnswer(ListenerState& state, asio::any_io_executor ingest)
-        : state_(state), ingest_(std::move(ingest)) {}
+    HttpAnswer(ListenerState& state, asio::any_io_executor ingest, const PeerKey& peer)
+        : state_(state), ingest_(std::move(ingest)), peer_(peer) {}
     HttpAnswer(const HttpAnswer&) = delete;
     HttpAnswer& operator=(const HttpAnswer&) = delete;
     ~HttpAnswer() { (void)hold({}); }
@@ -49,6 +49,8 @@ public:
     [[nodiscard]] bool hold(Bytes bytes) noexcept;
 
 private:
+    /// Whether this peer sends more than it may.
+    [[nodiscard]] bool over_rate();
     asio::awaitable<HttpReply> take_event(const HttpRequest& request);
     asio::awaitable<HttpReply> take_batch(const HttpRequest& request);
     asio::awaitable<HttpReply> take_items(std::span<const std::string_view> items,
@@ -61,6 +63,7 @@ private:
 
     ListenerState& state_;
     asio::any_io_executor ingest_;
+    const PeerKey peer_;
     Bytes held_;  // of state_.batch_bytes
 };
 

@@ -88,7 +88,8 @@ BatchResult result_of(const Offered& offered) noexcept {
         case Admission::duplicate: break;
         case Admission::rejected:
             return {rejection_status(offered.reject), to_string(offered.reject)};
-        case Admission::shed: return {503, to_string(offered.shed)};
+        case Admission::shed:
+            return {offered.shed == ShedReason::rate_limited ? 429 : 503, to_string(offered.shed)};
     }
     return {};
 }

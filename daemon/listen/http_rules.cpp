@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "core/api_path.h"
 #include "core/browser_rules.h"
@@ -39,16 +40,32 @@ HttpReply not_confirmed(std::string_view reason, const std::string& id, std::str
     return reply;
 }
 
+constexpr std::string_view kDuplicate = ",\"duplicate\":true}";
+
+// Upstream's reply shape; `reason` empty: taken.
+std::string plan_body(const std::string& id, std::string_view reason, const PlanFields& plan,
+                      bool duplicate) {
+    return fmt::format(
+        "{{\"ok\":{},\"externalRequestId\":{},\"reason\":{},\"telemetryPaused\":{},"
+        "\"providerCallsContinue\":true,\"isPlanLimitReached\":{},\"budgetWarning\":{},"
+        "\"budgetExceeded\":{},\"planTier\":{},\"warnings\":[]{}",
+        reason.empty(), json_string(id), reason.empty() ? "null" : json_string(reason),
+        plan.telemetry_paused, plan.plan_limit_reached, plan.budget_warning, plan.budget_exceeded,
+        plan.plan_tier.empty() ? "null" : json_string(plan.plan_tier),
+        duplicate ? kDuplicate : "}");
+}
+
 HttpReply accepted(const Offered& offered, const PlanFields& plan, bool duplicate) {
     HttpReply reply;
-    reply.body = fmt::format(
-        "{{\"ok\":true,\"externalRequestId\":{},\"reason\":null,\"telemetryPaused\":{},"
-        "\"providerCallsContinue\":true,\"isPlanLimitReached\":{},\"budgetWarning\":{},"
-        "\"budgetExceeded\":{},\"planTier\":{},\"warnings\":[]{}}}",
-        json_string(offered.id), plan.telemetry_paused, plan.plan_limit_reached,
-        plan.budget_warning, plan.budget_exceeded,
-        plan.plan_tier.empty() ? "null" : json_string(plan.plan_tier),
-        duplicate ? ",\"duplicate\":true" : "");
+    reply.body = plan_body(offered.id, {}, plan, duplicate);
+    return reply;
+}
+
+HttpReply over_rate(const Offered& offered) {
+    auto reply = error_reply(429, to_string(offered.shed), "",
+                             "not accepted, this peer is over the listener's rate_limit; send it "
+                             "again later");
+    reply.retry_after = 1;
     return reply;
 }
 
@@ -56,12 +73,15 @@ std::string_view status_text(int status) noexcept {
     switch (status) {
         case 200: return "OK";
         case 400: return "Bad Request";
+        case 401: return "Unauthorized";
+        case 402: return "Payment Required";
         case 403: return "Forbidden";
         case 404: return "Not Found";
         case 405: return "Method Not Allowed";
         case 408: return "Request Timeout";
         case 413: return "Content Too Large";
         case 415: return "Unsupported Media Type";
+        case 429: return "Too Many Requests";
         case 431: return "Request Header Fields Too Large";
         case 503: return "Service Unavailable";
         default: return "Error";
@@ -71,6 +91,7 @@ std::string_view status_text(int status) noexcept {
 std::string extra_headers(const HttpReply& reply) {
     std::string headers;
     if (!reply.allow.empty()) headers += fmt::format("Allow: {}\r\n", reply.allow);
+    if (reply.challenge) headers += "WWW-Authenticate: Bearer\r\n";
     if (reply.retry_after != 0) headers += fmt::format("Retry-After: {}\r\n", reply.retry_after);
     return headers;
 }
@@ -185,7 +206,7 @@ bool same_text(std::string_view a, std::string_view b) noexcept {
 }
 
 std::optional<HttpReply> refusal(const HttpHead& head) {
-    if (!head.unix_socket) {
+    if (!head.any_host) {
         if (!head.host) return error_reply(400, "bad_request", "Host", "must be present");
         if (!is_local_host(trimmed(*head.host))) {
             return error_reply(403, "host_not_allowed", "Host",
@@ -194,6 +215,13 @@ std::optional<HttpReply> refusal(const HttpHead& head) {
     }
     if (head.origin && !is_local_origin(trimmed(*head.origin))) {
         return error_reply(403, "origin_not_allowed", "Origin", "must be absent or local");
+    }
+    if (!head.authorized) {
+        auto reply = error_reply(401, "invalid_token", "",
+                                 "Authorization: Bearer or X-API-Key must have a token of this "
+                                 "listener's token_file");
+        reply.challenge = true;
+        return reply;
     }
     if (auto refused = refused_path(head)) return refused;
     switch (head.route.target) {
@@ -215,6 +243,7 @@ HttpReply event_reply(const Offered& offered, Settled settled, const PlanFields&
             return error_reply(rejection_status(offered.reject), to_string(offered.reject),
                                offered.field, offered.message);
         case Admission::shed:
+            if (offered.shed == ShedReason::rate_limited) return over_rate(offered);
             return not_confirmed(to_string(offered.shed), offered.id,
                                  "not accepted; send it again");
         case Admission::accepted:
@@ -231,6 +260,30 @@ HttpReply event_reply(const Offered& offered, Settled settled, const PlanFields&
     }
     return not_confirmed("not_confirmed", offered.id,
                          "not durable yet; sending the same externalRequestId again is safe");
+}
+
+HttpReply mirrored(HttpReply reply, const std::string& id, const PlanFields& plan,
+                   const UpstreamRefusal& refusal, TimePoint now) {
+    using Kind = UpstreamRefusal::Kind;
+    if (reply.status != 200 || refusal.kind == Kind::none) return reply;
+    auto fields = plan;
+    std::string_view reason = "rate_limited";
+    if (refusal.kind == Kind::plan_limit) {
+        reason = "plan_limit_reached";
+        fields.telemetry_paused = fields.plan_limit_reached = true;
+    } else if (refusal.kind == Kind::budget) {
+        reason = "budget_exceeded";
+        fields.budget_exceeded = true;
+    }
+    const bool throttled = refusal.kind == Kind::throttled;
+    HttpReply mirror;
+    mirror.status = throttled ? 429 : 402;
+    mirror.body = plan_body(id, reason, fields, reply.body.ends_with(kDuplicate));
+    if (throttled) {
+        const auto left = std::chrono::ceil<seconds>(refusal.retry_at - now).count();
+        mirror.retry_after = static_cast<std::uint64_t>(std::max<std::int64_t>(left, 1));
+    }
+    return mirror;
 }
 
 std::string serialize(const HttpReply& reply, bool keep_alive, bool head_only) {

@@ -34,7 +34,8 @@ struct HttpHead {
     std::optional<std::string_view> origin;
     std::optional<std::string_view> content_type;
     std::optional<std::string_view> content_encoding;
-    bool unix_socket = false;  // no browser reaches it: any Host will do
+    bool any_host = false;   // a Unix socket, or a token is asked for: no web page gets here
+    bool authorized = true;  // has a token, where one is asked for
     std::span<const LaneName> lanes;
 };
 
@@ -44,6 +45,7 @@ struct HttpReply {
     std::string body;
     std::string_view allow;         // methods, of a 405
     std::uint64_t retry_after = 0;  // seconds; 0: not said
+    bool challenge = false;         // WWW-Authenticate: Bearer
 };
 
 /// {"ok":false,"reason":...,"errors":[{"field","message"}],"warnings":[]}
@@ -51,7 +53,7 @@ struct HttpReply {
                                     std::string_view message);
 
 /// The refusal of a request whose head is not acceptable; nullopt: take the body. Checked in this
-/// order: Host 400/403, Origin 403, path and lane 404, method 405, Content-Type and
+/// order: Host 400/403, Origin 403, token 401, path and lane 404, method 405, Content-Type and
 /// Content-Encoding 415.
 [[nodiscard]] std::optional<HttpReply> refusal(const HttpHead& head);
 
@@ -64,6 +66,11 @@ struct HttpReply {
 /// The reply for one event. `settled` counts for accepted events and duplicates.
 [[nodiscard]] HttpReply event_reply(const Offered& offered, Settled settled,
                                     const PlanFields& plan);
+
+/// `reply`, or for an event that was accepted what upstream would answer at present: 402, or 429
+/// with the rest of its wait.
+[[nodiscard]] HttpReply mirrored(HttpReply reply, const std::string& id, const PlanFields& plan,
+                                 const UpstreamRefusal& refusal, TimePoint now);
 
 /// The reply's bytes. A HEAD request gets the header only.
 [[nodiscard]] std::string serialize(const HttpReply& reply, bool keep_alive, bool head_only);

@@ -47,8 +47,8 @@ public:
         : state_(state),
           ingest_(ingest),
           scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
-          socket_(ingest, std::move(connection)),
-          answer_(state, ingest) {}
+          answer_(state, ingest, key_of_connection(connection.get())),
+          socket_(ingest, std::move(connection)) {}
 
     HttpSession(const HttpSession&) = delete;
     HttpSession& operator=(const HttpSession&) = delete;
@@ -80,18 +80,19 @@ private:
     [[nodiscard]] HttpHead head() const;
     [[nodiscard]] HttpRequest request() const;
     [[nodiscard]] std::optional<std::string_view> field(http::field name) const;
+    [[nodiscard]] std::optional<std::string_view> text_field(std::string_view name) const;
     [[nodiscard]] asio::awaitable<bool> stopping();
 
     ListenerState& state_;
     asio::any_io_executor ingest_;
     std::span<char> scratch_;
+    HttpAnswer answer_;
     ReadyFd socket_;
     std::optional<Parser> parser_;
     std::string input_;  // received, not yet parsed: an incomplete head, or pipelined requests
     std::optional<HttpReply> refusal_;
     HttpRoute route_;
     Origin origin_;  // of the events in hand
-    HttpAnswer answer_;
     bool body_begun_ = false;
     bool continued_ = false;
     std::size_t steps_ = 0;  // reads and requests since the session last waited for its peer
@@ -290,7 +291,9 @@ HttpHead HttpSession::head() const {
     head.origin = field(http::field::origin);
     head.content_type = field(http::field::content_type);
     head.content_encoding = field(http::field::content_encoding);
-    head.unix_socket = state_.address.starts_with('/');
+    head.any_host = state_.address.starts_with('/') || state_.tokens;
+    head.authorized = !state_.tokens || state_.tokens->admits(field(http::field::authorization),
+                                                              text_field("X-API-Key"));
     head.lanes = state_.options.lanes;
     return head;
 }
@@ -302,6 +305,12 @@ HttpRequest HttpSession::request() const {
 
 std::optional<std::string_view> HttpSession::field(http::field name) const {
     const auto found = parser_->get().find(name);
+    if (found == parser_->get().end()) return std::nullopt;
+    return view(found->value());
+}
+
+std::optional<std::string_view> HttpSession::text_field(std::string_view name) const {
+    const auto found = parser_->get().find(beast::string_view(name.data(), name.size()));
     if (found == parser_->get().end()) return std::nullopt;
     return view(found->value());
 }
@@ -321,10 +330,14 @@ asio::awaitable<void> serve_http(UniqueFd connection, ListenerState& state,
     co_await session.run();
 }
 
-void refuse_http(int connection) noexcept {
+void refuse_http(int connection, Refusal why) noexcept {
     try {
         auto reply = error_reply(503, "too_many_connections", "", "close idle connections");
         reply.retry_after = 1;
+        if (why == Refusal::not_allowed) {
+            reply = error_reply(403, "peer_not_allowed", "",
+                                "this user is in neither allow_uids nor allow_gids");
+        }
         const auto bytes = serialize(reply, false, false);
         (void)::send(connection, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     } catch (const std::exception&) {  // out of memory: the peer learns it from the close

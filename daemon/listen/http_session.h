@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/unique_fd.h"
+#include "listen/acceptor.h"
 #include "listen/listener_state.h"
 
 namespace opsrelay::listen {
@@ -20,7 +21,8 @@ namespace opsrelay::listen {
                                                asio::any_io_executor ingest,
                                                std::span<char> scratch);
 
-/// Answers 503 to a connection over the limit, as far as that is possible without waiting.
-void refuse_http(int connection) noexcept;
+/// Answers 503 or 403 to a connection that is closed at once, as far as that is possible without
+/// waiting.
+void refuse_http(int connection, Refusal why) noexcept;
 
 }  // namespace opsrelay::listen

@@ -20,6 +20,8 @@ struct Message {
     std::string_view bytes;
     /// The sender's message was longer than the listener could take: rejected as too_large.
     bool oversize = false;
+    /// Its peer sends more than the listener lets it: shed as rate_limited.
+    bool over_rate = false;
 };
 
 /// What became of a message at once. The variants are disjoint; the fields below say which count.

@@ -30,7 +30,8 @@ asio::awaitable<void> RoomWatch::wait() {
 ListenerCounts::ListenerCounts(observe::Registry& registry, const std::string& label)
     : received_metric(registry.counter(observe::kListenerReceived, label)),
       kernel_drops_metric(registry.counter(observe::kKernelDrops, label)),
-      refused_metric(registry.counter(observe::kConnectionsRefused, label)) {}
+      refused_metric(registry.counter(observe::kConnectionsRefused, label)),
+      peers_refused_metric(registry.counter(observe::kPeersRefused, label)) {}
 
 std::span<const Offered> Burst::offer() {
     auto& messages = state_.burst;

@@ -17,6 +17,9 @@
 #include "listen/connection_budget.h"
 #include "listen/inlet.h"
 #include "listen/options.h"
+#include "listen/peer.h"
+#include "listen/rate_limiter.h"
+#include "listen/token_file.h"
 #include "observe/metrics.h"
 
 namespace opsrelay::listen {
@@ -63,6 +66,7 @@ struct ListenerCounts {
     observe::Counter& received_metric;
     observe::Counter& kernel_drops_metric;
     observe::Counter& refused_metric;
+    observe::Counter& peers_refused_metric;
 };
 
 /// Everything a source or session of one listener works with. Outlives them. Thread: ingest.
@@ -75,6 +79,9 @@ struct ListenerState {
     Origin origin;
     PlanStates& plans;
     RefreshWorkspace refresh_workspace;  // may be empty
+    AccessList access;
+    RateLimiter limiter;
+    std::optional<TokenSet> tokens;  // one of which a request must have
     ListenerCounts counts;
     std::string address;
     bool stopping = false;         // finish what was received, begin nothing new

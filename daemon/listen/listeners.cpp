@@ -35,6 +35,13 @@ int socket_type(ListenerKind kind) noexcept {
     return SOCK_STREAM;
 }
 
+// Who sent a datagram costs something to find out: only where somebody asks.
+void pass_credentials(int socket, const ListenerState& state) {
+    if (state.access.everybody() && state.limiter.off()) return;
+    const int on = 1;
+    (void)::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+}
+
 void warn_of_short_queue() {
     long length = 0;
     std::ifstream file("/proc/sys/net/unix/max_dgram_qlen");
@@ -54,7 +61,13 @@ struct Listeners::Listener {
     std::unique_ptr<DatagramSource> datagrams;
     std::unique_ptr<Acceptor> acceptor;
 
-    Listener(Listeners& owner, RoomWatch& room, const Origin& origin, std::string address)
+    Listener(Listeners& owner, RoomWatch& room, const ListenerOptions& options, std::string address)
+        : Listener(owner, room, Origin{options.kind, options.lane.lane, options.defaults}, options,
+                   std::move(address)) {}
+
+private:
+    Listener(Listeners& owner, RoomWatch& room, const Origin& origin,
+             const ListenerOptions& options, std::string address)
         : kind(origin.kind),
           state{owner.options_,
                 owner.inlet_,
@@ -64,6 +77,9 @@ struct Listeners::Listener {
                 origin,
                 owner.plans_,
                 owner.refresh_workspace_,
+                AccessList(options.allow_uids, options.allow_gids),
+                RateLimiter(options.rate_limit),
+                std::nullopt,
                 {owner.registry_, std::string(to_string(origin.kind)) + ":" + address},
                 address} {}
 };
@@ -133,18 +149,24 @@ Result<void> Listeners::open_one(const ListenerOptions& options) {
         fd = std::move(*bound);
         address = options.path;
     } else {
-        auto bound = bind_ip(type, options.address, options.port);
+        auto bound = bind_ip(type, options.address, options.port, options.allow_remote);
         if (!bound) return bound.error();
         fd = std::move(bound->fd);
         address = std::move(bound->address);
     }
-    auto listener = std::make_unique<Listener>(
-        *this, room_, Origin{options.kind, options.lane.lane, options.defaults},
-        std::move(address));
+    auto listener = std::make_unique<Listener>(*this, room_, options, std::move(address));
+    if (!options.token_file.empty()) {
+        auto tokens = TokenFile(options.token_file, clock_).load();
+        if (!tokens) {
+            return Error{Errc::config_invalid, with_prefix(tokens.error(), "token_file").context};
+        }
+        listener->state.tokens = std::move(*tokens);
+    }
     if (place) listener->place.emplace(std::move(*place));
     listener->fd = std::move(fd);
     if (type == SOCK_DGRAM) {
         listener->receive_buffer = set_receive_buffer(listener->fd.get(), options_.receive_buffer);
+        if (listener->place) pass_credentials(listener->fd.get(), listener->state);
         if (listener->receive_buffer < options_.receive_buffer) {
             log::warn("listen", "receive buffer is smaller than asked; raise net.core.rmem_max",
                       {{"listener", listener->state.address},
@@ -193,6 +215,7 @@ void Listeners::begin(Listener& listener) {
 void Listeners::configure(const Options& options) {
     OPSRELAY_ASSERT(options.listeners.size() == listeners_.size());
     options_.http_ack_timeout = options.http_ack_timeout;
+    options_.http_mirror_upstream = options.http_mirror_upstream;
     options_.http_body_max = options.http_body_max;
     options_.stream_ack_timeout = options.stream_ack_timeout;
     options_.lanes = options.lanes;
@@ -203,6 +226,10 @@ void Listeners::configure(const Options& options) {
         state.origin.lane = one.lane.lane;
         state.origin.defaults = one.defaults;
     }
+}
+
+void Listeners::set_tokens(std::size_t listener, TokenSet tokens) {
+    listeners_.at(listener)->state.tokens = std::move(tokens);
 }
 
 asio::awaitable<void> Listeners::stop(TimePoint deadline) {
@@ -259,6 +286,7 @@ void Listeners::look_after(Listener& listener) {
     }
     if (listener.datagrams) {
         (void)set_receive_buffer(bound->get(), options_.receive_buffer);
+        pass_credentials(bound->get(), listener.state);
         listener.datagrams->replace(std::move(*bound));
     } else {
         listener.acceptor->replace(std::move(*bound));

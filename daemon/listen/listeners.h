@@ -44,8 +44,9 @@ public:
     /// stop() must have ended if start() was called. Unlinks the Unix sockets that are still ours.
     ~Listeners();
 
-    /// Binds every listener; after an error none is left. Warns about kernel limits that will hurt.
-    /// Errors: config_invalid, address_in_use, listener_failed. Before start(); any thread.
+    /// Binds every listener and reads its tokens; after an error none is left. Warns about kernel
+    /// limits that will hurt. Errors: config_invalid, address_in_use, listener_failed. Before
+    /// start(); any thread.
     [[nodiscard]] Result<void> open();
     /// Begins to read. After open(); on the ingest thread or before it runs.
     void start();
@@ -56,6 +57,9 @@ public:
     /// Takes over timeouts, the limit of a body and the lanes, and of each listener lane and
     /// defaults; the listeners are the same, in the same order (asserted).
     void configure(const Options& options);
+
+    /// Another content of the listener's token_file; `listener` counts as Options does.
+    void set_tokens(std::size_t listener, TokenSet tokens);
 
     /// Any thread, from open() to destruction.
     [[nodiscard]] std::vector<ListenerStatus> status() const;

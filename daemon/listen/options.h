@@ -25,6 +25,13 @@ struct ListenerOptions {
     std::optional<std::string> group;  // Unix sockets: name or number; unset: as created
     LaneName lane;                     // the number is the spool's; the name is the configuration's
     std::uint8_t defaults = 0;         // Origin::defaults
+    bool allow_remote = false;         // UDP and HTTP: an address that is not a loopback one
+    std::string token_file;            // HTTP: absolute; empty: no token is asked for
+    // Unix sockets: who may send; both empty: everybody who can open the path.
+    std::vector<std::uint32_t> allow_uids;
+    std::vector<std::uint32_t> allow_gids;
+    std::uint32_t rate_limit =
+        0;  // events a second of one peer, and as many at once; 0: any number
 };
 
 struct Options {
@@ -40,7 +47,8 @@ struct Options {
     milliseconds stream_ack_timeout{10'000};
     /// HTTP: 503 when the commit has not returned by then. The official SDKs give up at 600 ms.
     milliseconds http_ack_timeout{400};
-    Bytes http_body_max{1U << 20U};  // an event's own limit, kEventBytesMax, comes first
+    bool http_mirror_upstream = false;  // 402 and 429 as upstream would, though the event is kept
+    Bytes http_body_max{1U << 20U};     // an event's own limit, kEventBytesMax, comes first
     std::size_t http_header_bytes_max = 8U << 10U;
     milliseconds http_idle_timeout{60'000};  // between two requests of a connection
     milliseconds http_read_timeout{10'000};  // header and body of a request; also a reply's writing

@@ -87,10 +87,11 @@ Result<UniqueFd> make_socket(int family, int type, std::string_view what) {
     return fd;
 }
 
-Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t port) {
+Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t port,
+                         bool allow_remote) {
     boost::system::error_code ec;
     const auto parsed = ip::make_address(address, ec);
-    if (ec || !parsed.is_loopback()) {
+    if (ec || (!allow_remote && !parsed.is_loopback())) {
         return Error{Errc::config_invalid,
                      fmt::format("listener address {} is not a loopback address; "
                                  "use 127.0.0.1 or ::1",

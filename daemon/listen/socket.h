@@ -21,8 +21,10 @@ struct IpSocket {
 };
 
 /// Binds a UDP (`SOCK_DGRAM`) or a listening TCP (`SOCK_STREAM`) socket, non-blocking. Port 0: any
-/// free one. Errors: config_invalid (not a loopback address), address_in_use, listener_failed.
-[[nodiscard]] Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t port);
+/// free one. Errors: config_invalid (not a loopback address, unless `allow_remote`),
+/// address_in_use, listener_failed.
+[[nodiscard]] Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t port,
+                                       bool allow_remote = false);
 
 /// Asks for a receive buffer, beyond rmem_max where the process may. Returns what was granted.
 [[nodiscard]] Bytes set_receive_buffer(int socket, Bytes asked) noexcept;

@@ -30,6 +30,7 @@ public:
         : state_(state),
           tasks_(tasks),
           scratch_(scratch),
+          peer_(key_of_connection(connection.get())),
           socket_(tasks.executor(), std::move(connection)),
           framer_(kEventBytesMax.count),
           burst_(state),
@@ -68,6 +69,7 @@ private:
     ListenerState& state_;
     TaskGroup& tasks_;
     std::span<char> scratch_;
+    const PeerKey peer_;
     ReadyFd socket_;
     LineFramer framer_;
     Burst burst_;
@@ -75,6 +77,7 @@ private:
     Signal lines_changed_;  // the reader tells the ack writer
     Signal acks_moved_;     // the ack writer tells the reader
     Signal ack_writer_ended_;
+    TimePoint unread_until_{};  // the peer sent what it may
     Acks acks_ = Acks::off;
     bool first_line_ = true;
     bool shed_ = false;  // a line was not taken: nothing after it can be acknowledged
@@ -108,6 +111,10 @@ asio::awaitable<void> StreamSession::read_lines() {
             continue;
         }
         const bool stopping = state_.stopping || stop.cancelled() != asio::cancellation_type::none;
+        if (!stopping && state_.clock.now() < unread_until_) {
+            co_await acks_moved_.wait_until(unread_until_);
+            continue;
+        }
         const auto read = read_turn(stopping);
         if (read == Read::ended || shed_) break;
         if (stopping) {
@@ -136,6 +143,7 @@ StreamSession::Read StreamSession::read_turn(bool draining) {
         while (const auto line = framer_.next()) take(*line);
         offer();
         if (shed_ || must_wait_for_acks() || !state_.inlet.has_room()) return Read::more;
+        if (state_.clock.now() < unread_until_) return Read::more;
         if (got.bytes < scratch_.size()) return Read::more;
     }
     return Read::more;
@@ -163,6 +171,9 @@ void StreamSession::take(const Message& line) {
 
 void StreamSession::offer() {
     const auto offered = burst_.offer();
+    if (!offered.empty() && !state_.limiter.off()) {
+        unread_until_ = state_.limiter.take_ahead(peer_, offered.size(), state_.clock.now());
+    }
     if (offered.empty() || acks_ != Acks::on) return;
     for (const auto& one : offered) note(one);
     lines_changed_.notify_all();

@@ -146,6 +146,10 @@ inline constexpr Metric kListenerReceived{"opsrelay_listener_received_total", Ki
 /// listener: "<kind>:<address>".
 inline constexpr Metric kConnectionsRefused{"opsrelay_connections_refused_total", Kind::counter,
                                             "Connections over the limit", "listener"};
+/// listener: "<kind>:<address>".
+inline constexpr Metric kPeersRefused{"opsrelay_peers_refused_total", Kind::counter,
+                                      "Connections and datagrams of peers that are not allowed",
+                                      "listener"};
 inline constexpr Metric kClientDropped{"opsrelay_client_dropped_total", Kind::counter,
                                        "Events that clients report to have dropped", ""};
 
@@ -201,21 +205,21 @@ inline constexpr Metric kProcessMaxFds{"process_max_fds", Kind::gauge,
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,   &kEventsAccepted,    &kEventsDuplicate,  &kEventsRejected,
-    &kEventsShed,       &kEventsPending,     &kEventsRecovered,  &kEventsReplayed,
-    &kEventsDelivered,  &kEventsLate,        &kEventsDead,       &kEventsDropped,
-    &kLedgerImbalance,  &kEventsRepaired,    &kSpoolEvents,      &kSpoolBytes,
-    &kSpoolLimitBytes,  &kSpoolReserveBytes, &kSpoolDamaged,     &kSpoolOldestAge,
-    &kDeadLetters,      &kDeadBytes,         &kDeadLimitBytes,   &kCommitSeconds,
-    &kCommitEvents,     &kDedupeIds,         &kDedupeWindow,     &kDedupeRuns,
-    &kDedupeLookups,    &kDedupeDamaged,     &kUpstreamRequests, &kUpstreamSeconds,
-    &kUpstreamRetries,  &kLaneState,         &kLaneRetryAt,      &kLaneConcurrency,
-    &kLaneSpooled,      &kKernelDrops,       &kListenerReceived, &kConnectionsRefused,
-    &kClientDropped,    &kOutageLeft,        &kPlanTier,         &kPlanPaused,
-    &kPlanLimitReached, &kBudgetWarning,     &kBudgetExceeded,   &kLlmRequests,
-    &kLlmInputTokens,   &kLlmOutputTokens,   &kProcessCpu,       &kProcessStart,
-    &kProcessResident,  &kProcessVirtual,    &kProcessThreads,   &kProcessOpenFds,
-    &kProcessMaxFds,    &kBuildInfo,
+    &kEventsReceived,  &kEventsAccepted,    &kEventsDuplicate,  &kEventsRejected,
+    &kEventsShed,      &kEventsPending,     &kEventsRecovered,  &kEventsReplayed,
+    &kEventsDelivered, &kEventsLate,        &kEventsDead,       &kEventsDropped,
+    &kLedgerImbalance, &kEventsRepaired,    &kSpoolEvents,      &kSpoolBytes,
+    &kSpoolLimitBytes, &kSpoolReserveBytes, &kSpoolDamaged,     &kSpoolOldestAge,
+    &kDeadLetters,     &kDeadBytes,         &kDeadLimitBytes,   &kCommitSeconds,
+    &kCommitEvents,    &kDedupeIds,         &kDedupeWindow,     &kDedupeRuns,
+    &kDedupeLookups,   &kDedupeDamaged,     &kUpstreamRequests, &kUpstreamSeconds,
+    &kUpstreamRetries, &kLaneState,         &kLaneRetryAt,      &kLaneConcurrency,
+    &kLaneSpooled,     &kKernelDrops,       &kListenerReceived, &kConnectionsRefused,
+    &kPeersRefused,    &kClientDropped,     &kOutageLeft,       &kPlanTier,
+    &kPlanPaused,      &kPlanLimitReached,  &kBudgetWarning,    &kBudgetExceeded,
+    &kLlmRequests,     &kLlmInputTokens,    &kLlmOutputTokens,  &kProcessCpu,
+    &kProcessStart,    &kProcessResident,   &kProcessVirtual,   &kProcessThreads,
+    &kProcessOpenFds,  &kProcessMaxFds,     &kBuildInfo,
 };
 
 /// Any thread.

@@ -64,6 +64,7 @@ const Case kCases[] = {
     {"memory.max_bytes", "128MiB", "31MiB", "31MiB is outside [32MiB, 64GiB]"},
     {"memory.stall_buffer", "4MiB", "512KiB", "512KiB is outside [1MiB, 1GiB]"},
     {"http.ack_timeout", "250ms", "9ms", "9ms is outside [10ms, 60000ms]"},
+    {"http.mirror_upstream", "true", "1", "\"1\" is neither true nor false"},
     {"http.max_body", "2MiB", "63KiB", "63KiB is outside [64KiB, 64MiB]"},
     {"stream.ack_timeout", "5s", "5", "\"5\" is not a duration; write 500ms or 30s"},
     {"shutdown.deadline", "5s", "2h", "7200000ms is outside [0ms, 3600000ms]"},

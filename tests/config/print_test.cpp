@@ -12,6 +12,8 @@ TEST_CASE("config/print: the printed YAML is read again and gives the same") {
         "listeners: []\nadmin: {address: off}\n",
         "listeners:\n  - {type: unix_stream, path: \"/tmp/a \\\"b\\\" c.sock\", mode: \"0600\", "
         "group: app}\n  - {type: udp, address: \"[::1]:5\"}\n"
+        "  - {type: http, address: \"0.0.0.0:6\", allow_remote: true, token_file: \"/run/t\", "
+        "rate_limit: 7}\n  - {type: http, path: h, allow_uids: [0, 5], allow_gids: [6]}\n"
         "spool: {max_bytes: 100MiB, commit_gap: 0ms}\nshutdown: {deadline: 90s}\n"
         "upstream: {url: \"http://127.0.0.1:5\", api_key_file: /run/key}\n",
     };

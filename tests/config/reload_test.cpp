@@ -8,6 +8,7 @@
 #include <set>
 
 #include "config/keys.h"
+#include "config/listeners.h"
 #include "config/sources.h"
 
 using namespace opsrelay;
@@ -64,7 +65,7 @@ TEST_CASE("config/reload: README puts every key into the class that it is in") {
         auto& expected = key.change == Change::live ? expected_live : expected_restart;
         expected.emplace(key.name);
     }
-    for (const auto* name : {"type", "path", "address", "mode", "group", "lane", "defaults"}) {
+    for (const auto name : listener_key_names()) {
         auto& expected = is_live_listener_key(name) ? expected_live : expected_restart;
         expected.insert(fmt::format("listeners[].{}", name));
     }
@@ -103,6 +104,8 @@ TEST_CASE("config/reload: listeners may change lane and defaults, not places") {
                                   "dev}}]\n") == Keys{"listeners[0].defaults"});
     for (const auto* after :
          {"[]", "[{type: http, path: b}]", "[{type: http, path: a, mode: \"0600\"}]",
+          "[{type: http, path: a, rate_limit: 5}]", "[{type: http, path: a, allow_uids: [5]}]",
+          "[{type: http, path: a, allow_gids: [5]}]", "[{type: http, path: a, token_file: /t}]",
           "[{type: unix_stream, path: a}]", "[{type: http, path: a}, {type: http, path: b}]"}) {
         CAPTURE(after);
         CHECK(refused(before, lanes + "listeners: " + after + "\n") ==

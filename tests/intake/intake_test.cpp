@@ -355,6 +355,22 @@ TEST_CASE("intake: a full spool sheds with its own reason") {
     CHECK(world.totals().shed[index_of(ShedReason::spool_full)] == 1);
 }
 
+TEST_CASE("intake: what is over its peer's rate is shed, whatever there is room for") {
+    World world;
+    const auto text = event_json("a");
+    for (const bool over : {true, false}) {
+        CAPTURE(over);
+        listen::Message message{text};
+        message.over_rate = over;
+        const auto offered =
+            world.intake.offer({&message, 1}, {ListenerKind::http, kDefaultLane, 0}).front();
+        CHECK(offered.admission == (over ? Admission::shed : Admission::accepted));
+        if (over) CHECK(offered.shed == ShedReason::rate_limited);
+    }
+    CHECK(world.totals().shed[index_of(ShedReason::rate_limited)] == 1);
+    CHECK(world.totals().received == 2);
+}
+
 TEST_CASE("intake: a large burst is handed over in parts that fit a segment") {
     World world;
     std::vector<std::string> events;

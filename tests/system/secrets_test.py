@@ -18,6 +18,7 @@ from harness import (DEADLINE, PATIENT, RELAY, Process, RelayTest, StreamClient,
 
 KEY = "planted-key-7f3a9c5e1b"
 NEXT_KEY = "planted-successor-2d8e6f4a0c"
+TOKEN = "planted-token-5a7c9e1d3f"
 PASSWORD = "planted-password-9b1d7c3e"
 DENIED = "planted-prompt-4e8a2f6c"  # in a field that must not reach the disk
 PAYLOAD = "planted-payload-6c0e4a8d"  # in what is forwarded
@@ -203,6 +204,36 @@ class SecretsTest(RelayTest):
         self.assertEqual(relay.end(), 0)
         for path, data in self.files_of(relay).items():
             self.assert_clean(data, path, (KEY.encode(), DENIED.encode()))
+
+    def test_the_tokens_of_a_listener(self):
+        """Those that let in, and those that were tried."""
+        token_file = os.path.join(self.directory, "tokens")
+        with open(token_file, "w", encoding="utf-8") as file:
+            file.write(TOKEN + "\n")
+        tried = TOKEN + "-tried"
+        relay = self.start_parroted(
+            "listeners:\n  - {type: unix_stream, path: telemetry.stream.sock}\n"
+            f'  - {{type: http, path: http.sock, token_file: "{token_file}"}}\n')
+        for token, expected in ((TOKEN, 200), (tried, 401)):
+            for header in ("X-API-Key", "Authorization"):
+                value = token if header == "X-API-Key" else "Bearer " + token
+                code, headers, reply = relay.post(
+                    planted_event(f"{expected}-{header}"),
+                    {"Content-Type": "application/json", header: value})
+                self.assertEqual(code, expected)
+                self.assert_clean(str(reply) + str(headers), "a reply", (TOKEN,))
+        with open(token_file, "a", encoding="utf-8") as file:
+            file.write(TOKEN[:9] + "\n")
+        wait_for(lambda: "token file cannot be used" in relay.log(), "a warning")
+        self.wait_ledger(relay, delivered=2)
+        for where, text in self.everything_shown(relay).items():
+            self.assert_clean(text, where, (TOKEN[:9],))
+        shown = run("check", "--config", relay.config_file)
+        self.assertIn(f"token_file: \"{token_file}\"", shown)
+        self.assert_clean(shown, "check", (TOKEN,))
+        self.assertEqual(relay.end(), 0)
+        for path, data in self.files_of(relay).items():
+            self.assert_clean(data, path, (TOKEN.encode(),))
 
     def test_a_proxy_that_tells_its_password(self):
         url = f"http://me:{PASSWORD}@127.0.0.1:{self.parrot.port}"

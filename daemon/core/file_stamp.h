@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-namespace opsrelay::forward {
+namespace opsrelay {
 
 /// What stat(2) says through symbolic links; enough to see a rewrite, a replacement, and a
 /// directory above that became another one (as in a Kubernetes volume).
@@ -22,4 +22,4 @@ struct FileStamp {
 
 [[nodiscard]] FileStamp stamp_of(const std::string& path);
 
-}  // namespace opsrelay::forward
+}  // namespace opsrelay

@@ -1,8 +1,8 @@
-#include "forward/file_stamp.h"
+#include "core/file_stamp.h"
 
 #include <sys/stat.h>
 
-namespace opsrelay::forward {
+namespace opsrelay {
 
 namespace {
 
@@ -18,4 +18,4 @@ FileStamp stamp_of(const std::string& path) {
     return {true, info.st_dev, info.st_ino, info.st_size, to_ns(info.st_mtim), to_ns(info.st_ctim)};
 }
 
-}  // namespace opsrelay::forward
+}  // namespace opsrelay
