@@ -17,7 +17,7 @@ MIB_PER_SECOND_EVENTS = 2**20 // 332  # events/s that make 1 MiB/s
 class Scene:
     """A directory with an upstream and a daemon; both end with it."""
 
-    def __init__(self, options, directory, progress, *, up, environment=None):
+    def __init__(self, options, directory, progress, *, up, environment=None, config=""):
         self.options, self.progress = options, progress
         self.directory = os.path.join(directory, f"scene-{time.monotonic_ns()}")
         os.makedirs(self.directory)
@@ -27,7 +27,7 @@ class Scene:
         try:
             self.upstream.control(down=not up)
             self.relay = Relay(self.directory, self.upstream.url, environment=environment,
-                               config=f"spool: {{max_bytes: {options.spool}}}\n")
+                               config=f"spool: {{max_bytes: {options.spool}}}\n{config}")
             self.processes.append(self.relay)
         except BaseException:
             self.__exit__()

@@ -74,6 +74,14 @@ ROWS = [
         ("deliver_rss_peak_mib", "RSS, highest, MiB", ""),
         ("deliver_spool_after_mib", "spool directory at the end, MiB", ""),
     ]),
+    ("Delivery to an upstream 50 ms away, 1 % of its replies a 503, 8 connections", [
+        ("goodput_fixed_to_ideal", "fixed: over connections / latency", ""),
+        ("goodput_adaptive_to_ideal", "adaptive: over connections / latency", ""),
+        ("goodput_fixed_events_per_s", "fixed: events/s", ""),
+        ("goodput_adaptive_events_per_s", "adaptive: events/s", ""),
+        ("goodput_fixed_requests_per_event", "fixed: requests an event", ""),
+        ("goodput_adaptive_requests_per_event", "adaptive: requests an event", ""),
+    ]),
     ("Drain without the network: read, decompress, acknowledge", [
         ("drain_events_per_s", "events/s", ">= 3 M"),
         ("drain_cpu_us", "CPU an event, us", ""),

@@ -9,6 +9,7 @@ Phases (all by default), each with a daemon and a spool of its own:
   datagram  the same number / 4, one event a datagram; both between runs of the bare loops
   udp, http reception over those sockets
   drain     the spool alone: read, decompress, acknowledge
+  goodput   a backlog to an upstream 50 ms away that fails one request in a hundred
   paced     10,000 events/s and 1 MiB/s, one event a write
   app       what a sender of non-blocking datagrams feels, with a stalled disk too
   damaged   starts with a full spool of 512 MiB that is damaged in one way after the other
@@ -28,6 +29,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 import damage  # noqa: E402
+import goodput  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 import phases  # noqa: E402
@@ -36,7 +38,8 @@ from faults import SHIM  # noqa: E402
 from observe import Failure, Progress, file_system, machine  # noqa: E402
 from programs import built  # noqa: E402
 
-PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "paced", "app", "damaged", "peers")
+PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "goodput", "paced", "app", "damaged",
+          "peers")
 
 
 def drain(options, directory, progress):
@@ -73,8 +76,8 @@ def idle(options, directory, progress):
 
 
 RUN = {"idle": idle, "stream": phases.stream, "datagram": phases.datagram, "udp": phases.udp,
-       "http": phases.http, "drain": drain, "paced": phases.paced, "app": phases.app_side,
-       "damaged": damage.damaged, "large": phases.large}
+       "http": phases.http, "drain": drain, "goodput": goodput.goodput, "paced": phases.paced,
+       "app": phases.app_side, "damaged": damage.damaged, "large": phases.large}
 
 
 def commit():
@@ -120,13 +123,16 @@ def parse_options(arguments):
     options = parser.parse_args(arguments)
     options.idle_seconds, options.paced_rate, options.paced_seconds = 5, 10_000, 5
     options.steady_seconds, options.app_seconds, options.udp_rate = 20, 2, 50_000
+    options.goodput_events = 3200
     if options.quick:
         options.events = min(options.events, 100_000)
         options.idle_seconds, options.paced_seconds, options.steady_seconds = 1, 2, 3
+        options.goodput_events = 1600
     if options.smoke:
         options.events, options.runs = 2000, 1
         options.idle_seconds, options.paced_rate, options.paced_seconds = 0.2, 1000, 0.2
         options.steady_seconds, options.app_seconds, options.udp_rate = 0.2, 1, 5000
+        options.goodput_events = 400
     if options.events < 1000 or options.runs < 1:
         parser.error("--events must be at least 1000, --runs at least 1")
     if (options.ids is None) != (options.backlog is None):
