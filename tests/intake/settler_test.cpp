@@ -26,6 +26,7 @@ struct World : StorageWorld {
             DeadLetter letter;
             letter.reason = "upstream_400";
             letter.payload = "{}";
+            REQUIRE(settler.take_dead_room(letter));
             ends.push_back({.seq = seq, .delivered = false, .dead = letter});
         }
         asio::co_spawn(io, settler.settle(kDefaultLane, std::move(ends)), asio::detached);
