@@ -33,7 +33,8 @@ bool is_json(std::string_view body) {
     rapidjson::MemoryStream stream(body.data(), body.size());
     rapidjson::BaseReaderHandler<> ignore;
     rapidjson::Reader reader;
-    return !reader.Parse<rapidjson::kParseIterativeFlag>(stream, ignore).IsError();
+    const bool read = !reader.Parse<rapidjson::kParseIterativeFlag>(stream, ignore).IsError();
+    return read && stream.Tell() == body.size();  // it takes a NUL for the end
 }
 
 // The commas of a well-formed array's first level part its items. `inside` begins behind its '['.

@@ -105,7 +105,8 @@ bool is_json(std::string_view text) {
     rapidjson::MemoryStream stream(text.data(), text.size());
     rapidjson::Reader reader;
     rapidjson::BaseReaderHandler<> nobody;
-    return !reader.Parse<rapidjson::kParseIterativeFlag>(stream, nobody).IsError();
+    const bool read = !reader.Parse<rapidjson::kParseIterativeFlag>(stream, nobody).IsError();
+    return read && stream.Tell() == text.size();  // it takes a NUL for the end
 }
 
 Result<std::string> set_fields(std::string_view event, const std::vector<FieldEdit>& edits) {
@@ -121,7 +122,7 @@ Result<std::string> set_fields(std::string_view event, const std::vector<FieldEd
     Copier copier(out, std::move(by_field));
     rapidjson::MemoryStream stream(event.data(), event.size());
     rapidjson::Reader reader;
-    if (reader.Parse<kFlags>(stream, copier).IsError()) {
+    if (reader.Parse<kFlags>(stream, copier).IsError() || stream.Tell() != event.size()) {
         return Error{Errc::config_invalid, "the event is no JSON object"};
     }
     return std::string(buffer.GetString(), buffer.GetSize());

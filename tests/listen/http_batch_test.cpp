@@ -66,6 +66,8 @@ TEST_CASE("listen/http_batch: lines and arrays are cut into their events") {
         CAPTURE(bad);
         CHECK_FALSE(split_batch(BatchForm::array, bad).has_value());
     }
+    // RapidJSON takes a NUL for the end.
+    CHECK_FALSE(split_batch(BatchForm::array, std::string("[1]\0,2]", 7)).has_value());
     CHECK_FALSE(split_batch(BatchForm::array, std::string(100'000, '[')).has_value());
     std::string many;
     for (std::size_t i = 0; i < kBatchEventsMax + 5; ++i) many += "{}\n";

@@ -54,4 +54,12 @@ TEST_CASE("operate/event_edit: no object, and values that are no JSON, are refus
     }
 }
 
+TEST_CASE("operate/event_edit: a NUL is no end") {
+    using namespace std::string_view_literals;
+    CHECK_FALSE(is_json("1\0"sv));
+    CHECK_FALSE(is_json("{}\0{}"sv));
+    CHECK(set_fields("{}\0"sv, {{"a", "1"}}).has_error());
+    CHECK(set_fields("{}", {{"a", std::string("1\0", 2)}}).has_error());
+}
+
 }  // namespace opsrelay::operate
