@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/io_context.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,9 @@ private:
                          .origin = {.kind = ListenerKind::http},
                          .plans = plans_,
                          .refresh_workspace = {},
+                         .access = {},
+                         .limiter = RateLimiter(0),
+                         .tokens = std::nullopt,
                          .counts = {registry_, "http:fuzz"},
                          .address = "fuzz"};
     std::vector<char> scratch_ = std::vector<char>(64U << 10U);
