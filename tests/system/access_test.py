@@ -226,7 +226,8 @@ class Mirror(AccessTest):
             upstream.control(script=list(script))
         relay = self.start_relay(name="relay-" + name, upstream_url=upstream.url,
                                  config=self.CONFIG)
-        self.assertEqual(relay.post(event("first"))[0], 200)
+        # Its answer is mirrored when upstream's comes before the commit is told.
+        self.assertIn(relay.post(event("first"))[0], (200, 402))
         wait_for(lambda: relay.lane()["state"] not in ("active", "no_key"), name)
         return upstream, relay
 
@@ -266,7 +267,7 @@ class Mirror(AccessTest):
                                  config=self.CONFIG)
         self.assertEqual(relay.post(event("taken"))[0], 200)
         self.wait_ledger(relay, delivered=1)
-        self.assertEqual(relay.post(event("first"))[0], 200)
+        self.assertIn(relay.post(event("first"))[0], (200, 429))
         wait_for(lambda: relay.lane()["state"] == "throttled", "429")
         return upstream, relay
 

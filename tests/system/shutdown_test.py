@@ -295,7 +295,8 @@ class ShutdownTest(RelayTest):
         relay.send_acked([event(one) for one in ids])
 
         def attempts():
-            found = re.search(r'requests_total{code="refused"} (\d+)', relay.admin("/metrics")[1])
+            found = re.search(r'requests_total{lane="default",code="refused"} (\d+)',
+                              relay.admin("/metrics")[1])
             return int(found[1]) if found else 0
 
         def far():

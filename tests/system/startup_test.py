@@ -206,8 +206,8 @@ class StartupTest(RelayTest):
                 with self.subTest(f"{kind} {address}"):
                     host = address.rsplit(":", 1)[0].strip("[]")
                     config = f"listeners:\n  - {{type: {kind}, address: '{address}'}}\n"
-                    self.refused(2, ["opsrelay.yaml:2:", "listeners[0].address", host, "loopback",
-                                     "127.0.0.1"], "--udp-port", None, "--http-port", None,
+                    self.refused(2, ["opsrelay.yaml:2:", "listeners[0]", host, "loopback",
+                                     "127.0.0.1", "allow_remote"], "--udp-port", None, "--http-port", None,
                                  config=config)
         self.refused(2, ["admin.address", "0.0.0.0", "loopback"],
                      config="admin: {address: '0.0.0.0:0'}\n")
