@@ -99,7 +99,8 @@ private:
                              endpoint.target(options_.status_path),
                              " HTTP/1.1\r\nHost: ",
                              endpoint.host_header,
-                             "\r\nUser-Agent: opsrelay/" OPSRELAY_VERSION
+                             "\r\nUser-Agent: opsrelay/",
+                             OPSRELAY_VERSION,
                              "\r\nAccept: application/json\r\nX-API-Key: ",
                              key_.view(),
                              "\r\n\r\n"};
