@@ -16,8 +16,6 @@ constexpr milliseconds kReopenPauseMax{10'000};
 constexpr milliseconds kTroubleLogEvery{10'000};
 constexpr milliseconds kHousekeepingEvery{1000};
 constexpr milliseconds kReserveRetryEvery{60'000};
-// Of records; a second is long enough to fill a small volume.
-constexpr Bytes kCommittedPerWatch{2U << 20U};
 
 }  // namespace
 
@@ -124,7 +122,7 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
         settler_.note_committed(segment.lane, segment.count);
         committed_ += Bytes{segment.payload.size()};
     }
-    if (committed_ >= kCommittedPerWatch) watch_disk();
+    if (committed_ >= budget_.look_after()) watch_disk();
     ids_.note_committed(group.segments, group.last);
     durable_ = group.last;
     hooks_.settled(durable_);

@@ -4,6 +4,13 @@
 
 namespace opsrelay::spool {
 
+namespace {
+
+// A second is long enough to fill a small volume.
+constexpr Bytes kLookAfterMax{2U << 20U};
+
+}  // namespace
+
 DiskBudget::DiskBudget(const Options& options)
     : limit_(options.bytes_max), volume_bytes_(options.volume_bytes), on_full_(options.on_full) {
     // The log is part of the measured directory, so only its growth by what is in flight counts.
@@ -14,6 +21,10 @@ DiskBudget::DiskBudget(const Options& options)
     const auto headroom = std::min(in_flight_.count, limit / 2);
     refuse_above_ = Bytes{limit - headroom};
     resume_at_ = Bytes{refuse_above_.count - refuse_above_.count / 16};
+}
+
+Bytes DiskBudget::look_after() const noexcept {
+    return Bytes{std::min(kLookAfterMax.count, (limit_.count - refuse_above_.count) / 16)};
 }
 
 Bytes DiskBudget::volume_reserve(Bytes volume_size) const noexcept {

@@ -56,6 +56,8 @@ public:
     [[nodiscard]] Bytes refuse_above() const noexcept { return refuse_above_; }
     /// ...and ends when it is at most this.
     [[nodiscard]] Bytes resume_at() const noexcept { return resume_at_; }
+    /// Stats must be fresh after so much was committed: a sixteenth of the headroom, at most 2 MiB.
+    [[nodiscard]] Bytes look_after() const noexcept;
     /// What may be written before refusing starts; 0 while it goes on.
     [[nodiscard]] Bytes room(const StoreStats& stats) const noexcept;
     /// Free space of the volume below which nothing is taken in.

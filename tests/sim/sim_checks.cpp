@@ -68,9 +68,7 @@ void SimWorld::check() {
         violate(fmt::format("{} bytes wait for the disk", held.count));
     }
     if (!pipeline_->queue().spool_open()) mark(Mark::intake_closed);
-    // Intake ends below the limit; acks are taken beyond it too, with the dead letters they bring.
-    constexpr auto kAcksMax = 8_KiB;
-    if (store_->stats().disk > spool_options_.bytes_max + kAcksMax) {
+    if (store_->stats().disk > spool_options_.bytes_max) {
         violate(fmt::format("the spool takes {} bytes of {}", store_->stats().disk.count,
                             spool_options_.bytes_max.count));
     }

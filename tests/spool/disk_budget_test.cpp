@@ -35,6 +35,15 @@ TEST_CASE("spool/disk_budget: a small spool keeps half its limit for records") {
     CHECK(DiskBudget(options).refuse_above() == 16_MiB);
 }
 
+TEST_CASE("spool/disk_budget: a small headroom is looked after more often") {
+    Options options;
+    CHECK(DiskBudget(options).look_after() == 2_MiB);
+    options.bytes_max = 32_MiB;
+    CHECK(DiskBudget(options).look_after() == 1_MiB);
+    options.bytes_max = 320_KiB;
+    CHECK(DiskBudget(options).look_after() == 10_KiB);
+}
+
 TEST_CASE("spool/disk_budget: the volume keeps its reserve") {
     struct Case {
         const char* name;
