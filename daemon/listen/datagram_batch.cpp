@@ -5,21 +5,6 @@
 
 namespace opsrelay::listen {
 
-namespace {
-
-std::optional<ucred> sender_of(msghdr& header) noexcept {
-    for (auto* control = CMSG_FIRSTHDR(&header); control != nullptr;
-         control = CMSG_NXTHDR(&header, control)) {
-        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_CREDENTIALS) continue;
-        ucred sender{};
-        std::memcpy(&sender, CMSG_DATA(control), sizeof sender);
-        return sender;
-    }
-    return std::nullopt;
-}
-
-}  // namespace
-
 DatagramBatch::DatagramBatch() : bytes_(new char[kSlots * kSlotBytes]) {
     for (std::size_t i = 0; i < kSlots; ++i) {
         iov_[i] = {bytes_.get() + i * kSlotBytes, kSlotBytes};
@@ -46,18 +31,27 @@ boost::system::error_code DatagramBatch::receive(int socket) noexcept {
     return {};
 }
 
-DatagramBatch::Datagram DatagramBatch::operator[](std::size_t index) noexcept {
-    auto& header = headers_[index];
-    Datagram datagram;
-    datagram.bytes = {bytes_.get() + index * kSlotBytes, header.msg_len};
-    datagram.truncated = (header.msg_hdr.msg_flags & MSG_TRUNC) != 0;
-    datagram.sender = sender_of(header.msg_hdr);
-    if (datagram.sender) {
-        datagram.peer = key_of(*datagram.sender);
-    } else if (header.msg_hdr.msg_namelen > 0) {
-        datagram.peer = key_of(names_[index]);
+DatagramBatch::Datagram DatagramBatch::operator[](std::size_t index) const noexcept {
+    const auto& header = headers_[index];
+    return {{bytes_.get() + index * kSlotBytes, header.msg_len},
+            (header.msg_hdr.msg_flags & MSG_TRUNC) != 0};
+}
+
+std::optional<ucred> DatagramBatch::sender(std::size_t index) noexcept {
+    auto& header = headers_[index].msg_hdr;
+    for (auto* control = CMSG_FIRSTHDR(&header); control != nullptr;
+         control = CMSG_NXTHDR(&header, control)) {
+        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_CREDENTIALS) continue;
+        ucred sender{};
+        std::memcpy(&sender, CMSG_DATA(control), sizeof sender);
+        return sender;
     }
-    return datagram;
+    return std::nullopt;
+}
+
+PeerKey DatagramBatch::peer(std::size_t index) noexcept {
+    if (const auto known = sender(index)) return key_of(*known);
+    return headers_[index].msg_hdr.msg_namelen > 0 ? key_of(names_[index]) : PeerKey{};
 }
 
 // The counter is cumulative, so the last message of the burst has the newest one.

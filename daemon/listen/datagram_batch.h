@@ -28,8 +28,6 @@ public:
     struct Datagram {
         std::string_view bytes;
         bool truncated = false;  // it was longer than a slot
-        PeerKey peer{};          // the address; of a Unix socket with SO_PASSCRED user and process
-        std::optional<ucred> sender{};  // of such a socket
     };
 
     DatagramBatch();
@@ -40,7 +38,11 @@ public:
     [[nodiscard]] boost::system::error_code receive(int socket) noexcept;
 
     [[nodiscard]] std::size_t size() const noexcept { return filled_; }
-    [[nodiscard]] Datagram operator[](std::size_t index) noexcept;
+    [[nodiscard]] Datagram operator[](std::size_t index) const noexcept;
+    /// Who sent it; nullopt: the socket is none of Unix with SO_PASSCRED.
+    [[nodiscard]] std::optional<ucred> sender(std::size_t index) noexcept;
+    /// The same user and process, or the address it came from.
+    [[nodiscard]] PeerKey peer(std::size_t index) noexcept;
     /// SO_RXQ_OVFL of the last message: what the kernel dropped since the socket was made, modulo
     /// 2^32. 0 until there was a drop.
     [[nodiscard]] std::uint32_t kernel_drops() const noexcept { return kernel_drops_; }

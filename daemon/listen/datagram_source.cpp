@@ -80,17 +80,17 @@ DatagramSource::Turn DatagramSource::receive_turn(std::size_t batches_max) {
 
 void DatagramSource::offer_batch() {
     for (std::size_t i = 0; i < batch_.size(); ++i) {
-        const auto datagram = batch_[i];
-        if (!allowed(datagram)) continue;
-        sender_ = datagram.peer;
-        split(datagram);
+        if (!allowed(i)) continue;
+        if (!state_.limiter.off()) sender_ = batch_.peer(i);
+        split(batch_[i]);
     }
     (void)burst_.offer();  // nobody to tell: the inlet counts
 }
 
-bool DatagramSource::allowed(const DatagramBatch::Datagram& datagram) {
+bool DatagramSource::allowed(std::size_t index) {
     if (state_.access.everybody()) return true;
-    if (datagram.sender && state_.access.allows(*datagram.sender)) return true;
+    const auto sender = batch_.sender(index);
+    if (sender && state_.access.allows(*sender)) return true;
     state_.counts.peers_refused_metric.add();
     if (const auto hidden = throttle_.allow("peer")) {
         log::warn("listen", "sender is in neither allow_uids nor allow_gids, datagram ignored",

@@ -40,7 +40,7 @@ private:
     void split(const DatagramBatch::Datagram& datagram);
     void add_line(std::string_view line);
     void add(Message message);
-    [[nodiscard]] bool allowed(const DatagramBatch::Datagram& datagram);
+    [[nodiscard]] bool allowed(std::size_t index);  // of the datagram in the batch
     void note_kernel_drops(std::uint32_t total);
     void swap_socket();
 
@@ -49,7 +49,7 @@ private:
     std::optional<UniqueFd> replacement_;
     DatagramBatch batch_;
     Burst burst_;
-    PeerKey sender_{};  // of the datagram in hand
+    PeerKey sender_{};  // of the datagram in hand; only with a rate limit
     log::Throttle throttle_;
     std::uint32_t drops_seen_ = 0;
 };

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import unittest
 
-from harness import DEADLINE, KEY, RELAY, RelayTest, Upstream
+from harness import DEADLINE, KEY, RELAY, RelayTest
 
 PLANTED = "planted-secret-key"
 
@@ -137,14 +137,6 @@ class DoctorTest(RelayTest):
         self.check(found, "upstream.connect", "ok", "over TLS")
         self.assertIn("upstream.certificate", found)
         self.check(found, "upstream.answer", "ok")
-
-    def start_tls(self, name, *options):
-        directory = os.path.join(self.directory, name)
-        os.makedirs(directory)
-        certificate = os.path.join(directory, "certificate.pem")
-        upstream = Upstream(directory, "--tls-self-signed", "--tls-cert-out", certificate, *options)
-        self.processes.append(upstream)
-        return upstream, certificate
 
     def test_a_clock_that_is_wrong(self):
         self.start_upstream()

@@ -369,6 +369,16 @@ class RelayTest(unittest.TestCase):
             self.assertIsNone(sanitizer, f"a sanitizer or an assertion spoke in {process.log_path}")
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def start_tls(self, name, *options):
+        """An upstream with a certificate of its own; (upstream, path of the certificate)."""
+        directory = os.path.join(self.directory, name)
+        os.makedirs(directory)
+        certificate = os.path.join(directory, "certificate.pem")
+        upstream = Upstream(directory, "--tls-self-signed", "--tls-cert-out", certificate, *options)
+        self.processes.append(upstream)
+        self.assertEqual(upstream.scheme, "https")
+        return upstream, certificate
+
     def start_upstream(self, *options, **settings):
         self.upstream = Upstream(self.directory, *options, **settings)
         self.processes.append(self.upstream)

@@ -6,20 +6,10 @@ import os
 import subprocess
 import unittest
 
-from harness import DEADLINE, RELAY, RelayTest, Upstream, event, wait_for
+from harness import DEADLINE, RELAY, RelayTest, event, wait_for
 
 
 class TlsTest(RelayTest):
-    def start_tls(self, name, *options):
-        """An upstream with a certificate of its own; (upstream, path of the certificate)."""
-        directory = os.path.join(self.directory, name)
-        os.makedirs(directory)
-        certificate = os.path.join(directory, "certificate.pem")
-        upstream = Upstream(directory, "--tls-self-signed", "--tls-cert-out", certificate, *options)
-        self.processes.append(upstream)
-        self.assertEqual(upstream.scheme, "https")
-        return upstream, certificate
-
     def start_trusting(self, name, url, ca_file):
         config = "upstream:\n  timeout: 5s\n"
         if ca_file:
