@@ -345,8 +345,9 @@ TEST_CASE("parse/event_parser: what the call was is told as it is forwarded") {
     options.model_aliases = {{"gpt-4o", "gpt-4-o"}};
     options.defaults.push_back({{Field::endpoint_tag, "of \"the\" listener"}});
     ParserFixture fixture(options);
-    const auto parse = [&fixture](const std::string& members, std::uint8_t defaults = 0) {
-        const auto bytes = R"({"externalRequestId":"i")" + members + "}";
+    std::string bytes;  // the event looks into it
+    const auto parse = [&fixture, &bytes](const std::string& members, std::uint8_t defaults = 0) {
+        bytes = R"({"externalRequestId":"i")" + members + "}";
         REQUIRE(fixture.parser.parse(bytes, kReceived, defaults));
         return fixture.parser.event();
     };
