@@ -118,6 +118,8 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     add_flush(app, program, action);
     add_reload(app, program, action);
     add_doctor(app, program, action);
+    add_completion(app, program, action);
+    add_man(app, program, action);
     add_version(app, program, action);
     if (arguments.empty()) return usage_error(program, "", "a command is missing");
     const auto& first = arguments.front();

@@ -34,6 +34,8 @@ void add_resume(CLI::App& app, Program& program, Action& action);
 void add_flush(CLI::App& app, Program& program, Action& action);
 void add_reload(CLI::App& app, Program& program, Action& action);
 void add_doctor(CLI::App& app, Program& program, Action& action);
+void add_completion(CLI::App& app, Program& program, Action& action);
+void add_man(CLI::App& app, Program& program, Action& action);
 void add_version(CLI::App& app, Program& program, Action& action);
 
 /// Members of the `spool` group.
