@@ -44,6 +44,23 @@ void raise_descriptor_limit() {
     }
 }
 
+Result<listen::InheritedSockets> inherited_sockets() {
+    auto inherited = config::take_inherited();
+    if (!inherited) return inherited.error();
+    if (inherited->for_process) {
+        log::warn("relay", "LISTEN_FDS is meant for another process, its sockets are not taken",
+                  {{"process", *inherited->for_process},
+                   {"own", ::getpid()},
+                   {"next", "let the parent, or a shell between, exec opsrelay itself"}});
+    }
+    return listen::InheritedSockets::adopt(std::move(inherited->sockets));
+}
+
+int refuse_to_start(const Error& error) {
+    log::error("relay", error.context, {{"code", to_string(error.code)}});
+    return exit_code(error.code);
+}
+
 }  // namespace
 
 Result<void> Relay::open_store() {
@@ -59,7 +76,7 @@ Pipeline::Options Relay::pipeline_options() {
             .lanes = lanes_.list()};
 }
 
-Result<void> Relay::open_listeners() {
+Result<void> Relay::open_listeners(listen::InheritedSockets inherited) {
     auto options = config_.listen;
     for (auto& one : options.listeners) one.lane.lane = lanes_.number(one.lane.name);
     for (const auto& [name, upstream] : config_.lanes) {
@@ -68,25 +85,9 @@ Result<void> Relay::open_listeners() {
     listeners_ = std::make_unique<listen::Listeners>(
         ingest_.executor(), pipeline_->intake(), clock_, options, registry_, plans_,
         [this](LaneId lane, TimePoint due) { return workspace_.refresh(lane, due); });
-    if (auto opened = listeners_->open(); !opened) return opened;
-    admin_ = std::make_unique<control::AdminServer>(
-        forward_.executor(), clock_,
-        [this](control::AdminRequest request) { return answer(std::move(request)); });
-    if (config_.admin.enabled) {
-        auto bound = admin_->listen_tcp(config_.admin.address, config_.admin.port);
-        if (!bound) return bound;
-    }
-    if (config_.metrics.enabled) {
-        auto bound = admin_->listen_metrics(config_.metrics.address, config_.metrics.port);
-        if (!bound) return bound;
-    }
-    auto path = listen::UnixPath::claim(
-        {.type = SOCK_STREAM, .path = config_.admin.socket, .mode = 0600, .group = std::nullopt});
-    if (!path) return with_prefix(path.error(), "admin.socket");
-    auto socket = path->bind();
-    if (!socket) return with_prefix(socket.error(), "admin.socket");
-    admin_path_.emplace(std::move(*path));
-    return admin_->adopt_unix(std::move(*socket));
+    auto admin = take_admin_sockets(inherited);
+    if (auto opened = listeners_->open(std::move(inherited)); !opened) return opened;
+    return open_admin(std::move(admin));
 }
 
 void Relay::ask_workspace(LaneId lane, std::function<void()> done) {
@@ -94,7 +95,7 @@ void Relay::ask_workspace(LaneId lane, std::function<void()> done) {
     done();
 }
 
-Result<void> Relay::open() {
+Result<void> Relay::open(listen::InheritedSockets inherited) {
     // First: a signal that comes while the spool is being opened waits for run().
     signals_ = std::make_unique<asio::signal_set>(forward_.io(), SIGTERM, SIGINT, SIGHUP);
     auto lanes = lanes_.open(config_.lanes, config_.spool.max_age);
@@ -114,7 +115,7 @@ Result<void> Relay::open() {
     storage_watch_.emplace(forward_.executor(), clock_, *pipeline_);
     if (auto recovered = pipeline_->recover(); !recovered) return recovered;
     make_desk();
-    return open_listeners();
+    return open_listeners(std::move(inherited));
 }
 
 void Relay::log_start() const {
@@ -273,12 +274,11 @@ int run_relay(const config::Config& config, const LoadConfig& load) {
     raise_descriptor_limit();
     std::signal(SIGPIPE, SIG_IGN);
     std::signal(SIGHUP, SIG_IGN);  // until open() takes it
+    auto inherited = inherited_sockets();
+    if (!inherited) return refuse_to_start(inherited.error());
     Relay relay(config, load);
-    if (const auto opened = relay.open(); !opened) {
-        log::error("relay", opened.error().context, {{"code", to_string(opened.error().code)}});
-        return exit_code(opened.error().code);
-    }
-    return relay.run();
+    const auto opened = relay.open(std::move(*inherited));
+    return opened ? relay.run() : refuse_to_start(opened.error());
 }
 
 }  // namespace opsrelay

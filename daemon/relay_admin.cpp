@@ -1,5 +1,6 @@
 // What the daemon answers to probes, scrapes and operators.
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <utility>
 
@@ -26,6 +27,44 @@ void Relay::make_desk() {
             .paused = [this](LaneId lane, bool paused) { pipeline_->note_paused(lane, paused); },
             .flush = [this](LaneId lane) { pipeline_->note_flush(lane); },
         });
+}
+
+Relay::AdminSockets Relay::take_admin_sockets(listen::InheritedSockets& inherited) const {
+    AdminSockets taken;
+    const auto& metrics = config_.metrics;
+    if (config_.admin.enabled) {
+        taken.tcp = inherited.take(SOCK_STREAM, config_.admin.address, config_.admin.port);
+    }
+    if (metrics.enabled) {
+        taken.metrics = inherited.take(SOCK_STREAM, metrics.address, metrics.port);
+    }
+    taken.local = inherited.take(SOCK_STREAM, config_.admin.socket);
+    return taken;
+}
+
+Result<void> Relay::open_admin(AdminSockets inherited) {
+    admin_ = std::make_unique<control::AdminServer>(
+        forward_.executor(), clock_,
+        [this](control::AdminRequest request) { return answer(std::move(request)); });
+    if (config_.admin.enabled) {
+        auto opened = inherited.tcp ? admin_->adopt_tcp(std::move(inherited.tcp->fd))
+                                    : admin_->listen_tcp(config_.admin.address, config_.admin.port);
+        if (!opened) return opened;
+    }
+    if (config_.metrics.enabled) {
+        auto opened = inherited.metrics
+                          ? admin_->adopt_metrics(std::move(inherited.metrics->fd))
+                          : admin_->listen_metrics(config_.metrics.address, config_.metrics.port);
+        if (!opened) return opened;
+    }
+    if (inherited.local) return admin_->adopt_unix(std::move(inherited.local->fd));
+    auto path = listen::UnixPath::claim(
+        {.type = SOCK_STREAM, .path = config_.admin.socket, .mode = 0600, .group = std::nullopt});
+    if (!path) return with_prefix(path.error(), "admin.socket");
+    auto socket = path->bind();
+    if (!socket) return with_prefix(socket.error(), "admin.socket");
+    admin_path_.emplace(std::move(*path));
+    return admin_->adopt_unix(std::move(*socket));
 }
 
 std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {

@@ -19,6 +19,7 @@
 #include "core/signal.h"
 #include "core/task_group.h"
 #include "lanes.h"
+#include "listen/inherited.h"
 #include "listen/listeners.h"
 #include "listen/unix_path.h"
 #include "operate/desk.h"
@@ -51,13 +52,21 @@ public:
           tokens_(forward_.executor(), clock_),
           wake_(forward_.executor(), clock_) {}
 
-    Result<void> open();
+    Result<void> open(listen::InheritedSockets inherited);
     int run();
 
 private:
     Result<void> open_store();
     [[nodiscard]] Pipeline::Options pipeline_options();
-    Result<void> open_listeners();
+    Result<void> open_listeners(listen::InheritedSockets inherited);
+    struct AdminSockets {
+        std::optional<listen::InheritedSockets::Taken> tcp;
+        std::optional<listen::InheritedSockets::Taken> metrics;
+        std::optional<listen::InheritedSockets::Taken> local;
+    };
+    [[nodiscard]] AdminSockets take_admin_sockets(listen::InheritedSockets& inherited) const;
+    /// Makes those that were not inherited.
+    Result<void> open_admin(AdminSockets inherited);
     void ask_workspace(LaneId lane, std::function<void()> done);
     void log_start() const;
     /// The keys that changed. Errors: config_invalid; what the spool refuses. Then nothing changed.

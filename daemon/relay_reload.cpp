@@ -50,6 +50,13 @@ asio::awaitable<Result<std::vector<std::string>>> Relay::reload_now() {
     if (!next) co_return next.error();
     auto changed = config::changed_keys(config_, *next);
     if (!changed) co_return changed.error();
+    for (std::size_t i = 0; i < next->listen.listeners.size(); ++i) {
+        if (next->listen.listeners[i].by_default || listeners_->is_on(i)) continue;
+        co_return Error{Errc::config_invalid,
+                        fmt::format("listeners[{}]: by default it stayed off, since its socket was "
+                                    "not inherited; restart opsrelay to make it",
+                                    i)};
+    }
     auto lanes = co_await lanes_.prepare(next->lanes);
     if (!lanes) co_return lanes.error();
     for (const auto& warning : next->warnings) log::warn("config", warning);

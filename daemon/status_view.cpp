@@ -51,7 +51,7 @@ control::StatusView status_view(const Snapshot& snapshot,
     view.dedupe_window_s = static_cast<double>(snapshot.ids.window.count()) / 1e3;
     for (const auto& listener : listeners) {
         view.listeners.push_back({std::string(to_string(listener.kind)), listener.address,
-                                  listener.received, listener.kernel_drops});
+                                  listener.received, listener.kernel_drops, listener.inherited});
     }
     return view;
 }

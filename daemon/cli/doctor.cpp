@@ -61,9 +61,9 @@ Findings examine(const config::Config& config, milliseconds timeout, const Progr
     check_config(config, found);
     // First, because it makes a process and the upstreams may leave threads behind.
     auto disk = check_disk(config, clock, due());
-    auto daemon = check_daemon(config, clock, due());
-    found.push_back(std::move(daemon.finding));
-    append(found, check_listeners(config, daemon.running, clock, due()));
+    const auto daemon = check_daemon(config, clock, due());
+    found.push_back(daemon.finding);
+    append(found, check_listeners(config, daemon, clock, due()));
     append(found, std::move(disk));
     for (const auto& [lane, options] : config.lanes) {
         const auto report = program.try_upstream(options, timeout);

@@ -15,6 +15,7 @@
 #include "cli/connect.h"
 #include "cli/doctor_disk.h"
 #include "cli/json_fields.h"
+#include "config/fields.h"
 
 namespace opsrelay::cli {
 
@@ -23,7 +24,7 @@ namespace {
 constexpr mode_t kPermissionBits = 07777;
 
 DaemonCheck daemon_found(Health health, std::string detail, std::string remedy = {}) {
-    return {false, {"daemon", {}, health, std::move(detail), std::move(remedy)}};
+    return {false, {"daemon", {}, health, std::move(detail), std::move(remedy)}, {}};
 }
 
 DaemonCheck silent_daemon(const config::Config& config, const Error& error) {
@@ -83,9 +84,24 @@ int try_bind(const std::string& address, std::uint16_t port, int type) {
 
 class ListenerCheck {
 public:
-    ListenerCheck(const listen::ListenerOptions& listener, bool running)
-        : listener_(listener), running_(running) {}
+    ListenerCheck(const listen::ListenerOptions& listener, const DaemonCheck& daemon)
+        : listener_(listener), running_(daemon.running) {
+        for (const auto& one : daemon.listeners) {
+            any_inherited_ |= one.inherited;
+            if (one.type == to_string(listener.kind) && one.address == place()) known_ = &one;
+        }
+    }
 
+    Finding judge(const Clock& clock, TimePoint due) {
+        if (running_ && any_inherited_ && known_ == nullptr && listener_.by_default) {
+            return found(Health::ok, place() +
+                                         ": off, the daemon's sockets are inherited and this "
+                                         "is not among them");
+        }
+        return listener_.path.empty() ? port(clock, due) : unix_socket();
+    }
+
+private:
     Finding unix_socket() {
         const auto& path = listener_.path;
         struct stat there {};
@@ -106,6 +122,8 @@ public:
         if (why != 0) return denied(path, why);
         const auto mode = there.st_mode & kPermissionBits;
         const auto detail = fmt::format("{}: reachable, mode {:04o}", path, mode);
+        const bool inherited = known_ != nullptr && known_->inherited;
+        if (inherited) return found(Health::ok, detail + ", inherited");
         if (mode == listener_.mode) return found(Health::ok, detail);
         return found(Health::warn,
                      fmt::format("{}, but {:04o} is configured", detail, listener_.mode),
@@ -136,7 +154,11 @@ public:
                      "the daemon runs with other settings: give doctor its flags");
     }
 
-private:
+    [[nodiscard]] std::string place() const {
+        return listener_.path.empty() ? config::format_endpoint(listener_.address, listener_.port)
+                                      : listener_.path;
+    }
+
     [[nodiscard]] Finding found(Health health, std::string detail, std::string remedy = {}) const {
         return {fmt::format("listener.{}", to_string(listener_.kind)),
                 {},
@@ -158,12 +180,27 @@ private:
         }
         if (why != 0) return denied(path, why);
         return found(Health::fail, path + ": another process listens there",
-                     "stop it, or name another path");
+                     "stop it, or name another path; a parent that holds it for opsrelay, such as "
+                     "a socket unit of systemd, is in its right");
     }
 
     const listen::ListenerOptions& listener_;
     const bool running_;
+    const RunningListener* known_ = nullptr;
+    bool any_inherited_ = false;
 };
+
+std::vector<RunningListener> running_listeners(const rapidjson::Document& status) {
+    std::vector<RunningListener> all;
+    const auto* const listeners = member(status, "listeners");
+    if (listeners == nullptr || !listeners->IsArray()) return all;
+    for (const auto& one : listeners->GetArray()) {
+        const auto* const inherited = member(one, "inherited");
+        all.push_back(
+            {text(one, "type"), text(one, "address"), inherited != nullptr && inherited->IsTrue()});
+    }
+    return all;
+}
 
 }  // namespace
 
@@ -186,6 +223,7 @@ DaemonCheck check_daemon(const config::Config& config, const Clock& clock, TimeP
     auto detail = fmt::format("version {} answers at {}", text(status, "version"), target.name());
     DaemonCheck check = daemon_found(Health::ok, detail);
     check.running = true;
+    check.listeners = running_listeners(status);
     const auto* const ready = member(status, "ready");
     if (ready != nullptr && ready->IsTrue()) return check;
     check.finding.health = Health::fail;
@@ -198,12 +236,11 @@ DaemonCheck check_daemon(const config::Config& config, const Clock& clock, TimeP
     return check;
 }
 
-Findings check_listeners(const config::Config& config, bool running, const Clock& clock,
-                         TimePoint due) {
+Findings check_listeners(const config::Config& config, const DaemonCheck& daemon,
+                         const Clock& clock, TimePoint due) {
     Findings all;
     for (const auto& listener : config.listen.listeners) {
-        ListenerCheck check(listener, running);
-        all.push_back(listener.path.empty() ? check.port(clock, due) : check.unix_socket());
+        all.push_back(ListenerCheck(listener, daemon).judge(clock, due));
     }
     return all;
 }

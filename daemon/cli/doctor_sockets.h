@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cli/doctor_report.h"
 #include "config/config.h"
@@ -9,18 +10,26 @@
 
 namespace opsrelay::cli {
 
+/// A listener of the daemon that runs.
+struct RunningListener {
+    std::string type;
+    std::string address;     // the path, or address and port
+    bool inherited = false;  // the socket is its parent's
+};
+
 struct DaemonCheck {
     bool running = false;  // it answered over admin.sock
     Finding finding;
+    std::vector<RunningListener> listeners{};
 };
 /// Asks over admin.sock. The check is called "daemon".
 [[nodiscard]] DaemonCheck check_daemon(const config::Config& config, const Clock& clock,
                                        TimePoint due);
 
 /// One check a listener, "listener.<type>": with a daemon, that its socket is there, has the mode
-/// that is configured, and lets this user in; without, that nothing is in its place. Nothing is
-/// sent and nothing is made.
-[[nodiscard]] Findings check_listeners(const config::Config& config, bool running,
+/// that is configured unless it is inherited, and lets this user in; without, that nothing is in
+/// its place. Nothing is sent and nothing is made.
+[[nodiscard]] Findings check_listeners(const config::Config& config, const DaemonCheck& daemon,
                                        const Clock& clock, TimePoint due);
 
 }  // namespace opsrelay::cli

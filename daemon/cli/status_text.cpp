@@ -122,6 +122,8 @@ void append_listeners(std::string& out, const Json& listeners) {
     for (const auto& listener : listeners.GetArray()) {
         fmt::format_to(to, "  {:<14} {:<40} {:>12} received", text(listener, "type"),
                        text(listener, "address"), count(listener, "received"));
+        const auto* const inherited = member(listener, "inherited");
+        if (inherited != nullptr && inherited->IsTrue()) out += ", inherited";
         if (const auto drops = count(listener, "kernel_drops"); drops != 0) {
             fmt::format_to(to, ", {} dropped by the kernel", drops);
         }

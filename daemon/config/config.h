@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/unique_fd.h"
 #include "core/units.h"
 #include "forward/options.h"
 #include "listen/options.h"
@@ -110,6 +111,18 @@ struct Sources {
 /// out of it, so that neither a child nor /proc/PID/environ shows key or password. Call once,
 /// before threads start.
 [[nodiscard]] Environment take_environment();
+
+/// What a parent passed: see take_inherited().
+struct Inherited {
+    std::vector<NamedFd> sockets;     // close-on-exec from now on
+    std::optional<long> for_process;  // set: they are meant for that one, so none was taken
+};
+
+/// The sockets that a parent passed to this process, from descriptor `first` on, as
+/// sd_listen_fds(3) has it: LISTEN_PID, LISTEN_FDS and, for messages, LISTEN_FDNAMES, which all
+/// leave the environment. Error: config_invalid, naming the variable, or the descriptor that is not
+/// open. Call once, before anything opens a file that stays open.
+[[nodiscard]] Result<Inherited> take_inherited(int first = 3);
 
 /// The effective configuration as YAML that load_config() reads again, secrets shown as ***.
 [[nodiscard]] std::string to_yaml(const Config& config);

@@ -1,11 +1,19 @@
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <charconv>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <system_error>
 
 #include "config/config.h"
 
@@ -22,8 +30,29 @@ constexpr std::array<std::string_view, 12> kOthers{
     "https_proxy",    "HTTPS_PROXY", "http_proxy",
     "HTTP_PROXY",     "no_proxy",    "NO_PROXY"};
 
+constexpr long kInheritedMax = 64;  // descriptors; more are no listeners of ours
+
 bool is_among(std::span<const std::string_view> names, std::string_view name) {
     return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::optional<std::string> take_variable(const char* name) {
+    const char* const text = std::getenv(name);
+    if (text == nullptr) return std::nullopt;
+    std::string value(text);
+    ::unsetenv(name);
+    return value;
+}
+
+Result<long> whole_number(std::string_view name, std::string_view text, long max) {
+    long value = 0;
+    const auto* end = text.data() + text.size();
+    const auto [stopped, ec] = std::from_chars(text.data(), end, value);
+    if (ec == std::errc{} && stopped == end && value >= 0 && value <= max) return value;
+    return Error{Errc::config_invalid,
+                 fmt::format("{}: \"{}\" is no number from 0 to {}; see sd_listen_fds(3), or start "
+                             "opsrelay without it",
+                             name, text, max)};
 }
 
 }  // namespace
@@ -44,6 +73,34 @@ Environment take_environment() {
         }
     }
     for (const auto name : kSecrets) ::unsetenv(std::string(name).c_str());
+    return taken;
+}
+
+Result<Inherited> take_inherited(int first) {
+    const auto pid = take_variable("LISTEN_PID");
+    const auto count = take_variable("LISTEN_FDS");
+    const auto names = take_variable("LISTEN_FDNAMES");
+    Inherited taken;
+    if (!pid || !count) return taken;
+    const auto process = whole_number("LISTEN_PID", *pid, INT_MAX);
+    if (!process) return process.error();
+    if (*process != ::getpid()) {
+        taken.for_process = *process;
+        return taken;
+    }
+    const auto sockets = whole_number("LISTEN_FDS", *count, kInheritedMax);
+    if (!sockets) return sockets.error();
+    std::string_view rest = names ? std::string_view(*names) : std::string_view();
+    for (int fd = first; fd < first + *sockets; ++fd) {
+        const auto name = rest.substr(0, rest.find(':'));
+        rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+        if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+            return errno_error(Errc::config_invalid,
+                               fmt::format("LISTEN_FDS={}: descriptor {} \"{}\"", *count, fd, name),
+                               errno, "pass as many sockets as it says, from descriptor 3 on");
+        }
+        taken.sockets.push_back({UniqueFd(fd), std::string(name)});
+    }
     return taken;
 }
 

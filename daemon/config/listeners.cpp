@@ -259,10 +259,13 @@ Result<std::string> settle_path(std::string_view run_dir, std::string_view path,
 }  // namespace
 
 std::vector<ListenerOptions> default_listeners() {
-    return {unix_listener(ListenerKind::unix_datagram, "telemetry.sock"),
-            unix_listener(ListenerKind::unix_stream, kStreamSocket),
-            ip_listener(ListenerKind::udp, kDataPort), ip_listener(ListenerKind::http, kDataPort),
-            unix_listener(ListenerKind::http, "http.sock")};
+    std::vector<ListenerOptions> listeners{
+        unix_listener(ListenerKind::unix_datagram, "telemetry.sock"),
+        unix_listener(ListenerKind::unix_stream, kStreamSocket),
+        ip_listener(ListenerKind::udp, kDataPort), ip_listener(ListenerKind::http, kDataPort),
+        unix_listener(ListenerKind::http, "http.sock")};
+    for (auto& listener : listeners) listener.by_default = true;
+    return listeners;
 }
 
 Result<void> read_listeners(Config& config, const YamlNode& list, std::string_view file,
@@ -319,6 +322,7 @@ Result<void> set_port(std::vector<ListenerOptions>& listeners, ListenerKind kind
         listeners.push_back(ip_listener(kind, *port));
     } else {
         found->port = *port;
+        found->by_default = false;
     }
     return {};
 }

@@ -12,6 +12,7 @@
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <cerrno>
 #include <optional>
 #include <utility>
 
@@ -243,6 +244,19 @@ Result<void> listen_at(Tcp::acceptor& acceptor, const asio::ip::address& ip, std
     return Error{Errc::listener_failed, fmt::format("{}: {}", what, ec.message())};
 }
 
+Result<void> adopt_at(Tcp::acceptor& acceptor, UniqueFd socket, std::string_view key) {
+    int family = 0;
+    socklen_t length = sizeof family;
+    error_code ec;
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &family, &length) != 0) {
+        ec.assign(errno, boost::system::system_category());
+    }
+    if (!ec) acceptor.assign(family == AF_INET6 ? Tcp::v6() : Tcp::v4(), socket.get(), ec);
+    if (ec) return Error{Errc::listener_failed, fmt::format("{}: {}", key, ec.message())};
+    [[maybe_unused]] const int owned_by_acceptor = socket.release();
+    return {};
+}
+
 std::uint16_t port_of(const Tcp::acceptor& acceptor) noexcept {
     error_code ec;
     const auto endpoint = acceptor.local_endpoint(ec);
@@ -280,6 +294,14 @@ Result<void> AdminServer::adopt_unix(UniqueFd socket) {
     if (ec) return Error{Errc::listener_failed, fmt::format("admin.socket: {}", ec.message())};
     [[maybe_unused]] const int owned_by_acceptor = socket.release();
     return {};
+}
+
+Result<void> AdminServer::adopt_tcp(UniqueFd socket) {
+    return adopt_at(state_->tcp.acceptor, std::move(socket), "admin.address");
+}
+
+Result<void> AdminServer::adopt_metrics(UniqueFd socket) {
+    return adopt_at(state_->metrics.acceptor, std::move(socket), "metrics.address");
 }
 
 std::uint16_t AdminServer::port() const noexcept { return port_of(state_->tcp.acceptor); }

@@ -54,6 +54,9 @@ public:
     /// Binds a loopback address; port 0 picks a free one. Errors: config_invalid (not loopback),
     /// address_in_use, listener_failed.
     [[nodiscard]] Result<void> listen_tcp(const std::string& address, std::uint16_t port);
+    /// These take a bound and listening socket instead; adopt_tcp() one of a loopback address.
+    [[nodiscard]] Result<void> adopt_tcp(UniqueFd socket);
+    [[nodiscard]] Result<void> adopt_metrics(UniqueFd socket);
     /// Takes a bound and listening Unix socket.
     [[nodiscard]] Result<void> adopt_unix(UniqueFd socket);
     /// Binds any address for scrapes. Errors: as listen_tcp().

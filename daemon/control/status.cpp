@@ -77,6 +77,8 @@ void write_listener(Writer& out, const ListenerView& listener) {
     field(out, "address", listener.address);
     field(out, "received", listener.received);
     field(out, "kernel_drops", listener.kernel_drops);
+    out.Key("inherited");
+    out.Bool(listener.inherited);
     out.EndObject();
 }
 

@@ -29,6 +29,7 @@ struct ListenerView {
     std::string address;
     std::uint64_t received = 0;
     std::uint64_t kernel_drops = 0;
+    bool inherited = false;
 };
 
 struct StatusView {

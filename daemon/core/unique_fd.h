@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 
 namespace opsrelay {
@@ -34,6 +35,12 @@ public:
 
 private:
     int fd_ = -1;
+};
+
+/// A descriptor and what its maker calls it; the name may be empty.
+struct NamedFd {
+    UniqueFd fd;
+    std::string name;
 };
 
 }  // namespace opsrelay

@@ -59,7 +59,8 @@ asio::awaitable<void> Acceptor::run() {
             co_await state_.clock.sleep_for(kExhaustedPause);
         }
     }
-    if (!is_terminal(stop)) (void)accept_turn(kDrainMax);
+    // Who waits at the parent's socket waits for the next process.
+    if (!is_terminal(stop) && !state_.inherited) (void)accept_turn(kDrainMax);
     socket_.close();
 }
 

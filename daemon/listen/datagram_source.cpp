@@ -26,7 +26,13 @@ DatagramSource::DatagramSource(const asio::any_io_executor& ingest, UniqueFd soc
     : state_(state),
       socket_(ingest, std::move(socket)),
       burst_(state),
-      throttle_(state.clock, kLogInterval) {}
+      throttle_(state.clock, kLogInterval) {
+    if (!state.inherited) return;
+    drops_seen_ = kernel_drops().value_or(0);
+    if (drops_seen_ == 0) return;
+    log::info("listen", "the kernel dropped datagrams of the inherited socket before this start",
+              {{"listener", state_.address}, {"datagrams", drops_seen_}});
+}
 
 asio::awaitable<void> DatagramSource::run() {
     const auto stop = co_await asio::this_coro::cancellation_state;
@@ -147,11 +153,18 @@ void DatagramSource::note_kernel_drops(std::uint32_t total) {
 }
 
 void DatagramSource::poll_kernel_drops() {
-    if (state_.origin.kind != ListenerKind::udp) return;  // Unix senders wait or get EAGAIN
+    if (const auto total = kernel_drops()) note_kernel_drops(*total);
+}
+
+std::optional<std::uint32_t> DatagramSource::kernel_drops() noexcept {
+    // Unix senders wait or get EAGAIN.
+    if (state_.origin.kind != ListenerKind::udp) return std::nullopt;
     std::array<std::uint32_t, SK_MEMINFO_VARS> info{};
     socklen_t length = sizeof info;
-    if (::getsockopt(socket_.native(), SOL_SOCKET, SO_MEMINFO, info.data(), &length) != 0) return;
-    note_kernel_drops(info[SK_MEMINFO_DROPS]);
+    if (::getsockopt(socket_.native(), SOL_SOCKET, SO_MEMINFO, info.data(), &length) != 0) {
+        return std::nullopt;
+    }
+    return info[SK_MEMINFO_DROPS];
 }
 
 }  // namespace opsrelay::listen

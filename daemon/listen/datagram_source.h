@@ -24,8 +24,9 @@ public:
     /// Runs until cancelled. After `total` what the kernel had queued is still read (bounded),
     /// after `terminal` it is not.
     [[nodiscard]] asio::awaitable<void> run();
-    /// Whoever still sends to this Unix socket gets EPIPE from now on, and so knows that it will
-    /// not be read; what the kernel has queued still can be.
+    /// Of a Unix socket that is ours alone: whoever still sends to it gets EPIPE from now on, and
+    /// so knows that it will not be read; what the kernel has queued still can be. Not for an
+    /// inherited one, which goes on.
     void refuse_senders() noexcept;
     /// The socket's path was made anew: reads the old socket empty and goes on with this one.
     void replace(UniqueFd socket);
@@ -42,6 +43,8 @@ private:
     void add(Message message);
     [[nodiscard]] bool allowed(std::size_t index);  // of the datagram in the batch
     void note_kernel_drops(std::uint32_t total);
+    /// Of UDP, since the socket was made.
+    [[nodiscard]] std::optional<std::uint32_t> kernel_drops() noexcept;
     void swap_socket();
 
     ListenerState& state_;

@@ -84,6 +84,7 @@ struct ListenerState {
     std::optional<TokenSet> tokens;  // one of which a request must have
     ListenerCounts counts;
     std::string address;
+    bool inherited = false;        // the parent's socket: it goes on when this process ends
     bool stopping = false;         // finish what was received, begin nothing new
     Bytes batch_bytes{};           // of HTTP batches that are being received or unpacked
     std::vector<Message> burst{};  // Burst's, empty across every wait: all sessions share it

@@ -2,8 +2,11 @@
 
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/this_coro.hpp>
+#include <cerrno>
 #include <fstream>
 #include <optional>
 #include <utility>
@@ -25,16 +28,6 @@ constexpr std::size_t kScratchBytes = 64U << 10U;
 constexpr milliseconds kLogInterval{60'000};
 constexpr long kDatagramQueueMin = 64;  // fewer, and a burst of a busy sender meets EAGAIN
 
-int socket_type(ListenerKind kind) noexcept {
-    switch (kind) {
-        case ListenerKind::unix_datagram:
-        case ListenerKind::udp: return SOCK_DGRAM;
-        case ListenerKind::unix_stream:
-        case ListenerKind::http: return SOCK_STREAM;
-    }
-    return SOCK_STREAM;
-}
-
 // Who sent a datagram costs something to find out: only where somebody asks.
 void pass_credentials(int socket, const ListenerState& state) {
     if (state.access.everybody() && state.limiter.off()) return;
@@ -53,22 +46,25 @@ void warn_of_short_queue() {
 }  // namespace
 
 struct Listeners::Listener {
+    std::size_t index;  // in Options::listeners
     ListenerKind kind;
-    std::optional<UnixPath> place;  // Unix sockets
+    std::optional<UnixPath> place;  // Unix sockets that are ours
     UniqueFd fd;                    // until start()
     Bytes receive_buffer;
     ListenerState state;
     std::unique_ptr<DatagramSource> datagrams;
     std::unique_ptr<Acceptor> acceptor;
 
-    Listener(Listeners& owner, RoomWatch& room, const ListenerOptions& options, std::string address)
-        : Listener(owner, room, Origin{options.kind, options.lane.lane, options.defaults}, options,
-                   std::move(address)) {}
+    Listener(Listeners& owner, std::size_t at, RoomWatch& room, const ListenerOptions& options,
+             std::string address)
+        : Listener(owner, at, room, Origin{options.kind, options.lane.lane, options.defaults},
+                   options, std::move(address)) {}
 
 private:
-    Listener(Listeners& owner, RoomWatch& room, const Origin& origin,
+    Listener(Listeners& owner, std::size_t at, RoomWatch& room, const Origin& origin,
              const ListenerOptions& options, std::string address)
-        : kind(origin.kind),
+        : index(at),
+          kind(origin.kind),
           state{owner.options_,
                 owner.inlet_,
                 owner.clock_,
@@ -102,16 +98,31 @@ Listeners::Listeners(asio::any_io_executor ingest, Inlet& inlet, Clock& clock, O
 
 Listeners::~Listeners() = default;
 
-Result<void> Listeners::open() {
+Result<void> Listeners::open(InheritedSockets inherited) {
     bool unix_datagrams = false;
     bool streams = false;
-    for (const auto& one : options_.listeners) {
-        if (const auto opened = open_one(one); !opened) {
+    for (std::size_t i = 0; i < options_.listeners.size(); ++i) {
+        const auto& one = options_.listeners[i];
+        const int type = socket_type(one.kind);
+        auto taken = one.path.empty() ? inherited.take(type, one.address, one.port)
+                                      : inherited.take(type, one.path);
+        if (!taken && inherited.any() && one.by_default) {
+            log::info(
+                "listen", "not inherited, stays off",
+                {{"type", to_string(one.kind)},
+                 {"address", one.path.empty() ? show_endpoint(one.address, one.port) : one.path}});
+            continue;
+        }
+        if (const auto opened = open_one(i, std::move(taken)); !opened) {
             listeners_.clear();
             return with_prefix(opened.error(), to_string(one.kind));
         }
         unix_datagrams |= one.kind == ListenerKind::unix_datagram;
-        streams |= socket_type(one.kind) == SOCK_STREAM;
+        streams |= type == SOCK_STREAM;
+    }
+    if (const auto taken = inherited.all_taken(); !taken) {
+        listeners_.clear();
+        return taken;
     }
     if (unix_datagrams) warn_of_short_queue();
     if (streams) limit_connections();
@@ -135,12 +146,17 @@ void Listeners::limit_connections() {
                {"recommended_descriptors", options_.connections_max + kDescriptorsKept}});
 }
 
-Result<void> Listeners::open_one(const ListenerOptions& options) {
+Result<void> Listeners::open_one(std::size_t index,
+                                 std::optional<InheritedSockets::Taken> inherited) {
+    const auto& options = options_.listeners[index];
     const int type = socket_type(options.kind);
     std::optional<UnixPath> place;
     UniqueFd fd;
     std::string address;
-    if (!options.path.empty()) {
+    if (inherited) {
+        fd = std::move(inherited->fd);
+        address = std::move(inherited->address);
+    } else if (!options.path.empty()) {
         auto claimed = UnixPath::claim({type, options.path, options.mode, options.group});
         if (!claimed) return claimed.error();
         place.emplace(std::move(*claimed));
@@ -154,7 +170,7 @@ Result<void> Listeners::open_one(const ListenerOptions& options) {
         fd = std::move(bound->fd);
         address = std::move(bound->address);
     }
-    auto listener = std::make_unique<Listener>(*this, room_, options, std::move(address));
+    auto listener = std::make_unique<Listener>(*this, index, room_, options, std::move(address));
     if (!options.token_file.empty()) {
         auto tokens = TokenFile(options.token_file, clock_).load();
         if (!tokens) {
@@ -164,20 +180,31 @@ Result<void> Listeners::open_one(const ListenerOptions& options) {
     }
     if (place) listener->place.emplace(std::move(*place));
     listener->fd = std::move(fd);
-    if (type == SOCK_DGRAM) {
-        listener->receive_buffer = set_receive_buffer(listener->fd.get(), options_.receive_buffer);
-        if (listener->place) pass_credentials(listener->fd.get(), listener->state);
-        if (listener->receive_buffer < options_.receive_buffer) {
-            log::warn("listen", "receive buffer is smaller than asked; raise net.core.rmem_max",
-                      {{"listener", listener->state.address},
-                       {"asked_bytes", options_.receive_buffer.count},
-                       {"granted_bytes", listener->receive_buffer.count}});
-        }
-    }
+    listener->state.inherited = inherited.has_value();
+    if (type == SOCK_DGRAM) settle_datagrams(*listener);
     log::info("listen", "listening",
-              {{"type", to_string(options.kind)}, {"address", listener->state.address}});
+              {{"type", to_string(options.kind)},
+               {"address", listener->state.address},
+               {"inherited", inherited.has_value()}});
     listeners_.push_back(std::move(listener));
     return {};
+}
+
+void Listeners::settle_datagrams(Listener& listener) {
+    const int socket = listener.fd.get();
+    const bool inherited = listener.state.inherited;
+    if (listener.kind == ListenerKind::unix_datagram) pass_credentials(socket, listener.state);
+    // What the parent granted may be more than this process could ask for again.
+    listener.receive_buffer =
+        inherited ? receive_buffer_of(socket) : set_receive_buffer(socket, options_.receive_buffer);
+    if (listener.receive_buffer >= options_.receive_buffer) return;
+    log::warn("listen",
+              inherited ? "receive buffer of the inherited socket is smaller than recommended; let "
+                          "the parent ask for more (systemd: ReceiveBuffer)"
+                        : "receive buffer is smaller than asked; raise net.core.rmem_max",
+              {{"listener", listener.state.address},
+               {"asked_bytes", options_.receive_buffer.count},
+               {"granted_bytes", listener.receive_buffer.count}});
 }
 
 void Listeners::start() {
@@ -213,23 +240,32 @@ void Listeners::begin(Listener& listener) {
 }
 
 void Listeners::configure(const Options& options) {
-    OPSRELAY_ASSERT(options.listeners.size() == listeners_.size());
+    OPSRELAY_ASSERT(options.listeners.size() == options_.listeners.size());
     options_.http_ack_timeout = options.http_ack_timeout;
     options_.http_mirror_upstream = options.http_mirror_upstream;
     options_.http_body_max = options.http_body_max;
     options_.stream_ack_timeout = options.stream_ack_timeout;
     options_.lanes = options.lanes;
-    for (std::size_t i = 0; i < listeners_.size(); ++i) {
-        const auto& one = options.listeners[i];
-        auto& state = listeners_[i]->state;
+    for (const auto& listener : listeners_) {
+        const auto& one = options.listeners[listener->index];
+        auto& state = listener->state;
         OPSRELAY_ASSERT(state.origin.kind == one.kind);
         state.origin.lane = one.lane.lane;
         state.origin.defaults = one.defaults;
     }
 }
 
+Listeners::Listener* Listeners::find(std::size_t index) const {
+    const auto found =
+        std::find_if(listeners_.begin(), listeners_.end(),
+                     [index](const auto& listener) { return listener->index == index; });
+    return found == listeners_.end() ? nullptr : found->get();
+}
+
+bool Listeners::is_on(std::size_t listener) const { return find(listener) != nullptr; }
+
 void Listeners::set_tokens(std::size_t listener, TokenSet tokens) {
-    listeners_.at(listener)->state.tokens = std::move(tokens);
+    if (auto* const found = find(listener)) found->state.tokens = std::move(tokens);
 }
 
 asio::awaitable<void> Listeners::stop(TimePoint deadline) {
@@ -266,9 +302,25 @@ asio::awaitable<void> Listeners::watch() {
     }
 }
 
+// The parent's path is not ours to make.
+void Listeners::warn_of_lost_path(const Listener& listener) {
+    const auto& path = options_.listeners[listener.index].path;
+    if (path.empty() || ::access(path.c_str(), F_OK) == 0 || errno != ENOENT) return;
+    if (const auto hidden = throttle_.allow(path)) {
+        log::error("listen", "path of the inherited socket is gone, no client can find it",
+                   {{"address", path},
+                    {"next", "restart what holds it (systemctl restart opsrelay.socket)"},
+                    {"suppressed", *hidden}});
+    }
+}
+
 void Listeners::look_after(Listener& listener) {
     if (listener.state.stopping) return;
     if (listener.datagrams) listener.datagrams->poll_kernel_drops();
+    if (listener.state.inherited) {
+        warn_of_lost_path(listener);
+        return;
+    }
     if (!listener.place || !listener.place->lost()) return;
     auto bound = listener.place->bind();
     if (!bound) {
@@ -301,7 +353,7 @@ std::vector<ListenerStatus> Listeners::status() const {
         all.push_back({listener->kind, listener->state.address,
                        counts.received.load(std::memory_order_relaxed),
                        counts.kernel_drops.load(std::memory_order_relaxed),
-                       listener->receive_buffer});
+                       listener->receive_buffer, listener->state.inherited});
     }
     return all;
 }

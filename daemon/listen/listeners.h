@@ -5,6 +5,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "core/plan_state.h"
 #include "core/task_group.h"
 #include "listen/connection_budget.h"
+#include "listen/inherited.h"
 #include "listen/inlet.h"
 #include "listen/listener_state.h"
 #include "listen/options.h"
@@ -29,6 +31,7 @@ struct ListenerStatus {
     std::uint64_t received = 0;      // messages, blank and control lines excluded
     std::uint64_t kernel_drops = 0;  // UDP
     Bytes receive_buffer;            // granted; 0: not asked for (streams and HTTP)
+    bool inherited = false;          // the parent's socket
 };
 
 /// Owns the sockets and every coroutine that reads them. Thread: ingest, except where noted.
@@ -44,10 +47,12 @@ public:
     /// stop() must have ended if start() was called. Unlinks the Unix sockets that are still ours.
     ~Listeners();
 
-    /// Binds every listener and reads its tokens; after an error none is left. Warns about kernel
+    /// Takes every listener's inherited socket, or binds it, and reads its tokens; after an error
+    /// none is left. With any inherited, listeners by default that are not among them stay off.
+    /// Inherited sockets keep their paths at the end and are not made again. Warns about kernel
     /// limits that will hurt. Errors: config_invalid, address_in_use, listener_failed. Before
     /// start(); any thread.
-    [[nodiscard]] Result<void> open();
+    [[nodiscard]] Result<void> open(InheritedSockets inherited = {});
     /// Begins to read. After open(); on the ingest thread or before it runs.
     void start();
     /// Takes nothing new: Unix paths are unlinked, what the kernel holds is read, sessions finish
@@ -61,6 +66,9 @@ public:
     /// Another content of the listener's token_file; `listener` counts as Options does.
     void set_tokens(std::size_t listener, TokenSet tokens);
 
+    /// False of one that stays off, since its socket is not among those inherited; `listener`
+    /// counts as Options does. Any thread, from open() to destruction.
+    [[nodiscard]] bool is_on(std::size_t listener) const;
     /// Any thread, from open() to destruction.
     [[nodiscard]] std::vector<ListenerStatus> status() const;
     /// Connections being served. Thread: ingest.
@@ -69,11 +77,15 @@ public:
 private:
     struct Listener;
 
-    [[nodiscard]] Result<void> open_one(const ListenerOptions& options);
+    [[nodiscard]] Result<void> open_one(std::size_t index,
+                                        std::optional<InheritedSockets::Taken> inherited);
+    void settle_datagrams(Listener& listener);
+    [[nodiscard]] Listener* find(std::size_t index) const;
     void limit_connections();
     void begin(Listener& listener);
     [[nodiscard]] asio::awaitable<void> watch();
     void look_after(Listener& listener);
+    void warn_of_lost_path(const Listener& listener);
 
     // Constant after open().
     asio::any_io_executor ingest_;

@@ -32,6 +32,7 @@ struct ListenerOptions {
     std::vector<std::uint32_t> allow_gids;
     std::uint32_t rate_limit =
         0;  // events a second of one peer, and as many at once; 0: any number
+    bool by_default = false;           // nobody asked for it: off when others are inherited
 };
 
 struct Options {

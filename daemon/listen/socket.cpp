@@ -44,11 +44,6 @@ IpEndpoint endpoint(const ip::address& address, std::uint16_t port) {
     return made;
 }
 
-std::string shown(const ip::address& address, std::uint16_t port) {
-    return address.is_v6() ? fmt::format("[{}]:{}", address.to_string(), port)
-                           : fmt::format("{}:{}", address.to_string(), port);
-}
-
 // The port's offset is the same in both address families.
 std::uint16_t bound_port(int socket) {
     IpEndpoint bound;
@@ -77,6 +72,21 @@ Error bind_error(const std::string& what, int error_number) {
 
 }  // namespace
 
+std::string show_endpoint(const std::string& address, std::uint16_t port) {
+    const bool v6 = address.find(':') != std::string::npos;
+    return v6 ? fmt::format("[{}]:{}", address, port) : fmt::format("{}:{}", address, port);
+}
+
+int socket_type(ListenerKind kind) noexcept {
+    switch (kind) {
+        case ListenerKind::unix_datagram:
+        case ListenerKind::udp: return SOCK_DGRAM;
+        case ListenerKind::unix_stream:
+        case ListenerKind::http: return SOCK_STREAM;
+    }
+    return SOCK_STREAM;
+}
+
 Result<UniqueFd> make_socket(int family, int type, std::string_view what) {
     UniqueFd fd(::socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!fd) {
@@ -97,7 +107,8 @@ Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t por
                                  "use 127.0.0.1 or ::1",
                                  address)};
     }
-    const auto what = fmt::format("{} {}", type == SOCK_DGRAM ? "UDP" : "TCP", shown(parsed, port));
+    const auto what = fmt::format("{} {}", type == SOCK_DGRAM ? "UDP" : "TCP",
+                                  show_endpoint(parsed.to_string(), port));
     auto fd = make_socket(parsed.is_v4() ? AF_INET : AF_INET6, type, what);
     if (!fd) return fd.error();
     const int on = 1;
@@ -115,7 +126,7 @@ Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t por
     if (type == SOCK_STREAM && ::listen(fd->get(), kAcceptQueue) != 0) {
         return bind_error(what, errno);
     }
-    auto name = shown(parsed, bound_port(fd->get()));
+    auto name = show_endpoint(parsed.to_string(), bound_port(fd->get()));
     return IpSocket{std::move(*fd), std::move(name)};
 }
 
@@ -125,6 +136,10 @@ Bytes set_receive_buffer(int socket, Bytes asked) noexcept {
     if (::setsockopt(socket, SOL_SOCKET, SO_RCVBUFFORCE, &wanted, sizeof wanted) != 0) {
         (void)::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &wanted, sizeof wanted);
     }
+    return receive_buffer_of(socket);
+}
+
+Bytes receive_buffer_of(int socket) noexcept {
     int granted = 0;
     socklen_t length = sizeof granted;
     if (::getsockopt(socket, SOL_SOCKET, SO_RCVBUF, &granted, &length) != 0) return {0};

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/event.h"
 #include "core/unique_fd.h"
 #include "core/units.h"
 
@@ -28,6 +29,15 @@ struct IpSocket {
 
 /// Asks for a receive buffer, beyond rmem_max where the process may. Returns what was granted.
 [[nodiscard]] Bytes set_receive_buffer(int socket, Bytes asked) noexcept;
+
+/// How large it is.
+[[nodiscard]] Bytes receive_buffer_of(int socket) noexcept;
+
+/// "127.0.0.1:8710", "[::1]:8710".
+[[nodiscard]] std::string show_endpoint(const std::string& address, std::uint16_t port);
+
+/// SOCK_DGRAM or SOCK_STREAM.
+[[nodiscard]] int socket_type(ListenerKind kind) noexcept;
 
 /// Makes a non-blocking, close-on-exec socket.
 [[nodiscard]] Result<UniqueFd> make_socket(int family, int type, std::string_view what);

@@ -15,7 +15,8 @@ TEST_CASE("cli/status_text: all parts are shown") {
                   "late":{"day":3,"month":1},"last_error":"HTTP 503"}],
         "spool":{"bytes":1572864,"limit":536870912,"oldest_age_s":4000,"dead_letters":1},
         "dedupe":{"ids":9,"ids_max":262144,"window_s":4000},
-        "listeners":[{"type":"udp","address":"127.0.0.1:8710","received":12,"kernel_drops":3}]})")
+        "listeners":[{"type":"udp","address":"127.0.0.1:8710","received":12,"kernel_drops":3,
+                      "inherited":true}]})")
                           .value();
     CAPTURE(text);
     for (const auto* part :
@@ -24,7 +25,7 @@ TEST_CASE("cli/status_text: all parts are shown") {
           "5 spooled, oldest 1h 6m",
           "late: 3 delivered after their UTC day, 1 of them after their month\n",
           "last error: HTTP 503", "1.5 MiB of 512.0 MiB (0 %)", "1 dead letters", "9 of 262144 ids",
-          "12 received, 3 dropped by the kernel"}) {
+          "12 received, inherited, 3 dropped by the kernel"}) {
         CAPTURE(part);
         CHECK(text.find(part) != std::string::npos);
     }

@@ -44,7 +44,7 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("dead_bytes":300,"dead_limit":400,"damaged":["/spool/damaged-1"]},)"
           R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
           R"("listeners":[{"type":"udp","address":"127.0.0.1:8710","received":5,)"
-          R"("kernel_drops":2}]})");
+          R"("kernel_drops":2,"inherited":false}]})");
     CHECK(readiness_json(status) == R"({"ready":false,"reasons":["spool_full","say \"why\""]})");
 }
 

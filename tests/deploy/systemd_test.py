@@ -9,6 +9,7 @@ Exit status 77: systemd-analyze is not installed, so analyze could not run.
 """
 
 import collections
+import json
 import pathlib
 import re
 import shutil
@@ -21,6 +22,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 UNIT = ROOT / "systemd/opsrelay.service"
+SOCKETS = [ROOT / "systemd/opsrelay.socket", ROOT / "systemd/opsrelay-inet.socket"]
 SCORE_MAX = 1.5  # of 10; less is tighter
 SKIPPED = 77
 
@@ -32,10 +34,10 @@ def run(*command):
     return done.stdout + done.stderr
 
 
-def unit():
+def unit(file=UNIT):
     """Values of every key of the unit, by section."""
     sections, section = {}, None
-    for line in UNIT.read_text("utf-8").splitlines():
+    for line in file.read_text("utf-8").splitlines():
         if line.startswith("["):
             section = sections.setdefault(line.strip("[]"), collections.defaultdict(list))
         elif line and not line.startswith("#"):
@@ -88,6 +90,22 @@ class Facts(unittest.TestCase):
         self.assertEqual(self.service["Restart"], ["always"])
         self.assertEqual(self.service["LimitCORE"], ["0"])
 
+    def test_the_sockets_are_the_services(self):
+        names = " ".join(file.name for file in SOCKETS)
+        self.assertEqual(unit()["Unit"]["Wants"], [names])
+        self.assertIn(names, unit()["Unit"]["After"])
+        for file in SOCKETS:
+            self.assertEqual(unit(file)["Socket"]["Service"], [UNIT.name])
+        # Or systemd would remove the sockets' files with the directory at every restart.
+        self.assertEqual(self.service["RuntimeDirectoryPreserve"], ["yes"])
+
+    def test_the_sockets_directory_is_made_as_the_service_would(self):
+        run_dir = "/run/" + self.service["RuntimeDirectory"][0]
+        mode = self.service["RuntimeDirectoryMode"][0]
+        user, group = self.service["User"][0], self.service["Group"][0]
+        self.assertEqual(unit(SOCKETS[0])["Socket"]["ExecStartPre"],
+                         [f"/usr/bin/install -d -m {mode} -o {user} -g {group} {run_dir}"])
+
     def test_peer_credentials_and_kernel_limits_stay_visible(self):
         self.assertNotIn("PrivateUsers", self.service)
         self.assertNotIn("ProcSubset", self.service)
@@ -100,6 +118,17 @@ class Config(unittest.TestCase):
 
     def test_configuration_is_accepted(self):
         run(self.opsrelay, "check", "--config", ROOT / "systemd/opsrelay.yaml")
+
+    def test_every_socket_is_a_listener_of_it(self):
+        shown = json.loads(run(self.opsrelay, "check", "--output", "json", "--config",
+                               ROOT / "systemd/opsrelay.yaml"))
+        kinds = {"unix_datagram": "ListenDatagram", "udp": "ListenDatagram",
+                 "unix_stream": "ListenStream", "http": "ListenStream"}
+        listeners = {(kinds[one["type"]], one.get("path") or one["address"])
+                     for one in shown["config"]["listeners"]}
+        held = {(key, address) for file in SOCKETS for key in ("ListenDatagram", "ListenStream")
+                for address in unit(file)["Socket"][key]}
+        self.assertEqual(held, listeners)
 
 
 class Analyze(unittest.TestCase):
@@ -114,12 +143,14 @@ class Analyze(unittest.TestCase):
         self.unit = pathlib.Path(scratch.name) / UNIT.name
         text = UNIT.read_text("utf-8")
         self.unit.write_text(text.replace("/usr/bin/opsrelay", self.opsrelay), "utf-8")
+        self.sockets = [pathlib.Path(shutil.copy(file, scratch.name)) for file in SOCKETS]
 
     def test_verify_has_nothing_to_say_about_the_unit(self):
-        done = subprocess.run(["systemd-analyze", "verify", self.unit], capture_output=True,
-                              text=True, timeout=60, check=False)
+        done = subprocess.run(["systemd-analyze", "verify", self.unit, *self.sockets],
+                              capture_output=True, text=True, timeout=60, check=False)
         # It also reports on other units of this machine, and the manual of a unit elsewhere.
-        ours = [line for line in done.stderr.splitlines() if UNIT.name in line]
+        ours = [line for line in done.stderr.splitlines()
+                if any(file.name in line for file in [UNIT, *SOCKETS])]
         self.assertEqual(ours, [])
 
     def test_sandbox(self):

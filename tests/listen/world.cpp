@@ -63,10 +63,11 @@ void World::add(ListenerKind kind, const std::string& name) {
     options.listeners.push_back(one);
 }
 
-void World::start() {
+void World::start(InheritedSockets inherited) {
+    stopped_ = false;
     listeners =
         std::make_unique<Listeners>(io.get_executor(), inlet, clock, options, registry, plans);
-    const auto opened = listeners->open();
+    const auto opened = listeners->open(std::move(inherited));
     REQUIRE_MESSAGE(opened.has_value(), (opened ? std::string{} : opened.error().context));
     listeners->start();
     run_ready();

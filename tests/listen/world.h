@@ -12,6 +12,7 @@
 #include "core/plan_state.h"
 #include "core/unique_fd.h"
 #include "listen/fake_inlet.h"
+#include "listen/inherited.h"
 #include "listen/listeners.h"
 #include "observe/metrics.h"
 #include "support/temp_dir.h"
@@ -27,8 +28,8 @@ public:
     /// Unix listeners get `name` in the temporary directory, UDP and HTTP without a name a free
     /// port.
     void add(ListenerKind kind, const std::string& name = {});
-    /// Opens and starts what was added.
-    void start();
+    /// Opens and starts what was added; again after stop().
+    void start(InheritedSockets inherited = {});
     /// Runs the loop until `done` holds; fails the test when that takes implausibly long.
     void run_until(const std::function<bool()>& done);
     /// Runs what can run now.

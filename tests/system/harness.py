@@ -100,12 +100,12 @@ def http_json(connection, method, path, body=None, headers=None):
 class Process:
     """A child with its output in a file; always reaped."""
 
-    def __init__(self, arguments, log_path, environment=None, user=None):
+    def __init__(self, arguments, log_path, environment=None, user=None, descriptors=()):
         self.log_path = log_path
         with open(log_path, "ab") as log:
             self.child = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, **(environment or {})}, user=user)
+                env={**os.environ, **(environment or {})}, user=user, pass_fds=descriptors)
 
     @property
     def pid(self):
@@ -191,8 +191,10 @@ class Upstream(Process):
 class Relay(Process):
     """The daemon in a directory of its own; start() may be called again after an end."""
 
-    def __init__(self, directory, upstream_url, *options, key=KEY, config="", environment=None):
+    def __init__(self, directory, upstream_url, *options, key=KEY, config="", environment=None,
+                 sockets=None):
         self.directory = directory
+        self.sockets = sockets  # HeldSockets of a parent
         self.run_dir = os.path.join(directory, "run")
         self.spool_dir = os.path.join(directory, "spool")
         self.key_file = os.path.join(directory, "api-key")
@@ -202,16 +204,20 @@ class Relay(Process):
                 file.write(key + "\n")
         with open(self.config_file, "w", encoding="utf-8") as file:
             file.write(config)
+        ports = [argument for flag in ("--http-port", "--udp-port", "--admin-port")
+                 if flag not in options for argument in (flag, "0")]
         self.arguments = [
             RELAY, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--spool-dir",
             self.spool_dir, "--upstream-url", upstream_url, "--api-key-file", self.key_file,
-            "--http-port", "0", "--udp-port", "0", "--admin-port", "0", *options]
+            *ports, *options]
         self.environment = {**PATIENT, **(environment or {})}
         self.start()
 
     def start(self, ready=True):
-        super().__init__(self.arguments, os.path.join(self.directory, "relay.log"),
-                         self.environment)
+        sockets = self.sockets
+        super().__init__(sockets.command(self.arguments) if sockets else self.arguments,
+                         os.path.join(self.directory, "relay.log"), self.environment,
+                         descriptors=sockets.descriptors if sockets else ())
         if ready:
             wait_for(lambda: self.ready() or not self.running(), "relay ready")
             if not self.running():
