@@ -102,8 +102,11 @@ void Intake::admit_staged(const Origin& origin) {
     auto& payload = burst_.segment.payload;
     auto kept = payload.size() - staged_bytes_;
     auto begin = kept;
+    const bool watched = tap_ != nullptr && tap_->watched();
     for (const auto& one : staged_) {
-        if (admit(one, origin)) {
+        const bool fresh = admit(one, origin);
+        if (watched) show(*one.offered, std::string_view(payload).substr(begin, one.bytes - 1));
+        if (fresh) {
             const auto from = payload.begin() + static_cast<std::ptrdiff_t>(begin);
             if (kept != begin) {
                 std::copy_n(from, one.bytes, payload.begin() + static_cast<std::ptrdiff_t>(kept));
@@ -147,6 +150,14 @@ void Intake::reject(const parse::Rejection& rejection, const listen::Message& me
     ++burst_.totals.rejected[index_of(rejection.reason)];
     offered.admission = Admission::rejected;
     offered.reject = rejection.reason;
+    if (tap_ != nullptr && tap_->wants(observe::Sight::rejected)) {
+        observe::Sighting seen{
+            observe::Sight::rejected, origin.lane, std::string(to_string(rejection.reason)), 1, {}};
+        seen.fields.id = rejection.id;
+        seen.fields.provider = rejection.provider;
+        seen.fields.model = rejection.model;
+        tap_->see(std::move(seen));
+    }
     if (origin.kind == ListenerKind::http) {
         offered.id = rejection.id;
         offered.field = rejection.field;
@@ -175,6 +186,22 @@ void Intake::shed(ShedReason reason, listen::Offered& offered) {
     ++burst_.totals.shed[index_of(reason)];
     offered.admission = Admission::shed;
     offered.shed = reason;
+    if (tap_ != nullptr && tap_->wants(observe::Sight::shed)) {
+        tap_->see(
+            {observe::Sight::shed, burst_.segment.lane, std::string(to_string(reason)), 1, {}});
+    }
+}
+
+void Intake::show(const listen::Offered& offered, std::string_view json) {
+    const bool duplicate = offered.admission == Admission::duplicate;
+    const auto sight = duplicate ? observe::Sight::duplicate : observe::Sight::accepted;
+    if (!tap_->wants(sight)) return;
+    tap_->see({sight,
+               burst_.segment.lane,
+               duplicate ? std::string(to_string(offered.duplicate)) : std::string(),
+               1,
+               {}},
+              json);
 }
 
 bool Intake::may_keep_dead_letter() {

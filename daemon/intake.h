@@ -16,6 +16,7 @@
 #include "observe/ledger.h"
 #include "observe/llm_usage.h"
 #include "observe/metrics.h"
+#include "observe/tap.h"
 #include "parse/event_parser.h"
 #include "spool/id_keeper.h"
 #include "spool/segment_queue.h"
@@ -45,6 +46,8 @@ public:
                                                            TimePoint due) override;
     void note_client_drops(std::uint64_t count) override;
 
+    /// Shows what passes; outlives it. Before the first offer().
+    void set_tap(observe::Tap* tap) noexcept { tap_ = tap; }
     /// What an operator chose anew; numbers of defaults (Origin) are of these options from now on.
     void configure(const parse::Options& options);
     /// Puts back an id from the id log; before the first offer().
@@ -77,6 +80,7 @@ private:
                 const Origin& origin, listen::Offered& offered);
     void shed(ShedReason reason, listen::Offered& offered);
     [[nodiscard]] bool may_keep_dead_letter();
+    void show(const listen::Offered& offered, std::string_view json);
     void count_repairs(std::uint32_t repairs);
     void hand_over();
 
@@ -89,6 +93,7 @@ private:
     std::vector<observe::Counter*> repairs_;
     observe::Counter& client_dropped_;
     observe::LlmUsage& usage_;
+    observe::Tap* tap_ = nullptr;  // null: nobody can watch
 
     // Ingest thread.
     std::optional<parse::EventParser> parser_;

@@ -33,6 +33,7 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
       clock_(clock),
       forward_rng_(forward_rng),
       registry_(registry),
+      tap_(options.tap),
       store_(store),
       queue_(options.spool.stall_buffer),
       intake_(executors.ingest, clock, intake_rng, store.salt(), options.intake, queue_, registry,
@@ -45,6 +46,8 @@ Pipeline::Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rn
       storage_tasks_(executors.storage, clock),
       forward_tasks_(executors.forward, clock) {
     OPSRELAY_ASSERT(!options.lanes.empty());
+    intake_.set_tap(tap_);
+    settler_.set_tap(tap_);
     for (const auto& lane : options.lanes) {
         make_pump(lane);
         configured_.insert(lane.name.lane);
@@ -60,8 +63,10 @@ void Pipeline::share_memory() {
 }
 
 forward::Pump& Pipeline::make_pump(const Lane& lane) {
-    return pumps_.emplace_back(executors_.forward, clock_, forward_rng_, settler_, lane.upstream,
-                               lane.forward, lane.name, registry_, lane.plan);
+    auto& pump = pumps_.emplace_back(executors_.forward, clock_, forward_rng_, settler_,
+                                     lane.upstream, lane.forward, lane.name, registry_, lane.plan);
+    pump.set_tap(tap_);
+    return pump;
 }
 
 forward::Pump* Pipeline::find_pump(LaneId lane) noexcept {

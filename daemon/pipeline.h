@@ -71,7 +71,8 @@ public:
     struct Options {
         Intake::Options intake;
         spool::Options spool;
-        std::vector<Lane> lanes;  // at least one; the store has them all
+        std::vector<Lane> lanes;      // at least one; the store has them all
+        observe::Tap* tap = nullptr;  // shows what passes; outlives it. Null: nobody can watch
     };
     /// `on_failed` is called on the storage thread when the store cannot be used any more.
     Pipeline(const Executors& executors, Clock& clock, Rng& intake_rng, Rng& forward_rng,
@@ -138,6 +139,7 @@ private:
     Clock& clock_;
     Rng& forward_rng_;
     observe::Registry& registry_;
+    observe::Tap* const tap_;
     spool::Store& store_;            // storage thread
     observe::StorageTotals totals_;  // storage thread
     spool::SegmentQueue queue_;

@@ -73,7 +73,8 @@ Result<void> Relay::open_store() {
 Pipeline::Options Relay::pipeline_options() {
     return {.intake = {.parse = config_.events, .admit = {.table_ids = config_.spool.ids.seal_ids}},
             .spool = config_.spool,
-            .lanes = lanes_.list()};
+            .lanes = lanes_.list(),
+            .tap = &tap_};
 }
 
 Result<void> Relay::open_listeners(listen::InheritedSockets inherited) {
@@ -194,6 +195,7 @@ asio::awaitable<void> Relay::shut_down() {
     auto close = [this] { store_->close(); };
     co_await run_on(storage_.executor(), std::move(close));
     co_await admin_->stop();
+    co_await tail_->stop();
     if (failure_) {
         exit_code_ = exit_code(failure_->code);
     } else if (snapshot.ledger.pending > 0) {

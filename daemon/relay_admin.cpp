@@ -46,6 +46,7 @@ Result<void> Relay::open_admin(AdminSockets inherited) {
     admin_ = std::make_unique<control::AdminServer>(
         forward_.executor(), clock_,
         [this](control::AdminRequest request) { return answer(std::move(request)); });
+    make_tail();
     if (config_.admin.enabled) {
         auto opened = inherited.tcp ? admin_->adopt_tcp(std::move(inherited.tcp->fd))
                                     : admin_->listen_tcp(config_.admin.address, config_.admin.port);
@@ -65,6 +66,17 @@ Result<void> Relay::open_admin(AdminSockets inherited) {
     if (!socket) return with_prefix(socket.error(), "admin.socket");
     admin_path_.emplace(std::move(*path));
     return admin_->adopt_unix(std::move(*socket));
+}
+
+void Relay::make_tail() {
+    tail_.emplace(forward_.executor(), clock_, tap_, [this](LaneId lane) {
+        if (const auto* const pump = pipeline_->find_pump(lane)) return pump->lane().name;
+        for (const auto& other : storage_watch_->last().unconfigured) {
+            if (other.name.lane == lane) return other.name.name;
+        }
+        return std::string();
+    });
+    admin_->serve_tail(*tail_);
 }
 
 std::vector<std::string> Relay::not_ready(const Snapshot& snapshot) const {

@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "control/admin_server.h"
 #include "control/status.h"
+#include "control/tail.h"
 #include "core/plan_state.h"
 #include "core/random.h"
 #include "core/signal.h"
@@ -84,6 +85,7 @@ private:
     asio::awaitable<control::AdminResponse> answer(control::AdminRequest request);
     asio::awaitable<control::AdminResponse> change(control::AdminRequest request);
     void make_desk();
+    void make_tail();
     asio::awaitable<control::StatusView> status();
     asio::awaitable<std::string> metrics();
     [[nodiscard]] std::vector<std::string> not_ready(const Snapshot& snapshot) const;
@@ -100,6 +102,7 @@ private:
     ThreadLoop storage_;
     ThreadLoop forward_;
     ThreadLoop maintenance_;
+    observe::Tap tap_{forward_.executor()};
     std::unique_ptr<spool::Store> store_;
     Lanes lanes_;
     std::unique_ptr<Pipeline> pipeline_;
@@ -107,6 +110,7 @@ private:
     std::optional<operate::Desk> desk_;  // storage thread
     std::unique_ptr<listen::Listeners> listeners_;
     std::optional<listen::UnixPath> admin_path_;
+    std::optional<control::Tail> tail_;
     std::unique_ptr<control::AdminServer> admin_;
     std::unique_ptr<asio::signal_set> signals_;
     TaskGroup main_tasks_;

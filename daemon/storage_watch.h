@@ -30,6 +30,8 @@ public:
     /// One that was taken after the call; while the storage thread does not answer, after 300 ms,
     /// the last one there is.
     [[nodiscard]] asio::awaitable<Snapshot> snapshot();
+    /// The last one there is, at most a second old unless the storage thread does not answer.
+    [[nodiscard]] const Snapshot& last() const noexcept { return last_; }
     /// How long the storage thread has owed an answer; 0 while that is less than a second.
     [[nodiscard]] milliseconds stalled() const;
 

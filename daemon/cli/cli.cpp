@@ -25,6 +25,7 @@ Examples:
   opsrelay check --config opsrelay.yaml         validate a configuration
   opsrelay send '{"provider":"openai","model":"gpt-4o","externalRequestId":"r-1"}'
   opsrelay status                               what the daemon is doing
+  opsrelay tail                                 events as they pass
   opsrelay doctor                               what is wrong, and what to do
   opsrelay dead list                            events that will not be sent
   opsrelay COMMAND --help                       options and examples of a command
@@ -117,6 +118,7 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     add_resume(app, program, action);
     add_flush(app, program, action);
     add_reload(app, program, action);
+    add_tail(app, program, action);
     add_doctor(app, program, action);
     add_completion(app, program, action);
     add_man(app, program, action);

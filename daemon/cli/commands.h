@@ -33,6 +33,7 @@ void add_pause(CLI::App& app, Program& program, Action& action);
 void add_resume(CLI::App& app, Program& program, Action& action);
 void add_flush(CLI::App& app, Program& program, Action& action);
 void add_reload(CLI::App& app, Program& program, Action& action);
+void add_tail(CLI::App& app, Program& program, Action& action);
 void add_doctor(CLI::App& app, Program& program, Action& action);
 void add_completion(CLI::App& app, Program& program, Action& action);
 void add_man(CLI::App& app, Program& program, Action& action);

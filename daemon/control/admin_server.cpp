@@ -4,11 +4,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/this_coro.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
@@ -17,6 +19,7 @@
 #include <utility>
 
 #include "core/browser_rules.h"
+#include "core/json_text.h"
 #include "core/log.h"
 #include "core/nothrow.h"
 #include "core/task_group.h"
@@ -34,6 +37,9 @@ namespace {
 constexpr std::size_t kConnectionsMax = 64;
 constexpr seconds kRequestTimeout{10};
 constexpr std::uint32_t kHeaderBytesMax = 8U << 10U;
+constexpr std::string_view kTailPath = "/tail";
+// For one who stopped reading, such as a pager.
+constexpr minutes kTailPatience{10};
 
 using Parser = http::request_parser<http::string_body>;
 using Request = http::request<http::string_body>;
@@ -105,6 +111,9 @@ std::optional<Response> refused(const Parser& parser, Access access) {
     if (!is_local_origin(request[http::field::origin])) {
         return last_refusal(request, 403, "origin_not_local");
     }
+    if (access == Access::loopback && path_of(request) == kTailPath) {
+        return last_refusal(request, 403, "only_over_admin_socket");
+    }
     if (reads_only(request)) {
         if (!parser.is_done()) return last_refusal(request, 400, "unexpected_body");
         if (access != Access::scrape || path_of(request) == kMetricsPath) return std::nullopt;
@@ -141,8 +150,55 @@ Access access_of(Local::socket& socket, Access) {
 }
 Access access_of(Tcp::socket&, Access of_port) { return of_port; }
 
+// Who may have the lines, and which; else `response` says why not.
+std::unique_ptr<Tail::Reader> join_tail(const Request& request, Tail& tail,
+                                        std::optional<Response>& response) {
+    const std::string_view target(request.target().data(), request.target().size());
+    const auto path = target.substr(0, target.find('?'));
+    auto filter = parse_tail_query(target.substr(std::min(target.size(), path.size() + 1)));
+    if (!filter) {
+        response = plain(request, 400, "application/json",
+                         fmt::format(R"({{"ok":false,"reason":"bad_filter","message":{}}})",
+                                     json_string(filter.error().context)));
+        return nullptr;
+    }
+    auto reader = tail.join(*std::move(filter));
+    if (!reader) {
+        response = plain(request, 503, "application/json",
+                         fmt::format(R"({{"ok":false,"reason":"too_many_tails",)"
+                                     R"("message":"{} watch already; end one of them"}})",
+                                     kTailersMax));
+    }
+    return reader;
+}
+
+// Lines until the peer goes or the server stops. The empty one in between finds out about a peer
+// that has gone.
 template <typename Protocol>
-asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler& handler,
+asio::awaitable<void> stream_tail(beast::basic_stream<Protocol>& stream, Tail::Reader& reader,
+                                  Clock& clock) {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    std::string lines =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCache-Control: no-store\r\n"
+        "Connection: close\r\n\r\n";
+    while (stop.cancelled() == asio::cancellation_type::none) {
+        stream.expires_after(kTailPatience);
+        const auto [ec, written] = co_await asio::async_write(stream, asio::buffer(lines), nothrow);
+        if (ec) co_return;
+        lines = co_await reader.next(clock.now() + kTailBeat);
+        if (lines.empty()) lines = "\n";
+    }
+}
+
+/// What all connections share.
+struct Service {
+    Clock& clock;
+    AdminHandler handler;
+    Tail* tail = nullptr;  // null: there is none
+};
+
+template <typename Protocol>
+asio::awaitable<void> serve(typename Protocol::socket socket, const Service& service,
                             Access of_acceptor) {
     const auto stop = co_await asio::this_coro::cancellation_state;
     const auto access = access_of(socket, of_acceptor);
@@ -162,7 +218,14 @@ asio::awaitable<void> serve(typename Protocol::socket socket, const AdminHandler
         }
         if (ec) response = refusal_of(parser.get(), ec);
         if (ec && response->result() == http::status::ok) co_return;  // the peer is gone
-        if (!response) response = co_await answer(handler, parser.get());
+        const bool tails = !ec && !response && access == Access::operate &&
+                           service.tail != nullptr && parser.get().method() == http::verb::get &&
+                           path_of(parser.get()) == kTailPath;
+        if (tails) {
+            const auto reader = join_tail(parser.get(), *service.tail, response);
+            if (reader) co_return co_await stream_tail<Protocol>(stream, *reader, service.clock);
+        }
+        if (!response) response = co_await answer(service.handler, parser.get());
         stream.expires_after(kRequestTimeout);
         const auto [write_ec, written] = co_await http::async_write(stream, *response, nothrow);
         if (write_ec || !response->keep_alive()) co_return;
@@ -184,8 +247,7 @@ struct AdminServer::State {
     };
 
     State(const asio::any_io_executor& executor, Clock& time, AdminHandler answerer)
-        : clock(time),
-          handler(std::move(answerer)),
+        : service{time, std::move(answerer), nullptr},
           tcp(executor, time, Access::loopback),
           metrics(executor, time, Access::scrape),
           local(executor, time, Access::operate),
@@ -198,11 +260,11 @@ struct AdminServer::State {
             auto [ec, socket] = co_await door.acceptor.async_accept(nothrow);
             if (ec == asio::error::operation_aborted) co_return;
             if (ec) {  // out of descriptors: wait instead of spinning
-                co_await clock.sleep_for(milliseconds{100});
+                co_await service.clock.sleep_for(milliseconds{100});
                 continue;
             }
             if (door.sessions.size() >= kConnectionsMax) continue;  // closed at once
-            door.sessions.spawn("admin", serve<Protocol>(std::move(socket), handler, door.access));
+            door.sessions.spawn("admin", serve<Protocol>(std::move(socket), service, door.access));
         }
     }
 
@@ -211,8 +273,7 @@ struct AdminServer::State {
         if (door.acceptor.is_open()) acceptors.spawn("admin accept", accept(door));
     }
 
-    Clock& clock;
-    AdminHandler handler;
+    Service service;
     Door<Tcp> tcp;
     Door<Tcp> metrics;
     Door<Local> local;
@@ -309,6 +370,8 @@ std::uint16_t AdminServer::port() const noexcept { return port_of(state_->tcp.ac
 std::uint16_t AdminServer::metrics_port() const noexcept {
     return port_of(state_->metrics.acceptor);
 }
+
+void AdminServer::serve_tail(Tail& tail) noexcept { state_->service.tail = &tail; }
 
 void AdminServer::start() {
     state_->start(state_->tcp);

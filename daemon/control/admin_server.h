@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "control/tail.h"
 #include "core/clock.h"
 #include "core/error.h"
 #include "core/unique_fd.h"
@@ -65,6 +66,9 @@ public:
     [[nodiscard]] std::uint16_t port() const noexcept;
     [[nodiscard]] std::uint16_t metrics_port() const noexcept;
 
+    /// Who asks for /tail over the Unix socket gets its lines until either side ends; `tail`
+    /// outlives the server. Before start().
+    void serve_tail(Tail& tail) noexcept;
     void start();
     [[nodiscard]] asio::awaitable<void> stop();
 

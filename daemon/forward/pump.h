@@ -32,6 +32,7 @@
 #include "forward/plan_gauges.h"
 #include "forward/upstream.h"
 #include "observe/metrics.h"
+#include "observe/tap.h"
 #include "spool/settler.h"
 
 namespace opsrelay::forward {
@@ -76,6 +77,8 @@ public:
     /// Asked before each probe of a lane whose key was refused: a key that is another one than
     /// before, if there is one. A watched file may change unseen, a probe must not miss it.
     void set_key_source(std::function<std::optional<Secret>()> source);
+    /// Shows what becomes of records; outlives it. Before start().
+    void set_tap(observe::Tap* tap) noexcept { tap_ = tap; }
     /// There may be room for dead letters again (Settler::on_dead_usage()).
     void note_dead_room();
     /// Whether an operator stopped the lane; Settler::set_paused() remembers it.
@@ -158,6 +161,8 @@ private:
                                                                   Verdict verdict, Moment at);
     void take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
                      std::optional<spool::DeadLetter> letter, Moment at);
+    /// To those who watch.
+    void show(const Item& item, const Reply& reply, Fate fate) const;
     void count_request(const Reply& reply, TimePoint began);
     void update_plan(const PlanUpdate& update);
     void set_plan(PlanFields fields);
@@ -193,6 +198,7 @@ private:
     Upstream& upstream_;
     PlanState& plan_;
     observe::Registry& registry_;
+    observe::Tap* tap_ = nullptr;  // null: nobody can watch
     const Options options_;
     const LaneName name_;
     milliseconds max_age_{0};

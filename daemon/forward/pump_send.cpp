@@ -50,6 +50,15 @@ Attempt attempt_of(const Item& item, const std::optional<spool::DeadLetter>& let
     return {item.seq, hash, item.failures, !rejected || letter.has_value()};
 }
 
+observe::Sight sight_of(Fate fate) {
+    switch (fate) {
+        case Fate::delivered: return observe::Sight::delivered;
+        case Fate::dead_letter: return observe::Sight::dead;
+        case Fate::again: break;
+    }
+    return observe::Sight::retried;
+}
+
 }  // namespace
 
 bool Pump::gather(TimePoint now, TimePoint& until) {
@@ -281,6 +290,7 @@ std::optional<spool::DeadLetter> Pump::prepare_letter(const Item& item, const Re
 void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verdict verdict,
                        std::optional<spool::DeadLetter> letter, Moment at) {
     if (letter && effect.fate != Fate::dead_letter) settler_.give_back_dead_room(*letter);
+    show(item, reply, effect.fate);
     switch (effect.fate) {
         case Fate::delivered:
             late_.note_delivered(item.received_unix_ms, unix_ms(at.wall));
@@ -302,6 +312,13 @@ void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verd
             batcher_.put_back(std::move(item), at.now + effect.delay);
             break;
     }
+}
+
+void Pump::show(const Item& item, const Reply& reply, Fate fate) const {
+    const auto sight = sight_of(fate);
+    if (tap_ == nullptr || !tap_->wants(sight)) return;
+    const auto reason = fate == Fate::delivered ? std::string() : describe_code(reply);
+    tap_->see({sight, name_.lane, reason, 1, {}}, item.payload);
 }
 
 void Pump::count_request(const Reply& reply, TimePoint began) {

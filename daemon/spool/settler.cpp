@@ -134,7 +134,7 @@ Result<std::uint64_t> Settler::purge_lane(LaneId id) {
     if (found == lanes_.end()) return std::uint64_t{0};
     auto& lane = found->second;
     const auto ended = lane.spooled();
-    totals_.dropped[index_of(DropReason::purged)] += ended;
+    count_dropped(id, DropReason::purged, ended);
     lane.next = lane.next_write;
     lane.ahead.clear();
     if (auto written = write_ack(id, lane); !written) return written.error();
@@ -276,10 +276,16 @@ Settler::Dropped Settler::drop_here(LaneId id, Seq first, Seq end, const std::ve
     }
     advance(lane);
     const auto records = before - lane.spooled();
-    totals_.dropped[index_of(reason)] += records;
+    count_dropped(id, reason, records);
     if (records == 0 && !lane.dirty) return {};
     std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
     return {records, !lane.dirty};
+}
+
+void Settler::count_dropped(LaneId lane, DropReason reason, std::uint64_t records) {
+    totals_.dropped[index_of(reason)] += records;
+    if (records == 0 || tap_ == nullptr || !tap_->wants(observe::Sight::dropped)) return;
+    tap_->see({observe::Sight::dropped, lane, std::string(to_string(reason)), records, {}});
 }
 
 void Settler::drop_unread(LaneId lane, Seq end, DropReason reason) {

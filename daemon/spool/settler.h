@@ -18,6 +18,7 @@
 #include "core/error.h"
 #include "core/event.h"
 #include "observe/ledger.h"
+#include "observe/tap.h"
 #include "spool/dead_room.h"
 #include "spool/store.h"
 
@@ -46,6 +47,9 @@ public:
     Settler(asio::any_io_executor storage, Store& store, observe::StorageTotals& totals);
     Settler(const Settler&) = delete;
     Settler& operator=(const Settler&) = delete;
+
+    /// Shows what is given up; outlives it. Before the threads run.
+    void set_tap(observe::Tap* tap) noexcept { tap_ = tap; }
 
     // --- Forward thread ---
 
@@ -138,6 +142,7 @@ private:
     void settle_here(LaneId lane, std::vector<Settlement>& ends);
     Dropped drop_here(LaneId lane, Seq first, Seq end, const std::vector<Seq>& kept,
                       DropReason reason);
+    void count_dropped(LaneId lane, DropReason reason, std::uint64_t records);
     void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
     Result<void> write_ack(LaneId id, Lane& lane);
@@ -145,7 +150,8 @@ private:
     void note_settled_dead(const std::vector<Bytes>& letters);
 
     asio::any_io_executor storage_;
-    DeadRoom dead_room_;  // forward thread
+    observe::Tap* tap_ = nullptr;  // null: nobody can watch
+    DeadRoom dead_room_;           // forward thread
 
     // Storage thread.
     Store& store_;

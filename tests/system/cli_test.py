@@ -19,12 +19,12 @@ from harness import (DEADLINE, KEY, RELAY, RelayTest, UnixHttp, event, http_json
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMANDS = {"run", "check", "send", "status", "dead", "spool", "pause", "resume", "flush", "reload",
-            "doctor", "completion", "man", "version"}
+            "tail", "doctor", "completion", "man", "version"}
 GROUPS = {"completion": {"bash", "zsh"},
           "dead": {"list", "show", "export", "replay", "purge"},
           "spool": {"stat", "verify", "export", "repair", "purge"}}
 # What later issues may bring; help must not promise it before.
-NOT_YET = ["tail", "webhook", "kafka", "nats", "otlp", "batch"]
+NOT_YET = ["webhook", "kafka", "nats", "otlp", "batch"]
 
 
 def promtool(test):
