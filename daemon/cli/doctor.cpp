@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cli/commands.h"
+#include "cli/doctor_admin.h"
 #include "cli/doctor_disk.h"
 #include "cli/doctor_report.h"
 #include "cli/doctor_sockets.h"
@@ -19,9 +20,10 @@ namespace opsrelay::cli {
 namespace {
 
 constexpr const char* kFooter = R"(
-Checks the configuration, the daemon and its sockets, the spool's disk, every lane's upstream (key,
-name, connection, certificate, answer, clock) and the system's limits. Takes the flags of `run`; run
-it as the daemon's user, with a daemon or without. It changes nothing and sends no event.
+Checks the configuration, the daemon, its sockets and what it answers to probes and scrapers, the
+spool's disk, every lane's upstream (key, name, connection, certificate, answer, clock) and the
+system's limits. Takes the flags of `run`; run it as the daemon's user, with a daemon or without. It
+changes nothing and sends no event.
 
 Examples:
   opsrelay doctor
@@ -64,6 +66,7 @@ Findings examine(const config::Config& config, milliseconds timeout, const Progr
     const auto daemon = check_daemon(config, clock, due());
     found.push_back(daemon.finding);
     append(found, check_listeners(config, daemon, clock, due()));
+    append(found, check_admin_ports(config, daemon, clock, due()));
     append(found, std::move(disk));
     for (const auto& [lane, options] : config.lanes) {
         const auto report = program.try_upstream(options, timeout);

@@ -62,26 +62,6 @@ int try_unix(const std::string& path, int type) {
     return errno;
 }
 
-// errno of binding, without listening and for a moment; 0: the port is free.
-int try_bind(const std::string& address, std::uint16_t port, int type) {
-    sockaddr_in v4{};
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-    sockaddr_in6 v6{};
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-    const bool is_v4 = ::inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1;
-    if (!is_v4 && ::inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) != 1) return EINVAL;
-    const UniqueFd fd(::socket(is_v4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC, 0));
-    if (!fd) return errno;
-    const int on = 1;  // as the daemon does: what lingers from the last one is not in the way
-    if (type == SOCK_STREAM) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    const auto* const where =
-        is_v4 ? reinterpret_cast<const sockaddr*>(&v4) : reinterpret_cast<const sockaddr*>(&v6);
-    const socklen_t size = is_v4 ? sizeof v4 : sizeof v6;
-    return ::bind(fd.get(), where, size) == 0 ? 0 : errno;
-}
-
 class ListenerCheck {
 public:
     ListenerCheck(const listen::ListenerOptions& listener, const DaemonCheck& daemon)
@@ -203,6 +183,25 @@ std::vector<RunningListener> running_listeners(const rapidjson::Document& status
 }
 
 }  // namespace
+
+int try_bind(const std::string& address, std::uint16_t port, int type) {
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(port);
+    sockaddr_in6 v6{};
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(port);
+    const bool is_v4 = ::inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1;
+    if (!is_v4 && ::inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) != 1) return EINVAL;
+    const UniqueFd fd(::socket(is_v4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC, 0));
+    if (!fd) return errno;
+    const int on = 1;  // as the daemon does: what lingers from the last one is not in the way
+    if (type == SOCK_STREAM) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    const auto* const where =
+        is_v4 ? reinterpret_cast<const sockaddr*>(&v4) : reinterpret_cast<const sockaddr*>(&v6);
+    const socklen_t size = is_v4 ? sizeof v4 : sizeof v6;
+    return ::bind(fd.get(), where, size) == 0 ? 0 : errno;
+}
 
 DaemonCheck check_daemon(const config::Config& config, const Clock& clock, TimePoint due) {
     const AdminTarget target{config.admin.socket, {}, 0};

@@ -1,6 +1,7 @@
 // Whether a daemon runs, and whether its sockets can be reached, for `doctor`.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -31,5 +32,9 @@ struct DaemonCheck {
 /// its place. Nothing is sent and nothing is made.
 [[nodiscard]] Findings check_listeners(const config::Config& config, const DaemonCheck& daemon,
                                        const Clock& clock, TimePoint due);
+
+/// errno of binding a numeric address, without listening and for a moment; 0: the port is free.
+/// `type`: SOCK_STREAM or SOCK_DGRAM.
+[[nodiscard]] int try_bind(const std::string& address, std::uint16_t port, int type);
 
 }  // namespace opsrelay::cli

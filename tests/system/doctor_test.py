@@ -15,8 +15,10 @@ PLANTED = "planted-secret-key"
 
 
 class DoctorTest(RelayTest):
-    def doctor(self, *, url=None, key=KEY, user=None, config="", timeout="20s"):
-        """(exit code, {check: [findings]}) of the JSON; the text must agree."""
+    def doctor(self, *, url=None, key=KEY, user=None, config="", timeout="20s",
+               ports=("0", "off")):
+        """(exit code, {check: [findings]}) of the JSON; the text must agree. `ports`: of admin and
+        metrics."""
         key_file = os.path.join(self.directory, "doctor-key")
         if key is not None:
             with open(key_file, "w", encoding="utf-8") as file:
@@ -29,7 +31,8 @@ class DoctorTest(RelayTest):
                    os.path.join(self.directory, "run"), "--spool-dir",
                    os.path.join(self.directory, "spool"), "--upstream-url",
                    url or self.upstream.url, "--api-key-file", key_file, "--http-port", "0",
-                   "--udp-port", "0", "--admin-port", "0", "--timeout", timeout]
+                   "--udp-port", "0", "--admin-port", str(ports[0]), "--metrics-port", str(ports[1]),
+                   "--timeout", timeout]
         kept = {name: value for name, value in os.environ.items()
                 if not name.startswith("OPSRELAY_") and "proxy" not in name.lower()}
         answers = []
@@ -89,13 +92,45 @@ class DoctorTest(RelayTest):
         self.check(found, "listener.unix_datagram", "warn", "mode 0600, but 0666")
         self.assertEqual(relay.ledger()["received"], 0, "nothing was sent")
 
-    def doctor_of(self, relay):
+    def test_probes_and_scrapes_are_answered(self):
+        self.start_upstream()
+        relay = self.start_relay("--metrics-port", "0")
+        admin, metrics = (int(relay.log().split(f"type={kind} address=127.0.0.1:")[1].split()[0])
+                          for kind in ("admin", "metrics"))
+        code, found = self.doctor_of(relay, ports=(admin, metrics))
+        self.assertEqual(code, 0, found)
+        self.check(found, "listener.admin", "ok",
+                   f"127.0.0.1:{admin}: /livez, /readyz, /metrics answer")
+        self.check(found, "listener.metrics", "ok", f"127.0.0.1:{metrics}: /metrics answers")
+        code, found = self.doctor_of(relay, ports=(admin, metrics),
+                                     config=f'metrics: {{address: "0.0.0.0:{metrics}"}}\n')
+        self.check(found, "listener.metrics", "ok", "/metrics answers")
+        # Probes get no answer where only scrapers do, nor either where the daemon does not listen.
+        code, found = self.doctor_of(relay, ports=(metrics, relay.port("http")))
+        self.assertEqual(code, 1)
+        self.check(found, "listener.admin", "fail", "/livez: HTTP 404", "find out what listens")
+        self.check(found, "listener.metrics", "fail", "/metrics: HTTP 404")
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            nobody = silent.getsockname()[1]
+            code, found = self.doctor_of(relay, ports=("off", nobody))
+            self.check(found, "listener.metrics", "fail", "refused", "give doctor its flags")
+            self.assertNotIn("listener.admin", found)
+            silent.listen()
+            code, found = self.doctor_of(relay, ports=("off", nobody), timeout="300ms")
+            self.check(found, "listener.metrics", "fail", "hangs, or something else")
+            self.assertEqual(relay.end(), 0)
+            code, found = self.doctor_of(relay, ports=(admin, nobody))
+            self.check(found, "listener.admin", "ok", f":{admin}: free")
+            self.check(found, "listener.metrics", "fail", "in use", "configure another port")
+
+    def doctor_of(self, relay, **options):
         """Of this daemon: its directories take the place of the ones of doctor()."""
         for name in ("run", "spool"):
             link = os.path.join(self.directory, name)
             if not os.path.exists(link):
                 os.symlink(os.path.join(relay.directory, name), link)
-        return self.doctor()
+        return self.doctor(**options)
 
     def test_a_key_that_is_refused_missing_or_unreadable(self):
         self.start_upstream()
