@@ -29,10 +29,9 @@ constexpr milliseconds kLogInterval{60'000};
 constexpr long kDatagramQueueMin = 64;  // fewer, and a burst of a busy sender meets EAGAIN
 
 // Who sent a datagram costs something to find out: only where somebody asks.
-void pass_credentials(int socket, const ListenerState& state) {
-    if (state.access.everybody() && state.limiter.off()) return;
-    const int on = 1;
-    (void)::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+bool asks_for_senders(const ListenerOptions& options) noexcept {
+    return options.kind == ListenerKind::unix_datagram &&
+           (!options.allow_uids.empty() || !options.allow_gids.empty() || options.rate_limit != 0);
 }
 
 void warn_of_short_queue() {
@@ -157,7 +156,8 @@ Result<void> Listeners::open_one(std::size_t index,
         fd = std::move(inherited->fd);
         address = std::move(inherited->address);
     } else if (!options.path.empty()) {
-        auto claimed = UnixPath::claim({type, options.path, options.mode, options.group});
+        auto claimed = UnixPath::claim(
+            {type, options.path, options.mode, options.group, asks_for_senders(options)});
         if (!claimed) return claimed.error();
         place.emplace(std::move(*claimed));
         auto bound = place->bind();
@@ -193,7 +193,9 @@ Result<void> Listeners::open_one(std::size_t index,
 void Listeners::settle_datagrams(Listener& listener) {
     const int socket = listener.fd.get();
     const bool inherited = listener.state.inherited;
-    if (listener.kind == ListenerKind::unix_datagram) pass_credentials(socket, listener.state);
+    if (inherited && asks_for_senders(options_.listeners[listener.index])) {
+        ask_for_senders(socket);
+    }
     // What the parent granted may be more than this process could ask for again.
     listener.receive_buffer =
         inherited ? receive_buffer_of(socket) : set_receive_buffer(socket, options_.receive_buffer);
@@ -338,7 +340,6 @@ void Listeners::look_after(Listener& listener) {
     }
     if (listener.datagrams) {
         (void)set_receive_buffer(bound->get(), options_.receive_buffer);
-        pass_credentials(bound->get(), listener.state);
         listener.datagrams->replace(std::move(*bound));
     } else {
         listener.acceptor->replace(std::move(*bound));

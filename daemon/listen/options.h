@@ -30,9 +30,8 @@ struct ListenerOptions {
     // Unix sockets: who may send; both empty: everybody who can open the path.
     std::vector<std::uint32_t> allow_uids;
     std::vector<std::uint32_t> allow_gids;
-    std::uint32_t rate_limit =
-        0;  // events a second of one peer, and as many at once; 0: any number
-    bool by_default = false;           // nobody asked for it: off when others are inherited
+    std::uint32_t rate_limit = 0;  // events of a peer, a second and at once; 0: any number
+    bool by_default = false;       // nobody asked for it: off when others are inherited
 };
 
 struct Options {

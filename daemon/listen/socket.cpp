@@ -130,6 +130,11 @@ Result<IpSocket> bind_ip(int type, const std::string& address, std::uint16_t por
     return IpSocket{std::move(*fd), std::move(name)};
 }
 
+void ask_for_senders(int socket) noexcept {
+    const int on = 1;
+    (void)::setsockopt(socket, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+}
+
 Bytes set_receive_buffer(int socket, Bytes asked) noexcept {
     const int wanted = static_cast<int>(std::min<std::uint64_t>(asked.count, INT_MAX / 2));
     // FORCE needs CAP_NET_ADMIN; without it the kernel grants at most net.core.rmem_max.

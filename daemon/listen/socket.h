@@ -33,6 +33,10 @@ struct IpSocket {
 /// How large it is.
 [[nodiscard]] Bytes receive_buffer_of(int socket) noexcept;
 
+/// Every datagram of this Unix socket says who sent it (SO_PASSCRED). One that came before does
+/// not.
+void ask_for_senders(int socket) noexcept;
+
 /// "127.0.0.1:8710", "[::1]:8710".
 [[nodiscard]] std::string show_endpoint(const std::string& address, std::uint16_t port);
 

@@ -201,6 +201,7 @@ Result<void> UnixPath::bind_temporary(int socket, int directory) const {
                                  "most 64 bytes",
                                  spec_.path)};
     }
+    if (spec_.senders) ask_for_senders(socket);
     // The file is made with the socket's own mode, less the umask: at no moment with more rights.
     (void)::fchmod(socket, spec_.mode);
     const auto address = unix_address(name);

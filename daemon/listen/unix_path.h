@@ -19,6 +19,7 @@ struct UnixSocketSpec {
     std::string path;  // absolute, at most kUnixPathMax bytes
     std::uint32_t mode = 0666;
     std::optional<std::string> group;  // name or number; unset: as created
+    bool senders = false;              // from the first datagram on, say who sent it
 };
 
 /// sun_path of unix(7) without its terminating zero.

@@ -1,11 +1,15 @@
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <stop_token>
 #include <string>
+#include <thread>
 
 #include "listen/http_rules.h"
 #include "listen/http_world.h"
@@ -382,4 +386,32 @@ TEST_CASE(
     CHECK(world.inlet.recorded.size() == 1000);
     world.stop(seconds{10});
     CHECK(world.inlet.recorded.size() == 1001);
+}
+
+TEST_CASE("listen/datagram_source: the first datagram, too, says who sent it") {
+    World world;
+    world.add(ListenerKind::unix_datagram, "d.sock");
+    world.options.listeners[0].allow_uids = {::geteuid()};
+    sockaddr_un where{};
+    where.sun_family = AF_UNIX;
+    const auto& path = world.options.listeners[0].path;
+    REQUIRE(path.size() < sizeof where.sun_path);
+    std::memcpy(where.sun_path, path.data(), path.size());
+    // Tries all the time, so that it meets every new socket as soon as there is a path to it.
+    const std::jthread sender([&](const std::stop_token& stop) {
+        const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        while (!stop.stop_requested()) {
+            (void)::sendto(socket.get(), "one", 3, 0, reinterpret_cast<const sockaddr*>(&where),
+                           sizeof where);
+        }
+    });
+    std::uint64_t refused = 0;
+    for (int i = 0; i < 1000; ++i) {
+        world.start();
+        world.inlet.recorded.clear();
+        world.run_until([&] { return !world.inlet.recorded.empty() || refused_peers(world) > 0; });
+        refused += refused_peers(world);
+        world.stop(milliseconds{50});
+    }
+    CHECK(refused == 0);
 }
