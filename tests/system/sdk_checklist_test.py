@@ -143,31 +143,58 @@ class ChecklistTest(RelayTest):
             self.assertIsInstance(reply["warnings"], list)
             self.assertIsInstance(reply["reason"], str)
 
-    def test_5_states_of_upstream_show_in_a_200_and_never_as_its_status(self):
-        for name, options, script, expected in (
-                ("plan", ("--set", "plan.name=Free", "--set", "plan.used=10000"), [],
-                 {"telemetryPaused": True, "isPlanLimitReached": True}),
+    def states_of_upstream(self, config=""):
+        """(name, relay) for every state in which upstream refuses."""
+        for name, options, script in (
+                ("plan", ("--set", "plan.name=Free", "--set", "plan.used=10000"), []),
                 ("budget", ("--set", "budget.daily.limit_usd=1", "--set", "budget.stop=exceeded",
-                            "--set", "budget.daily.spend_usd=2"), [], {"budgetExceeded": True}),
-                ("throttled", (), [{"fault": "429", "times": 1000}], {}),
-                ("broken", (), [{"fault": "500_html", "times": 1000}], {}),
-                ("elsewhere", (), [{"fault": "404", "times": 1000}], {})):
+                            "--set", "budget.daily.spend_usd=2"), []),
+                ("throttled", (), [{"fault": "429", "times": 1000}]),
+                ("broken", (), [{"fault": "500_html", "times": 1000}]),
+                ("elsewhere", (), [{"fault": "404", "times": 1000}])):
+            directory = os.path.join(self.directory, name)
+            os.makedirs(directory)
+            upstream = Upstream(directory, *options)
+            self.processes.append(upstream)
+            if script:
+                upstream.control(script=script)
+            relay = self.start(name="relay-" + name, upstream_url=upstream.url, config=config)
+            relay.post(sdk_event("first"))
+            wait_for(lambda r=relay: r.lane()["state"] not in ("active", "no_key"), name)
+            yield name, relay
+            self.wait_ledger(relay, accepted=2, spooled=2)
+            relay.end()
+            upstream.kill()
+
+    def test_5_states_of_upstream_show_in_a_200_and_never_as_its_status(self):
+        expected = {"plan": {"telemetryPaused": True, "isPlanLimitReached": True},
+                    "budget": {"budgetExceeded": True}}
+        for name, relay in self.states_of_upstream():
             with self.subTest(state=name):
-                directory = os.path.join(self.directory, name)
-                os.makedirs(directory)
-                upstream = Upstream(directory, *options)
-                self.processes.append(upstream)
-                if script:
-                    upstream.control(script=script)
-                relay = self.start(name="relay-" + name, upstream_url=upstream.url)
-                relay.post(sdk_event("first"))
-                wait_for(lambda r=relay: r.lane()["state"] not in ("active", "no_key"), name)
                 status, _, body = relay.post(sdk_event("second"))
                 self.assertEqual((status, body["ok"], body["providerCallsContinue"]),
                                  (200, True, True))
-                for field, value in expected.items():
+                for field, value in expected.get(name, {}).items():
                     self.assertEqual(body[field], value, field)
-                relay.end()
+
+    def test_5_the_strict_mode_shows_what_templates_branch_on_and_keeps_the_event(self):
+        expected = {"plan": (402, "plan_limit_reached"), "budget": (402, "budget_exceeded"),
+                    "throttled": (429, "rate_limited"), "broken": (200, None),
+                    "elsewhere": (200, None)}
+        for name, _ in self.states_of_upstream("http: {mirror_upstream: true}\n"):
+            # The second is a duplicate, and answered the same.
+            for head in (node_head, python_head):
+                with self.subTest(state=name, client=head.__name__):
+                    body = json.dumps(sdk_event("second")).encode()
+                    request = head(self.port, INGEST, len(body)) + body
+                    status, headers, reply = self.exchange(request)
+                    self.assertEqual(headers["Content-Type"], "application/json")
+                    reply = json.loads(reply)
+                    self.assert_reply(reply)
+                    self.assertEqual((status, reply["reason"]), expected[name])
+                    self.assertEqual(reply["ok"], status == 200)
+                    self.assertTrue(reply["providerCallsContinue"])
+                    self.assertEqual(headers["Retry-After"] is not None, status == 429)
 
     def test_6_128_connections_of_one_client_at_a_time_kept_alive_and_closed(self):
         relay = self.start()
