@@ -221,6 +221,19 @@ Reply Service::throttled() {
     return reply;
 }
 
+Reply Service::poisoned() const {
+    const auto& poison = behaviour_.poison;
+    auto reply = refusal(static_cast<int>(poison.status), "poison");
+    if (poison.page) {
+        reply.content_type = "text/html; charset=utf-8";
+        reply.body = html_page("Blocked");
+    }
+    if (poison.retry_after_s > 0) {
+        reply.extra_headers += fmt::format("Retry-After: {}\r\n", poison.retry_after_s);
+    }
+    return reply;
+}
+
 Reply Service::process_single(const Request& request, const Fault&) {
     if (auto refused = refuse_early(request)) return *std::move(refused);
     if (!is_identity(request.content_encoding)) {
@@ -230,6 +243,10 @@ Reply Service::process_single(const Request& request, const Fault&) {
     }
     if (request.body.size() > static_cast<std::size_t>(behaviour_.body_bytes_max)) {
         return refusal(413, "payload_too_large");
+    }
+    const auto& poison = behaviour_.poison;
+    if (!poison.text.empty() && request.body.find(poison.text) != std::string::npos) {
+        return poisoned();
     }
     const auto outcome = workspace_.take(request.body, now());
     auto answer = answer_of(outcome, behaviour_, workspace_.state(now()));

@@ -121,6 +121,7 @@ private:
     /// The refusal that comes before a request is looked at: rate limit, then key.
     [[nodiscard]] std::optional<Reply> refuse_early(const Request& request);
     [[nodiscard]] Reply throttled();
+    [[nodiscard]] Reply poisoned() const;
 
     [[nodiscard]] Reply delete_rows(const Request& request, DataMode mode);
     [[nodiscard]] Reply control(const Request& request);

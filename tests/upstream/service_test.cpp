@@ -315,6 +315,21 @@ TEST_CASE("upstream/service: workspace-status can be unreadable") {
     CHECK(api.post(event("a")).status == 200);
 }
 
+TEST_CASE("upstream/service: one event can fail for ever while others pass") {
+    ServiceFixture api(R"({"poison":{"text":"bad"}})");
+    CHECK(api.post(event("bad")).status == 500);
+    CHECK(api.post(event("good")).status == 200);
+    api.control(R"({"poison":{"status":403,"page":true,"retry_after_s":7}})");
+    const auto page = api.post(event("bad"));
+    CHECK(page.status == 403);
+    CHECK(page.content_type == "text/html; charset=utf-8");
+    CHECK(page.extra_headers == "Retry-After: 7\r\n");
+    CHECK(api.stat("rows") == 1);
+    api.control(R"({"poison":{"text":""}})");
+    CHECK(api.post(event("bad")).status == 200);
+    CHECK(api.stat("rows") == 2);
+}
+
 TEST_CASE("upstream/service: latency and pauses come from the fault or from the settings") {
     ServiceFixture api(
         R"({"latency_ms":5,"stall_ms":70,"script":["ok",{"fault":"latency","ms":20},)"

@@ -211,6 +211,15 @@ struct BatchLimits {
     BatchCodings codings = BatchCodings::gzip;
 };
 
+/// An event that upstream alone cannot take, while it takes others: a single request whose body
+/// contains the text. Nothing of it is stored.
+struct Poison {
+    std::string text;  // empty: there is none
+    std::int64_t status = 500;
+    bool page = false;               // with an HTML body
+    std::int64_t retry_after_s = 0;  // 0: no Retry-After
+};
+
 struct Behaviour {
     bool down = false;                 // the ingest port is closed, its connections are cut
     std::int64_t clock_offset_ms = 0;  // the server's clock against ours
@@ -243,6 +252,7 @@ struct Behaviour {
     Budget budget;
     RateLimit rate_limit;
     BatchLimits batch;
+    Poison poison;
 };
 
 struct TlsSettings {
