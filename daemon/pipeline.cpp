@@ -178,6 +178,8 @@ asio::awaitable<void> Pipeline::add_lane(Lane lane) {
         return settler_.start_of(id);
     };
     const auto from = co_await run_on(executors_.storage, std::move(job));
+    const auto wait = waits_.extract(pump.lane().lane);
+    if (!wait.empty() && wait.mapped().url == pump.url()) pump.keep_wait(wait.mapped().until);
     pump.start(from);
 }
 
@@ -186,9 +188,11 @@ asio::awaitable<void> Pipeline::remove_lane(LaneId lane, TimePoint deadline) {
     co_await pump.stop(deadline);
     auto job = [this, lane] {
         configured_.erase(lane);
+        settler_.note_unread(lane);
         report_unconfigured(lane);
     };
     co_await run_on(executors_.storage, std::move(job));
+    if (const auto until = pump.told_to_wait()) waits_[lane] = {pump.url(), *until};
     pump.clear_metrics();
     pumps_.remove_if([lane](const auto& one) { return one.lane().lane == lane; });
     share_memory();
@@ -246,8 +250,9 @@ Snapshot Pipeline::snapshot_here() const {
         const auto spooled = settler_.spooled(lane);
         if (configured(lane)) {
             view.spooled_by_lane[lane] = spooled;
+            view.deferred_by_lane[lane] = settler_.deferred(lane);
         } else if (lane != kDefaultLane || spooled > 0) {  // every spool has the default lane
-            view.unconfigured.push_back({{lane, name}, spooled});
+            view.unconfigured.push_back({{lane, name}, spooled, settler_.deferred(lane)});
         }
     }
     view.store = committer_.last_stats();

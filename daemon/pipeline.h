@@ -44,12 +44,14 @@ struct IdStatus {
 struct UnconfiguredLane {
     LaneName name;
     std::uint64_t spooled = 0;
+    spool::DeferredView deferred{};  // of them
 };
 
 /// What `status` and the metrics are made from, read in one moment of the storage thread.
 struct Snapshot {
     observe::Ledger ledger;
-    std::map<LaneId, std::uint64_t> spooled_by_lane;  // configured ones
+    std::map<LaneId, std::uint64_t> spooled_by_lane;         // configured ones
+    std::map<LaneId, spool::DeferredView> deferred_by_lane;  // the same
     std::vector<UnconfiguredLane> unconfigured;
     spool::StoreStats store;
     Bytes room;             // what may be written before intake closes
@@ -104,7 +106,8 @@ public:
     /// The number of the lane of this name, which is made when there is none. Errors: as
     /// Store::make_lane().
     [[nodiscard]] asio::awaitable<Result<LaneId>> make_lane(std::string name);
-    /// Begins to send from a lane that the store has and that is not configured.
+    /// Begins to send from a lane that the store has and that is not configured. A Retry-After of
+    /// the same upstream is obeyed over the change.
     [[nodiscard]] asio::awaitable<void> add_lane(Lane lane);
     /// Ends sending from a lane: requests in flight may finish until `deadline`. It keeps its
     /// records.
@@ -148,6 +151,13 @@ private:
     std::set<LaneId> configured_;          // storage thread: those with a pump that was started
     spool::Settler settler_;
     std::list<forward::Pump> pumps_;  // forward thread; a list: they do not move
+    /// What upstreams asked lanes to wait that are not sent from at the moment. Forward thread;
+    /// bounded by the lanes that a spool may have.
+    struct Wait {
+        std::string url;
+        TimePoint until;
+    };
+    std::map<LaneId, Wait> waits_;
     spool::IdKeeper ids_;
     spool::Committer committer_;
     TaskGroup storage_tasks_;

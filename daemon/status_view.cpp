@@ -4,6 +4,15 @@
 
 namespace opsrelay {
 
+namespace {
+
+void show_deferred(const spool::DeferredView& deferred, control::LaneView& shown) {
+    shown.deferred = deferred.records;
+    shown.deferred_due_unix_ms = deferred.next_due_unix_ms;
+}
+
+}  // namespace
+
 control::StatusView status_view(const Snapshot& snapshot,
                                 const std::vector<forward::LaneStatus>& lanes,
                                 const std::vector<listen::ListenerStatus>& listeners,
@@ -24,6 +33,8 @@ control::StatusView status_view(const Snapshot& snapshot,
         const auto spooled = snapshot.spooled_by_lane.find(lane.lane);
         if (spooled != snapshot.spooled_by_lane.end()) shown.spooled = spooled->second;
         shown.concurrency = lane.concurrency;
+        const auto deferred = snapshot.deferred_by_lane.find(lane.lane);
+        if (deferred != snapshot.deferred_by_lane.end()) show_deferred(deferred->second, shown);
         shown.oldest_age_s = age_s(lane.oldest_received_unix_ms.value_or(0));
         shown.late_day = lane.late.day;
         shown.late_month = lane.late.month;
@@ -36,6 +47,7 @@ control::StatusView status_view(const Snapshot& snapshot,
         shown.name = lane.name.name;
         shown.state = "not_configured";
         shown.spooled = lane.spooled;
+        show_deferred(lane.deferred, shown);
         shown.next =
             "nothing is sent; configure it again, or end its records with opsrelay spool "
             "purge --lane";
@@ -68,6 +80,9 @@ void publish(const control::StatusView& view, observe::Registry& registry) {
     registry.gauge(observe::kDeadLimitBytes).set(static_cast<double>(view.dead_bytes_limit));
     for (const auto& lane : view.lanes) {
         registry.gauge(observe::kLaneSpooled, lane.name).set(static_cast<double>(lane.spooled));
+        registry.gauge(observe::kLaneDeferred, lane.name).set(static_cast<double>(lane.deferred));
+        const auto due_ms = static_cast<double>(lane.deferred_due_unix_ms.value_or(0));
+        registry.gauge(observe::kLaneDeferredDue, lane.name).set(due_ms / 1e3);
     }
     registry.gauge(observe::kDedupeIds).set(static_cast<double>(view.dedupe_ids));
     registry.gauge(observe::kDedupeWindow).set(view.dedupe_window_s);

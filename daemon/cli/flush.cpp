@@ -22,7 +22,8 @@ namespace {
 constexpr const char* kFooter = R"(
 Waits until every event that was accepted before is delivered, or a dead letter; events that come
 later are not waited for. A lane that backs off or is parked tries at once, one time; where upstream
-asked to wait (Retry-After) it waits. Ends at once when only paused lanes have something left.
+asked to wait (Retry-After) it waits. A deferred event is tried once more, and is left if that
+fails. Ends at once when only paused lanes have something left.
 
 Examples:
   opsrelay flush --timeout 25s          in a preStop hook

@@ -32,8 +32,9 @@ void print_json(const spool::SpoolSummary& summary, Program& program) {
     std::string lanes;
     for (const auto& lane : summary.lanes) {
         lanes += fmt::format(
-            R"({}{{"lane":{},"name":{},"records":{},"oldest":{}}})", lanes.empty() ? "" : ",",
-            static_cast<unsigned>(lane.lane), json_string(lane.name), lane.records,
+            R"({}{{"lane":{},"name":{},"records":{},"deferred":{},"oldest":{}}})",
+            lanes.empty() ? "" : ",", static_cast<unsigned>(lane.lane), json_string(lane.name),
+            lane.records, lane.deferred,
             lane.oldest_unix_ms == 0 ? "null" : json_string(time_text(lane.oldest_unix_ms)));
     }
     std::string kept;
@@ -65,8 +66,9 @@ void print_text(const spool::SpoolSummary& summary, Program& program) {
             printable(summary.trouble));
     }
     for (const auto& lane : summary.lanes) {
-        fmt::print(program.out, "lane {} {}: {} records, oldest {}\n",
+        fmt::print(program.out, "lane {} {}: {} records{}, oldest {}\n",
                    static_cast<unsigned>(lane.lane), printable(lane.name), lane.records,
+                   lane.deferred == 0 ? "" : fmt::format(", {} of them deferred", lane.deferred),
                    time_text(lane.oldest_unix_ms));
     }
     if (summary.trouble.empty()) {

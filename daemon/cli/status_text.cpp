@@ -59,6 +59,15 @@ void append_late(std::string& out, const Json& lane) {
                    count(*late, "day"), count(*late, "month"));
 }
 
+void append_deferred(std::string& out, const Json& lane) {
+    const auto* const deferred = member(lane, "deferred");
+    if (deferred == nullptr || !deferred->IsObject() || count(*deferred, "events") == 0) return;
+    fmt::format_to(std::back_inserter(out),
+                   "    deferred: {} of them, which upstream fails on again and again; next "
+                   "attempt {}\n",
+                   count(*deferred, "events"), text(*deferred, "next"));
+}
+
 std::string painted_state(const std::string& state, const Paint& paint) {
     if (state == "active") return paint.good(state);
     const bool waits = state == "backing_off" || state == "paused" || state == "not_configured";
@@ -85,6 +94,7 @@ void append_lanes(std::string& out, const Json& lanes, const Paint& paint) {
             fmt::format_to(to, ", up to {} requests at a time", count(lane, "concurrency"));
         }
         out += '\n';
+        append_deferred(out, lane);
         append_late(out, lane);
         if (const auto error = text(lane, "last_error"); !error.empty()) {
             fmt::format_to(to, "    last error: {}\n", error);

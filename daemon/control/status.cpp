@@ -59,6 +59,11 @@ void write_lane(Writer& out, const LaneView& lane) {
                lane.since_unix_ms == 0 ? std::nullopt : std::optional(lane.since_unix_ms));
     time_field(out, "retry_at", lane.retry_at_unix_ms);
     field(out, "spooled", lane.spooled);
+    out.Key("deferred");
+    out.StartObject();
+    field(out, "events", lane.deferred);
+    time_field(out, "next", lane.deferred_due_unix_ms);
+    out.EndObject();
     field(out, "concurrency", lane.concurrency);
     seconds_field(out, "oldest_age_s", lane.oldest_age_s);
     out.Key("late");

@@ -16,12 +16,14 @@ struct LaneView {
     std::int64_t since_unix_ms = 0;                // 0: not known
     std::optional<std::int64_t> retry_at_unix_ms;  // when the lane waits
     std::uint64_t spooled = 0;
-    std::uint64_t concurrency = 0;  // requests it may have in flight now
-    double oldest_age_s = 0;        // of its oldest record; 0 when empty
-    std::uint64_t late_day = 0;     // delivered after the UTC day in which they were received...
-    std::uint64_t late_month = 0;   // ...and, of these, after its month
-    std::string last_error;         // empty: none since the last success
-    std::string next;               // what happens next and what to do; empty while it is active
+    std::uint64_t deferred = 0;  // of them: upstream fails on these and takes others...
+    std::optional<std::int64_t> deferred_due_unix_ms;  // ...and when the next one is tried
+    std::uint64_t concurrency = 0;                     // requests it may have in flight now
+    double oldest_age_s = 0;                           // of its oldest record; 0 when empty
+    std::uint64_t late_day = 0;    // delivered after the UTC day in which they were received...
+    std::uint64_t late_month = 0;  // ...and, of these, after its month
+    std::string last_error;        // empty: none since the last success
+    std::string next;              // what happens next and what to do; empty while it is active
 };
 
 struct ListenerView {

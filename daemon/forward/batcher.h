@@ -27,6 +27,7 @@ struct Item {
     /// In a batch request it is one of at most so many: less once a larger one was refused whole.
     std::size_t company_max = std::numeric_limits<std::size_t>::max();
     std::int64_t received_unix_ms = 0;
+    bool deferred = false;     // it has left the queue: not the batcher's
     std::string_view payload;  // into `segment`
     /// Shared: the payload must live as long as the last record of its segment is being sent. A
     /// stuck record has a batch of its own, so that its segment can go.

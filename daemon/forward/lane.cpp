@@ -21,27 +21,6 @@ constexpr milliseconds kSlowProbeMax = minutes{15};
 constexpr seconds kAfterPeriodEnd{1};
 constexpr std::size_t kPutBackRemembered = 1000;
 
-std::optional<LaneState> state_for(Verdict verdict) {
-    switch (verdict) {
-        case Verdict::delivered:
-        case Verdict::rejected: return std::nullopt;
-        case Verdict::not_the_api:
-        case Verdict::misconfigured: return LaneState::misconfigured;
-        case Verdict::unauthorized: return LaneState::unauthorized;
-        case Verdict::plan_limited: return LaneState::plan_limited;
-        case Verdict::budget_stopped: return LaneState::budget_stopped;
-        case Verdict::throttled: return LaneState::throttled;
-        case Verdict::backoff: return LaneState::backing_off;
-    }
-    return std::nullopt;
-}
-
-// Neither the event nor a passing fault is to blame.
-bool concerns_lane(Verdict verdict) {
-    const auto state = state_for(verdict);
-    return state && *state != LaneState::backing_off;
-}
-
 bool asks_to_wait(const Decision& decision) {
     return decision.retry_after && *decision.retry_after > milliseconds{0};
 }
@@ -127,16 +106,12 @@ Effect Lane::on_reply(Ticket ticket, const Attempt& attempt, const Decision& dec
 
 Effect Lane::judge(bool current, const Attempt& attempt, const Decision& decision,
                    std::string_view cause, Moment at) {
-    switch (decision.verdict) {
-        case Verdict::delivered: return on_delivered(current, at);
-        case Verdict::rejected: return on_rejected(current, attempt, cause, at);
-        case Verdict::not_the_api:
-        case Verdict::unauthorized:
-        case Verdict::plan_limited:
-        case Verdict::budget_stopped:
-        case Verdict::misconfigured:
-        case Verdict::throttled:
-        case Verdict::backoff: return on_failure(current, attempt, decision, cause, at);
+    switch (on_reply_in(state_, decision.verdict).step) {
+        case ReplyStep::deliver: return on_delivered(current, at);
+        case ReplyStep::bury: return on_rejected(current, attempt, cause, at);
+        case ReplyStep::doubt: return on_doubt(current, at);
+        case ReplyStep::suspect:
+        case ReplyStep::park: return on_failure(current, attempt, decision, cause, at);
     }
     return {};
 }
@@ -160,7 +135,7 @@ std::vector<Effect> Lane::on_batch(Ticket ticket, std::span<const Judged> events
     each(is(Verdict::rejected), [&](const Judged& event) {
         if (delivered) rejected_in_row_.clear();  // a delivery is between any two of them
         const auto before = epoch_;
-        auto effect = on_rejected(current, event.attempt, event.cause, at);
+        auto effect = judge(current, event.attempt, event.decision, event.cause, at);
         if (epoch_ != before && state_ != LaneState::active) current = false;
         return effect;
     });
@@ -173,8 +148,11 @@ std::vector<Effect> Lane::on_batch(Ticket ticket, std::span<const Judged> events
         effect.delay = *delay;
         return effect;
     };
+    const auto concerns_lane = [](Verdict verdict) {
+        return on_reply_in(LaneState::active, verdict).step == ReplyStep::park;
+    };
     each(concerns_lane, fail);
-    each(is(Verdict::backoff), fail);
+    each(may_be_event, fail);
     return effects;
 }
 
@@ -201,11 +179,12 @@ bool Lane::blames_event(std::uint64_t content_hash) const {
            std::any_of(rejected_in_row_.begin(), rejected_in_row_.end(), is_it);
 }
 
+Effect Lane::on_doubt(bool current, Moment at) {
+    if (current) arm({}, at);
+    return {.failed = true};  // the next probe takes another record
+}
+
 Effect Lane::on_rejected(bool current, const Attempt& attempt, std::string_view cause, Moment at) {
-    if (state_ == LaneState::misconfigured) {
-        if (current) arm({}, at);
-        return {.failed = true};  // the next probe takes another record
-    }
     if (!attempt.dead_room) {
         // Dead letters of accepted records are not pushed out by new ones.
         if (current) enter(LaneState::dead_full, cause, at);
@@ -231,10 +210,16 @@ Effect Lane::on_rejected(bool current, const Attempt& attempt, std::string_view 
     return effect;
 }
 
+bool Lane::blames_record(const Attempt& attempt, const Decision& decision) {
+    if (proven_ && attempt.failures >= kStuckFailures) return true;
+    if (asks_to_wait(decision)) return false;
+    return ++failures_in_row_ < kFailuresToOpen && proven_;
+}
+
 Effect Lane::on_failure(bool current, const Attempt& attempt, const Decision& decision,
                         std::string_view cause, Moment at) {
-    const bool transient = decision.verdict == Verdict::backoff;
-    Effect effect{.failed = transient};
+    const auto& cell = on_reply_in(state_, decision.verdict);
+    Effect effect{.failed = may_be_event(decision.verdict)};
     if (!current) {
         const bool waits = state_ == LaneState::backing_off || state_ == LaneState::throttled;
         if (waits && asks_to_wait(decision)) {
@@ -243,21 +228,12 @@ Effect Lane::on_failure(bool current, const Attempt& attempt, const Decision& de
         }
         return effect;
     }
-    if (transient && state_ == LaneState::active && proven_ && attempt.failures >= kStuckFailures) {
+    if (cell.step == ReplyStep::suspect && blames_record(attempt, decision)) {
         effect.delay = record_backoff_.after(attempt.failures);
         if (asks_to_wait(decision)) effect.delay = *decision.retry_after;
         return effect;
     }
-    if (transient && state_ == LaneState::active && !asks_to_wait(decision)) {
-        ++failures_in_row_;
-        if (proven_ && failures_in_row_ < kFailuresToOpen) {
-            effect.delay = record_backoff_.after(attempt.failures);
-            return effect;
-        }
-    }
-    const auto state = state_for(decision.verdict);
-    OPSRELAY_ASSERT(state.has_value());
-    enter(*state, cause, at);
+    enter(cell.to, cause, at);
     arm(decision, at);
     return effect;
 }
@@ -272,37 +248,49 @@ void Lane::on_status(Ticket ticket, const WorkspaceStatus& status, Moment at) {
         state_ == LaneState::plan_limited ? status.plan_period_end : status.budget_period_end;
     if (learning) {
         // The 402 is newer than what this says: it only tells when the period ends.
-        if (status.readable) limit_wait(period_end, at);
+        if (status.readable) on_event(LaneEvent::period_known, at, period_end);
     } else if (!status.readable) {
-        probe_by_event_ = true;
-    } else if (!status.paused) {
-        activate(at);
+        on_event(LaneEvent::status_unreadable, at);
     } else {
-        retry_at_ = at.now + rng_.between(kPauseMin, kPauseMax);
-        limit_wait(period_end, at);
+        const auto event = status.paused ? LaneEvent::status_paused : LaneEvent::status_open;
+        on_event(event, at, period_end);
     }
 }
 
 void Lane::on_key(bool has_key, Moment at) {
     ++epoch_;  // replies to the old key say nothing about the new one
     in_flight_now_ = 0;
-    if (!has_key) return enter(LaneState::no_key, "no API key", at);
-    switch (state_) {
-        case LaneState::no_key: return activate(at);
-        case LaneState::unauthorized:
-        case LaneState::misconfigured:
-        case LaneState::plan_limited:
-        case LaneState::budget_stopped: return try_now(at);
-        case LaneState::active:
-        case LaneState::backing_off:
-        case LaneState::throttled:
-        case LaneState::dead_full:
-        case LaneState::paused: return;
+    on_event(has_key ? LaneEvent::key_given : LaneEvent::key_taken, at);
+}
+
+void Lane::on_dead_room(Moment at) { on_event(LaneEvent::room, at); }
+
+void Lane::on_event(LaneEvent event, Moment at, std::optional<WallTime> period_end) {
+    switch (on_event_in(state_, event)) {
+        case Turn::keep: return;
+        case Turn::begin: return begin_sending(at);
+        case Turn::probe: return try_now(at);
+        case Turn::stop: return enter(LaneState::no_key, "no API key", at);
+        case Turn::shorten: return limit_wait(period_end, at);
+        case Turn::wait:
+            retry_at_ = at.now + rng_.between(kPauseMin, kPauseMax);
+            return limit_wait(period_end, at);
+        case Turn::ask_event: probe_by_event_ = true; return;
     }
 }
 
-void Lane::on_dead_room(Moment at) {
-    if (state_ == LaneState::dead_full) activate(at);
+void Lane::begin_sending(Moment at) {
+    const auto until = std::exchange(kept_wait_, TimePoint{});
+    if (until <= at.now) return activate(at);
+    enter(LaneState::throttled, "upstream asked to wait", at);
+    retry_at_ = until;
+    told_to_wait_ = true;
+}
+
+std::optional<TimePoint> Lane::told_to_wait() const noexcept {
+    if (kept_wait_ != TimePoint{}) return kept_wait_;
+    const bool waits = state_ == LaneState::backing_off || state_ == LaneState::throttled;
+    return waits && told_to_wait_ ? std::optional(retry_at_) : std::nullopt;
 }
 
 void Lane::try_now(Moment at) {

@@ -1,13 +1,5 @@
 // The state machine of one lane: what it may send now, and what a reply changes. Pure: the pump
-// asks, sends and reports back.
-//
-//   active --- failure -----------> backing_off
-//     ^    --- 429 ---------------> throttled
-//     |    --- 401, 403 ----------> unauthorized
-//     |    --- 402 ---------------> plan_limited, budget_stopped
-//     |    --- not the API -------> misconfigured (also: ten rejections in a row)
-//     |    --- rejected ----------> dead_full, when there is no room for the dead letter
-//     +------- delivered ---------- one probe from any of these but dead_full, which waits for room
+// asks, sends and reports back. What follows what is in lane_table.h.
 //
 // An operator's pause lies over all of them: nothing is sent, replies under way still count, and
 // when it ends the state below shows again, with its wait.
@@ -15,8 +7,10 @@
 // The breaker opens at the second failure in a row, at the first one before any delivery, and at
 // any reply with Retry-After; a lone failure among deliveries is the record's own matter, and so is
 // every failure of a stuck record (kStuckFailures) once something was delivered since the recovery.
-// Every state but active lets exactly one request out at a time, when its wait is over. After a
-// recovery the number of requests in flight is 1, then doubles up to Options::connections.
+// A reply that is not the API's counts as such a failure, since filters in front of it refuse
+// single events in this way. Every state but active lets exactly one request out at a time, when
+// its wait is over. After a recovery the number of requests in flight is 1, then doubles up to
+// Options::connections.
 #pragma once
 
 #include <array>
@@ -29,41 +23,13 @@
 #include <vector>
 
 #include "core/clock.h"
-#include "core/enum_table.h"
 #include "core/event.h"
 #include "core/random.h"
+#include "forward/lane_table.h"
 #include "forward/options.h"
 #include "forward/retry.h"
 
 namespace opsrelay::forward {
-
-/// Label values of `state` in opsrelay_lane_state; the word in status and logs.
-enum class LaneState : std::uint8_t {
-    active,          // sending
-    backing_off,     // upstream fails or cannot be reached
-    throttled,       // 429
-    plan_limited,    // 402: the plan's requests are used up
-    budget_stopped,  // 402: a budget stops telemetry
-    unauthorized,    // 401, 403: the key is not accepted
-    misconfigured,   // what answers is not the API, or refuses everything
-    no_key,          // nothing is sent: no API key yet
-    dead_full,       // upstream refused an event for good and dead letters are full
-    paused,          // by an operator
-};
-inline constexpr std::array<EnumName<LaneState>, 10> kLaneStates{{
-    {LaneState::active, "active"},
-    {LaneState::backing_off, "backing_off"},
-    {LaneState::throttled, "throttled"},
-    {LaneState::plan_limited, "plan_limited"},
-    {LaneState::budget_stopped, "budget_stopped"},
-    {LaneState::unauthorized, "unauthorized"},
-    {LaneState::misconfigured, "misconfigured"},
-    {LaneState::no_key, "no_key"},
-    {LaneState::dead_full, "dead_full"},
-    {LaneState::paused, "paused"},
-}};
-static_assert(dense(kLaneStates));
-constexpr std::string_view to_string(LaneState s) { return kLaneStates.at(index_of(s)).name; }
 
 /// What an operator is told about a state: what happens next, and what to do about it.
 [[nodiscard]] std::string_view what_next(LaneState state);
@@ -156,6 +122,11 @@ public:
     /// The same, but a wait that upstream asked for (Retry-After) is kept.
     void skip_wait(Moment at);
     void on_paused(bool paused, Moment at);
+    /// What upstream asked the lane of this name to wait, before it was made anew: the first key
+    /// does not end it.
+    void keep_wait(TimePoint until) noexcept { kept_wait_ = until; }
+    /// Until when upstream asked to be left alone; nullopt: it did not.
+    [[nodiscard]] std::optional<TimePoint> told_to_wait() const noexcept;
 
     [[nodiscard]] LaneId id() const noexcept { return id_; }
     [[nodiscard]] LaneState state() const noexcept { return paused_ ? LaneState::paused : state_; }
@@ -177,6 +148,8 @@ private:
     void end(Ticket ticket);
     void enter(LaneState state, std::string_view cause, Moment at);
     void activate(Moment at);
+    void begin_sending(Moment at);
+    void on_event(LaneEvent event, Moment at, std::optional<WallTime> period_end = {});
     /// Sets the wait of the state just entered, or entered again after a failed probe.
     void arm(const Decision& decision, Moment at);
     [[nodiscard]] milliseconds slow_probe_delay();
@@ -187,8 +160,11 @@ private:
     void note_delivered(bool current);
     [[nodiscard]] Effect on_rejected(bool current, const Attempt& attempt, std::string_view cause,
                                      Moment at);
+    [[nodiscard]] Effect on_doubt(bool current, Moment at);
     [[nodiscard]] Effect on_failure(bool current, const Attempt& attempt, const Decision& decision,
                                     std::string_view cause, Moment at);
+    /// A failure of a lane that is active: whether it is the record's own matter.
+    [[nodiscard]] bool blames_record(const Attempt& attempt, const Decision& decision);
     [[nodiscard]] bool blames_event(std::uint64_t content_hash) const;
 
     LaneId id_;
@@ -205,6 +181,7 @@ private:
     TimePoint retry_at_ = TimePoint::max();
     unsigned slow_probes_ = 0;     // unauthorized, misconfigured: since the lane was last active
     bool told_to_wait_ = false;    // retry_at_ is upstream's wish
+    TimePoint kept_wait_{};        // of the lane before this one
     bool learn_period_ = false;    // read workspace-status once, to learn when the period ends
     bool probe_by_event_ = false;  // plan_limited: workspace-status was no help
 

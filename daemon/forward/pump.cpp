@@ -4,6 +4,8 @@
 #include <boost/asio/this_coro.hpp>
 #include <utility>
 
+#include "forward/plan_memo.h"
+
 namespace opsrelay::forward {
 
 namespace {
@@ -25,6 +27,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
            Upstream& upstream, const Options& options, LaneName lane, observe::Registry& registry,
            PlanState& plan)
     : clock_(clock),
+      rng_(rng),
       settler_(settler),
       upstream_(upstream),
       plan_(plan),
@@ -40,6 +43,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       changed_(forward, clock),
       readable_(forward, clock),
       settleable_(forward, clock),
+      deferrable_(forward, clock),
       sends_(forward, clock),
       loops_(forward, clock),
       timers_(forward, clock),
@@ -70,9 +74,16 @@ void Pump::start(const spool::LaneStart& from) {
     if (from.paused) set_paused(true);
     batcher_ = Batcher(from.first, options_.in_flight_max);
     batcher_.set_held_max(held_max_);
+    deferred_ = from.deferred;
+    if (auto fields = decode_plan(from.memo)) {
+        plan_fields_ = std::move(*fields);
+        plan_gauges_.show(plan_fields_);
+        plan_.set(plan_fields_);
+    }
     loops_.spawn("forward dispatch", dispatch_loop());
     loops_.spawn("forward read", read_loop());
     loops_.spawn("forward settle", settle_loop());
+    loops_.spawn("forward defer", defer_loop());
     timers_.spawn("forward watch", watch_loop());
     set_max_age(options_.max_age);
 }
@@ -81,6 +92,7 @@ void Pump::wake_all() {
     changed_.notify_all();
     readable_.notify_all();
     settleable_.notify_all();
+    deferrable_.notify_all();
 }
 
 void Pump::notify_records() {
@@ -164,23 +176,33 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
                 if (permit.action == Action::start && lane_.in_flight() >= concurrency_.limit()) {
                     return std::nullopt;  // a reply makes room
                 }
-                if (options_.kind == UpstreamKind::batch && permit.action == Action::start) {
+                if (options_.kind == UpstreamKind::batch && permit.action == Action::start &&
+                    !due_) {
                     if (!gather(now, until)) return std::nullopt;
                     return Work{std::exchange(gathered_, {}), lane_.begin(permit.action), now};
                 }
-                item = permit.action == Action::start ? batcher_.next(now) : batcher_.next_probe();
+                item = choose(permit.action, until);
                 if (item && permit.action == Action::probe) ask_for_key();
                 break;
         }
-        if (!item) {
-            if (permit.action == Action::start) until = batcher_.next_due();
-            return std::nullopt;
-        }
+        if (!item) return std::nullopt;
         std::vector<Item> items;
         items.push_back(std::move(*item));
         return Work{std::move(items), lane_.begin(permit.action), now};
     }
     return std::nullopt;
+}
+
+// A deferred record, which is due rarely, goes before all others, but others go first to probe.
+std::optional<Item> Pump::choose(Action action, TimePoint& until) {
+    if (action == Action::probe) {
+        auto item = batcher_.next_probe();
+        return item ? std::move(item) : take_deferred();
+    }
+    auto item = take_deferred();
+    if (!item) item = batcher_.next(clock_.now());
+    if (!item) until = batcher_.next_due();
+    return item;
 }
 
 TimePoint Pump::dispatch() {
@@ -235,13 +257,14 @@ TimePoint Pump::settle_due() const noexcept {
 asio::awaitable<void> Pump::settle_loop() {
     while (true) {
         const auto now = clock_.now();
+        const bool has_news = !ends_.empty() || memo_;
         // A dead letter must be stored before it can be put back.
         const bool can_put_back = unpersisted_ == 0 && now >= put_back_due_;
         const auto due_together = settle_due();
         const bool gather = now < due_together && ends_.size() < settle_group() && !finishing_;
-        if (!ends_.empty() && gather) {
+        if (has_news && gather) {
             co_await settleable_.wait_until(due_together);
-        } else if (!ends_.empty()) {
+        } else if (has_news) {
             co_await settle_ends();
         } else if (drop_ && !finishing_) {
             co_await drop_records();
@@ -269,10 +292,21 @@ asio::awaitable<void> Pump::settle_ends() {
     ends_told_ = false;
     std::vector<Seq> settled;
     settled.reserve(ends.size());
-    for (const auto& end : ends) settled.push_back(end.seq);
-    settling_ = !settled.empty();
-    const bool persisted = co_await settler_.settle(name_.lane, std::move(ends));
+    bool tried = false;  // the deferred record
+    for (const auto& end : ends) {
+        tried = tried || end.was_deferred;
+        if (!end.was_deferred) settled.push_back(end.seq);
+    }
+    settling_ = !ends.empty();
+    auto memo = std::exchange(memo_, std::nullopt);
+    const auto result = co_await settler_.settle(name_.lane, std::move(ends), std::move(memo));
+    const bool persisted = result.persisted;
     settling_ = false;
+    if (tried) {
+        trying_.reset();
+        deferrable_.notify_all();
+    }
+    note_moved(settled, result);
     for (const auto seq : settled) batcher_.settled(seq);
     settled_at_ = clock_.now();
     if (!settled.empty()) progress_at_ = settled_at_;

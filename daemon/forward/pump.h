@@ -90,6 +90,13 @@ public:
     void ask_status(std::function<void()> done);
     /// spool.max_age: older records are given up; 0: never.
     void set_max_age(milliseconds age);
+    /// What the pump of this lane before this one was told to wait (told_to_wait()); before the
+    /// key.
+    void keep_wait(TimePoint until) { lane_.keep_wait(until); }
+    /// Until when upstream asked to be left alone; nullopt: it did not.
+    [[nodiscard]] std::optional<TimePoint> told_to_wait() const { return lane_.told_to_wait(); }
+    /// Where it sends to.
+    [[nodiscard]] const std::string& url() const noexcept { return options_.url; }
     /// Its share of the memory for records that wait (Batcher).
     void set_held_max(Bytes share);
     /// Sends nothing new, lets requests in flight finish until `deadline`, then cancels them, and
@@ -115,6 +122,7 @@ private:
     asio::awaitable<void> dispatch_loop();
     asio::awaitable<void> read_loop();
     asio::awaitable<void> settle_loop();
+    asio::awaitable<void> defer_loop();
     asio::awaitable<void> watch_loop();
     /// What may be sent now, in one request: one record, or several of kind batch.
     struct Work {
@@ -133,6 +141,22 @@ private:
     [[nodiscard]] bool gather(TimePoint now, TimePoint& until);
     /// What was gathered is to be chosen from again.
     void scatter();
+    /// The record that is to be sent now, by itself.
+    [[nodiscard]] std::optional<Item> choose(Action action, TimePoint& until);
+    /// The deferred record that is due, if it is not being sent.
+    [[nodiscard]] std::optional<Item> take_deferred();
+    /// It waits apart from the queue, or does so again; `delay` at least.
+    void defer(Item item, milliseconds delay, Moment at);
+    /// What became of those in moving_, once the spool knows. Those that stay are not `settled`.
+    void note_moved(std::vector<Seq>& settled, const spool::Settler::Settled& result);
+    void note_deferred(const spool::DeferredView& view);
+    /// When the next deferred record is to be taken, or looked for; max(): not before something
+    /// changes.
+    [[nodiscard]] TimePoint next_deferred() const;
+    /// As all_settled(), deferred records left out.
+    [[nodiscard]] bool queue_settled() const noexcept;
+    asio::awaitable<void> hasten_deferred();
+    asio::awaitable<void> expire_deferred();
     asio::awaitable<void> send(Work work);
     asio::awaitable<void> check_status(Ticket ticket);
     asio::awaitable<void> read_status(std::function<void()> done);
@@ -163,6 +187,11 @@ private:
                      std::optional<spool::DeadLetter> letter, Moment at);
     /// To those who watch.
     void show(const Item& item, const Reply& reply, Fate fate) const;
+    /// It has failed so often, beside others that passed, that it leaves the queue.
+    [[nodiscard]] bool is_stuck(const Item& item) const;
+    /// It is to be sent again: a deferred record as soon as the lane permits, any other from `due`
+    /// on.
+    void put_back(Item item, TimePoint due);
     void count_request(const Reply& reply, TimePoint began);
     void update_plan(const PlanUpdate& update);
     void set_plan(PlanFields fields);
@@ -183,6 +212,7 @@ private:
     void log_put_back_failure(const Error& error, std::size_t events);
     void log_storage_lag();
     void log_stuck(const Item& item);
+    void log_deferred(const Item& item, milliseconds wait);
     void log_split(const Reply& reply, std::size_t events, Bytes bytes);
     void log_held_up();
     void log_concurrency(Concurrency::Change change, std::size_t before);
@@ -194,6 +224,7 @@ private:
     static constexpr milliseconds kStorageRetry{1000};
 
     Clock& clock_;
+    Rng& rng_;
     spool::Settler& settler_;
     Upstream& upstream_;
     PlanState& plan_;
@@ -217,6 +248,7 @@ private:
     Signal changed_;     // the lane, or what it may send: dispatch_loop(), drain_until()
     Signal readable_;    // there may be something to read: read_loop()
     Signal settleable_;  // there are ends: settle_loop()
+    Signal deferrable_;  // what waits apart has changed: defer_loop()
     TaskGroup sends_;
     TaskGroup loops_;
     TaskGroup timers_;  // ends when cancelled
@@ -235,7 +267,20 @@ private:
     PlanFields plan_fields_;
     TimePoint progress_at_{};  // last settlement, or the last moment without anything to send
     bool settling_ = false;
+    /// On their way out of the queue: they come back where there is no room for them. Bounded by
+    /// the records in flight.
+    struct Moving {
+        Item item;
+        TimePoint due;      // if it comes back
+        milliseconds wait;  // if not
+    };
+    std::map<Seq, Moving> moving_;
+    spool::DeferredView deferred_;         // as the spool said last
+    TimePoint deferred_gap_{};             // none is taken before this
+    std::optional<Seq> trying_;            // the one that was taken and has not been settled since
+    std::optional<Item> due_;              // the same, unless it is being sent
     std::vector<spool::Settlement> ends_;  // not yet settled; bounded by the records in flight
+    std::optional<std::string> memo_;      // what the spool is to remember (plan_memo.h)
     bool ends_told_ = false;               // settle_loop() knows that there are some
     TimePoint settled_at_{};               // when the last ones were
     std::size_t unpersisted_ = 0;          // ends that the spool keeps in memory only

@@ -38,6 +38,7 @@ asio::awaitable<void> Pump::expire_loop() {
     while (stop.cancelled() == asio::cancellation_type::none) {
         co_await clock_.sleep_for(kExpireEvery);
         drop_expired();
+        co_await expire_deferred();
     }
 }
 
@@ -52,6 +53,7 @@ asio::awaitable<void> Pump::drop_records() {
     const auto dropped =
         co_await settler_.drop(name_.lane, forgotten.end, std::move(forgotten.kept), drop.reason);
     settling_ = false;
+    note_deferred(dropped.deferred);
     if (!dropped.persisted && unpersisted_ == 0) {
         unpersisted_ = 1;
         persist_due_ = clock_.now() + kStorageRetry;

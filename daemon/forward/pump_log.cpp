@@ -144,13 +144,27 @@ void Pump::log_stuck(const Item& item) {
     const auto hidden = outage_throttle_.allow("stuck");
     if (!hidden) return;
     log::warn("forward",
-              "upstream fails on an event again and again but takes others; "
-              "it is retried for ever",
+              "upstream fails on an event again and again but takes others; there is no room to "
+              "defer it, so it is retried where it is",
               {{"lane", name_.name},
                {"seq", item.seq},
                {"failures", item.failures},
                {"error", last_error_},
                {"stuck_events", batcher_.stuck()},
+               {"suppressed", *hidden}});
+}
+
+void Pump::log_deferred(const Item& item, milliseconds wait) {
+    const auto hidden = outage_throttle_.allow("deferred");
+    if (!hidden) return;
+    log::warn("forward",
+              "upstream fails on an event again and again but takes others; it is deferred",
+              {{"lane", name_.name},
+               {"seq", item.seq},
+               {"failures", item.failures},
+               {"error", last_error_},
+               {"retry_in_ms", wait.count()},
+               {"deferred_events", deferred_.records},
                {"suppressed", *hidden}});
 }
 

@@ -7,6 +7,7 @@
 #include "core/assert.h"
 #include "forward/batch_reply.h"
 #include "forward/dead_letter.h"
+#include "forward/plan_memo.h"
 #include "forward/pump.h"
 
 namespace opsrelay::forward {
@@ -119,7 +120,7 @@ asio::awaitable<void> Pump::send(Work first) {
         }
         if (aborting_ && reply.transport != Transport::ok) {
             lane_.on_abandoned(work->ticket);
-            for (auto& item : work->items) batcher_.put_back(std::move(item), clock_.now());
+            for (auto& item : work->items) put_back(std::move(item), clock_.now());
             co_return;
         }
         count_request(reply, began);
@@ -294,22 +295,27 @@ void Pump::take_effect(Item item, const Reply& reply, const Effect& effect, Verd
     switch (effect.fate) {
         case Fate::delivered:
             late_.note_delivered(item.received_unix_ms, unix_ms(at.wall));
-            ends_.push_back({.seq = item.seq, .delivered = true, .dead = {}});
+            ends_.push_back(
+                {.seq = item.seq, .delivered = true, .dead = {}, .was_deferred = item.deferred});
             break;
         case Fate::dead_letter:
             OPSRELAY_ASSERT(letter.has_value());
-            ends_.push_back({.seq = item.seq, .delivered = false, .dead = std::move(*letter)});
+            ends_.push_back({.seq = item.seq,
+                             .delivered = false,
+                             .dead = std::move(*letter),
+                             .was_deferred = item.deferred});
             log_rejection(item.seq, reply);
             break;
         case Fate::again:
             retries_[index_of(verdict)]->add();
             if (effect.failed) ++item.failures;
-            if (item.failures >= kStuckFailures && lane_.state() == LaneState::active) {
-                log_stuck(item);
-            } else if (lane_.state() == shown_) {  // else the line about the state says it
-                log_failure(verdict);
+            if (effect.failed && (item.deferred || is_stuck(item))) {
+                defer(std::move(item), effect.delay, at);
+                break;
             }
-            batcher_.put_back(std::move(item), at.now + effect.delay);
+            // Else the line about the state says it.
+            if (lane_.state() == shown_) log_failure(verdict);
+            put_back(std::move(item), at.now + effect.delay);
             break;
     }
 }
@@ -319,6 +325,18 @@ void Pump::show(const Item& item, const Reply& reply, Fate fate) const {
     if (tap_ == nullptr || !tap_->wants(sight)) return;
     const auto reason = fate == Fate::delivered ? std::string() : describe_code(reply);
     tap_->see({sight, name_.lane, reason, 1, {}}, item.payload);
+}
+
+bool Pump::is_stuck(const Item& item) const {
+    return item.failures >= kStuckFailures && lane_.state() == LaneState::active;
+}
+
+void Pump::put_back(Item item, TimePoint due) {
+    if (item.deferred) {
+        due_ = std::move(item);  // as soon as the lane permits
+    } else {
+        batcher_.put_back(std::move(item), due);
+    }
 }
 
 void Pump::count_request(const Reply& reply, TimePoint began) {
@@ -347,6 +365,8 @@ void Pump::set_plan(PlanFields fields) {
     if (fields == plan_fields_) return;
     plan_fields_ = fields;
     plan_gauges_.show(fields);
+    memo_ = encode_plan(fields);
+    settleable_.notify_all();
     plan_.set(std::move(fields));
 }
 

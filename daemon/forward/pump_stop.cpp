@@ -30,18 +30,23 @@ asio::awaitable<void> Pump::stop(TimePoint deadline) {
     publish();
 }
 
-bool Pump::all_settled() const noexcept {
+bool Pump::queue_settled() const noexcept {
     return batcher_.drained() && ends_.empty() && !settling_ && put_back_.empty();
 }
+
+bool Pump::all_settled() const noexcept { return queue_settled() && deferred_.records == 0; }
 
 asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
     draining_ = true;
     notify_records();  // "nothing there" is only believed when read again
+    co_await hasten_deferred();
     bool last_try_made = false;
     auto next_try = clock_.now();
     while (!stopping_ && clock_.now() < deadline) {
         if (all_settled()) co_return true;
         const auto now = clock_.now();
+        // Each deferred record has had its last try.
+        if (queue_settled() && !trying_ && next_deferred() > now) co_return false;
         const bool idle = lane_.in_flight() == 0 && !batcher_.want_read();
         const bool late = lane_.retry_at().value_or(now) > deadline;
         if (idle && (lane_.parked() || (late && lane_.state() == LaneState::throttled))) {
@@ -62,6 +67,7 @@ asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
 
 void Pump::skip_wait() {
     lane_.skip_wait(moment());
+    if (!stopping_) timers_.spawn("forward hasten", hasten_deferred());
     changed_.notify_all();
     go_on();
 }

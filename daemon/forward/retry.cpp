@@ -4,6 +4,7 @@
 #include <rapidjson/document.h>
 
 #include <algorithm>
+#include <array>
 
 #include "forward/http_date.h"
 #include "forward/reply_fields.h"
@@ -111,6 +112,16 @@ Verdict by_status(int status) {
     }
 }
 
+// A page for humans: some other server answered, whatever the status means there. What gateways and
+// servers in front of the API say with a page and mean is left out: too large, too slow, too often.
+bool is_page(const Reply& reply) {
+    constexpr std::array kMeantAllTheSame{408, 413, 425, 429};
+    if (reply.status < 400 || reply.status >= 500) return false;
+    const auto* const end = kMeantAllTheSame.end();
+    if (std::find(kMeantAllTheSame.begin(), end, reply.status) != end) return false;
+    return without_space(reply.body).starts_with('<');
+}
+
 // The verdict itself says something about the plan, also when the body does not.
 void complete_plan(Verdict verdict, PlanUpdate& plan) {
     if (verdict == Verdict::delivered) {
@@ -161,6 +172,8 @@ Decision classify(const Reply& reply, WallTime now) {
     if (fields) decision.plan = plan_of(*fields);
     if (reply.status >= 200 && reply.status < 300) {
         decision.verdict = by_body(reply, fields);
+    } else if (is_page(reply)) {
+        decision.verdict = Verdict::not_the_api;
     } else if (reply.status == 402) {
         decision.verdict = by_payment(fields);
     } else {
@@ -201,6 +214,15 @@ WorkspaceStatus read_workspace_status(const Reply& reply) {
         fold_window(*budget, "monthly", exceeded_only, status.budget_period_end);
     }
     return status;
+}
+
+milliseconds deferral(unsigned failures, Rng& rng) {
+    constexpr milliseconds kFirst = minutes{1};
+    constexpr milliseconds kLast = hours{6};
+    auto wait = kFirst;
+    for (auto i = kStuckFailures; i < failures && wait < kLast; ++i) wait *= 2;
+    wait = std::min(wait, kLast);
+    return rng.between(wait / 2, wait);
 }
 
 milliseconds Backoff::after(unsigned failures) {

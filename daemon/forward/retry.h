@@ -20,7 +20,7 @@ namespace opsrelay::forward {
 /// opsrelay_upstream_retries_total (all but `delivered`).
 enum class Verdict : std::uint8_t {
     delivered,       // 2xx with an empty body or a JSON object without ok:false; 409
-    not_the_api,     // 2xx with anything else: some other server answered
+    not_the_api,     // 2xx with anything else, 4xx with a page: some other server answered
     rejected,        // 400, 422, and 413 for a single event: upstream will never take this one
     unauthorized,    // 401, 403
     plan_limited,    // 402 with reason plan_limit_reached, telemetryPaused or isPlanLimitReached
@@ -63,7 +63,8 @@ struct Decision {
 
 /// The reply table for a single event. 2xx with ok:false counts by its `reason`:
 /// plan_limit_reached, invalid_api_key, rate_limited, validation_failed as 402, 401, 429, 400,
-/// anything else as 5xx. `now` stands in for the reply's Date header when that is absent.
+/// anything else as 5xx. A 4xx with HTML or XML is not the API's, but 408, 413, 425 and
+/// 429 are what they say. `now` stands in for the reply's Date header when that is absent.
 [[nodiscard]] Decision classify(const Reply& reply, WallTime now);
 
 /// "503", "timeout": for logs, status and the label `code`. No bytes from the peer.
@@ -81,8 +82,13 @@ struct WorkspaceStatus {
 [[nodiscard]] WorkspaceStatus read_workspace_status(const Reply& reply);
 
 /// A record that failed this often while the lane was able to send is stuck: the fault is its own.
-/// It is retried for ever, but neither the window nor the breaker waits for it.
+/// It is deferred; where there is no room for that it is retried where it is, and neither the
+/// window nor the breaker waits for it.
 inline constexpr unsigned kStuckFailures = 20;
+
+/// How long a deferred record waits that has failed so often: half to all of a minute that doubles
+/// with each failure beyond kStuckFailures, up to 6 h.
+[[nodiscard]] milliseconds deferral(unsigned failures, Rng& rng);
 
 /// Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): uniform between 1 ms and
 /// a ceiling that doubles from `base` to `max`.

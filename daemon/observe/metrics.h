@@ -137,6 +137,12 @@ inline constexpr Metric kLaneConcurrency{
 inline constexpr Metric kLaneSpooled{"opsrelay_lane_spooled_events", Kind::gauge,
                                      "Records of the lane in the spool, in flight included",
                                      "lane"};
+inline constexpr Metric kLaneDeferred{
+    "opsrelay_lane_deferred_events", Kind::gauge,
+    "Of these, events that upstream fails on again and again while it takes others", "lane"};
+inline constexpr Metric kLaneDeferredDue{"opsrelay_lane_deferred_due_seconds", Kind::gauge,
+                                         "Unix time when the next of them is tried; 0: none",
+                                         "lane"};
 
 /// listener: "<kind>:<address>".
 inline constexpr Metric kKernelDrops{"opsrelay_kernel_drops_total", Kind::counter,
@@ -205,21 +211,22 @@ inline constexpr Metric kProcessMaxFds{"process_max_fds", Kind::gauge,
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,  &kEventsAccepted,    &kEventsDuplicate,  &kEventsRejected,
-    &kEventsShed,      &kEventsPending,     &kEventsRecovered,  &kEventsReplayed,
-    &kEventsDelivered, &kEventsLate,        &kEventsDead,       &kEventsDropped,
-    &kLedgerImbalance, &kEventsRepaired,    &kSpoolEvents,      &kSpoolBytes,
-    &kSpoolLimitBytes, &kSpoolReserveBytes, &kSpoolDamaged,     &kSpoolOldestAge,
-    &kDeadLetters,     &kDeadBytes,         &kDeadLimitBytes,   &kCommitSeconds,
-    &kCommitEvents,    &kDedupeIds,         &kDedupeWindow,     &kDedupeRuns,
-    &kDedupeLookups,   &kDedupeDamaged,     &kUpstreamRequests, &kUpstreamSeconds,
-    &kUpstreamRetries, &kLaneState,         &kLaneRetryAt,      &kLaneConcurrency,
-    &kLaneSpooled,     &kKernelDrops,       &kListenerReceived, &kConnectionsRefused,
-    &kPeersRefused,    &kClientDropped,     &kOutageLeft,       &kPlanTier,
-    &kPlanPaused,      &kPlanLimitReached,  &kBudgetWarning,    &kBudgetExceeded,
-    &kLlmRequests,     &kLlmInputTokens,    &kLlmOutputTokens,  &kProcessCpu,
-    &kProcessStart,    &kProcessResident,   &kProcessVirtual,   &kProcessThreads,
-    &kProcessOpenFds,  &kProcessMaxFds,     &kBuildInfo,
+    &kEventsReceived,   &kEventsAccepted,     &kEventsDuplicate,  &kEventsRejected,
+    &kEventsShed,       &kEventsPending,      &kEventsRecovered,  &kEventsReplayed,
+    &kEventsDelivered,  &kEventsLate,         &kEventsDead,       &kEventsDropped,
+    &kLedgerImbalance,  &kEventsRepaired,     &kSpoolEvents,      &kSpoolBytes,
+    &kSpoolLimitBytes,  &kSpoolReserveBytes,  &kSpoolDamaged,     &kSpoolOldestAge,
+    &kDeadLetters,      &kDeadBytes,          &kDeadLimitBytes,   &kCommitSeconds,
+    &kCommitEvents,     &kDedupeIds,          &kDedupeWindow,     &kDedupeRuns,
+    &kDedupeLookups,    &kDedupeDamaged,      &kUpstreamRequests, &kUpstreamSeconds,
+    &kUpstreamRetries,  &kLaneState,          &kLaneRetryAt,      &kLaneConcurrency,
+    &kLaneSpooled,      &kLaneDeferred,       &kLaneDeferredDue,  &kKernelDrops,
+    &kListenerReceived, &kConnectionsRefused, &kPeersRefused,     &kClientDropped,
+    &kOutageLeft,       &kPlanTier,           &kPlanPaused,       &kPlanLimitReached,
+    &kBudgetWarning,    &kBudgetExceeded,     &kLlmRequests,      &kLlmInputTokens,
+    &kLlmOutputTokens,  &kProcessCpu,         &kProcessStart,     &kProcessResident,
+    &kProcessVirtual,   &kProcessThreads,     &kProcessOpenFds,   &kProcessMaxFds,
+    &kBuildInfo,
 };
 
 /// Any thread.

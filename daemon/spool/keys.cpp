@@ -41,6 +41,19 @@ std::optional<DeadKey> parse_dead_key(std::string_view key) noexcept {
                    load_be<std::uint64_t>(key.data() + 3)};
 }
 
+DeferredKey deferred_key(LaneId lane, Seq seq) noexcept {
+    DeferredKey bytes;
+    store_be(bytes.data(), number(lane));
+    store_be(bytes.data() + 2, seq);
+    return bytes;
+}
+
+std::optional<std::pair<LaneId, Seq>> parse_deferred_key(std::string_view key) noexcept {
+    if (key.size() != std::tuple_size_v<DeferredKey>) return std::nullopt;
+    return std::pair{LaneId{load_be<std::uint16_t>(key.data())},
+                     load_be<std::uint64_t>(key.data() + 2)};
+}
+
 std::string segment_family(LaneId lane) {
     return fmt::format("{}{}", kSegmentPrefix, number(lane));
 }
@@ -59,6 +72,7 @@ std::string lane_name_key(LaneId lane) { return fmt::format("lane/{}", number(la
 std::string ack_key(LaneId lane) { return fmt::format("ack/{}", number(lane)); }
 std::string end_key(LaneId lane) { return fmt::format("end/{}", number(lane)); }
 std::string paused_key(LaneId lane) { return fmt::format("paused/{}", number(lane)); }
+std::string memo_key(LaneId lane) { return fmt::format("memo/{}", number(lane)); }
 
 std::string encode_cursor(const Cursor& cursor) {
     std::string value(16, '\0');

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/event.h"
@@ -15,8 +16,10 @@
 
 namespace opsrelay::spool {
 
-/// Version of everything this folder writes. A newer one is refused, an older one would be read.
-inline constexpr std::uint32_t kFormatVersion = 1;
+/// Version of everything this folder writes. A newer one is refused; every older one since
+/// kOldestFormat is read, and becomes this one when the spool is opened for writing.
+inline constexpr std::uint32_t kFormatVersion = 2;
+inline constexpr std::uint32_t kOldestFormat = 1;
 /// Lanes that a spool may ever have, those included that are not configured any more.
 inline constexpr std::size_t kLaneNumbersMax = 64;
 static_assert(kLaneNumbersMax >= kLanesMax);
@@ -25,6 +28,7 @@ inline constexpr std::string_view kDefaultFamily = "default";  // RocksDB's own 
 inline constexpr std::string_view kIdLogFamily = "idlog";
 inline constexpr std::string_view kIdsFamily = "ids";
 inline constexpr std::string_view kDeadFamily = "dead";
+inline constexpr std::string_view kDeferredFamily = "deferred";  // since format 2
 
 inline constexpr std::string_view kFormatKey = "format";  // u32
 inline constexpr std::string_view kSaltKey = "salt";      // u64
@@ -36,6 +40,7 @@ inline constexpr std::string_view kDeadNextKey = "dead_next";  // u64: the next 
 
 using SeqKey = std::array<char, 8>;
 using DeadKeyBytes = std::array<char, 11>;
+using DeferredKey = std::array<char, 10>;
 
 /// Key of a segment (its first record's number) or of an id log entry.
 [[nodiscard]] SeqKey seq_key(std::uint64_t number) noexcept;
@@ -45,15 +50,22 @@ using DeadKeyBytes = std::array<char, 11>;
 [[nodiscard]] DeadKeyBytes dead_key(const DeadKey& key) noexcept;
 [[nodiscard]] std::optional<DeadKey> parse_dead_key(std::string_view key) noexcept;
 
+[[nodiscard]] DeferredKey deferred_key(LaneId lane, Seq seq) noexcept;
+/// nullopt: not such a key.
+[[nodiscard]] std::optional<std::pair<LaneId, Seq>> parse_deferred_key(
+    std::string_view key) noexcept;
+
 /// Name of a lane's segment family: "seg_0".
 [[nodiscard]] std::string segment_family(LaneId lane);
 [[nodiscard]] std::optional<LaneId> parse_segment_family(std::string_view name) noexcept;
 
-/// Keys of the default family that exist once per lane: "lane/0", "ack/0", "end/0", "paused/0".
+/// Keys of the default family that exist once per lane: "lane/0", "ack/0", "end/0", "paused/0",
+/// "memo/0".
 [[nodiscard]] std::string lane_name_key(LaneId lane);
 [[nodiscard]] std::string ack_key(LaneId lane);
 [[nodiscard]] std::string end_key(LaneId lane);
 [[nodiscard]] std::string paused_key(LaneId lane);
+[[nodiscard]] std::string memo_key(LaneId lane);
 /// Values of paused_key; without one a lane is not paused.
 inline constexpr std::string_view kPaused = "1";
 inline constexpr std::string_view kNotPaused = "0";

@@ -18,8 +18,9 @@ namespace opsrelay::spool {
 
 struct LaneSummary {
     LaneId lane = kDefaultLane;
-    std::string name;  // empty: not known
-    std::uint64_t records = 0;
+    std::string name;                 // empty: not known
+    std::uint64_t records = 0;        // without an outcome
+    std::uint64_t deferred = 0;       // of them
     std::int64_t oldest_unix_ms = 0;  // when its oldest record was received; 0: none
 };
 
@@ -58,7 +59,7 @@ struct VerifyReport {
     std::uint64_t files = 0;
     std::uint64_t bytes = 0;
     std::uint64_t segments = 0;
-    std::uint64_t records = 0;
+    std::uint64_t records = 0;      // in them, and deferred ones
     std::vector<Finding> findings;  // the first kFindingsMax
     std::uint64_t damaged = 0;      // how many there are
 };
@@ -79,7 +80,8 @@ struct ExportReport {
     std::uint64_t records = 0;
     std::uint64_t lost = 0;  // between them, by their numbers
 };
-/// Every record without an outcome, lane by lane, in order. A database that cannot be opened is
+/// Every record without an outcome, lane by lane: those that are deferred, then the others, in
+/// order. A database that cannot be opened is
 /// read file by file. Errors: as summarize(); io.
 [[nodiscard]] Result<ExportReport> export_records(const Options& options, const RecordSink& sink);
 /// The same of any directory with logs and tables: damaged-<ms>, a quarantine, a copy. Changes

@@ -72,6 +72,12 @@ inline constexpr std::uint64_t kDiskBytesPerId = 24;
     return std::min(options.dead_bytes_max, Bytes{options.bytes_max.count / 4});
 }
 
+/// Deferred records of all lanes together: what a start reads, so it is bounded well below a spool.
+inline constexpr std::uint64_t kDeferredRecordsMax = 10'000;
+[[nodiscard]] constexpr Bytes deferred_bytes_limit(const Options& options) noexcept {
+    return std::min(Bytes{16U << 20U}, Bytes{options.bytes_max.count / 16});
+}
+
 /// What may change while the spool is open; the rest is fixed by how it was opened.
 inline void take_limits(Options& into, const Options& from) noexcept {
     into.bytes_max = from.bytes_max;

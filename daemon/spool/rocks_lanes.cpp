@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <rocksdb/db.h>
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "spool/keys.h"
 #include "spool/rocks_open.h"
@@ -46,11 +48,31 @@ DeadEnds dead_ends_of(const SpoolBook& book) {
     return ends;
 }
 
+void keep_confirmed(SpoolBook& reopened, SpoolBook before) {
+    for (auto& [id, book] : reopened.lanes) {
+        const auto old = before.lanes.find(id);
+        if (old == before.lanes.end()) continue;
+        book.next_write = std::max(old->second.next_write, book.cursor.next);
+        book.commit_in_doubt = old->second.commit_in_doubt;
+        book.replay_keys = std::move(old->second.replay_keys);
+        book.replay_letters = std::move(old->second.replay_letters);
+    }
+    reopened.next_entry = std::max(before.next_entry, reopened.sealed);
+    reopened.admission = std::move(before.admission);
+}
+
 std::vector<LaneState> lane_states(const SpoolBook& book) {
     std::vector<LaneState> states;
     for (const auto& [id, lane] : book.lanes) {
-        states.push_back(
-            {id, lane.name, lane.cursor.next, lane.next_write, lane.cursor.ahead, lane.paused});
+        auto& state = states.emplace_back();
+        state.lane = id;
+        state.name = lane.name;
+        state.next_settle = lane.cursor.next;
+        state.next_write = lane.next_write;
+        state.ahead = lane.cursor.ahead;
+        state.paused = lane.paused;
+        state.memo = lane.memo;
+        for (const auto& [seq, entry] : lane.deferred) state.deferred.push_back(entry);
     }
     return states;
 }

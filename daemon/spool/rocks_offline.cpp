@@ -13,6 +13,7 @@
 #include "spool/keys.h"
 #include "spool/offline.h"
 #include "spool/quarantine.h"
+#include "spool/rocks_deferred.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_scan.h"
 #include "spool/rocks_segment_reader.h"
@@ -49,6 +50,10 @@ void sum_up_files(const Options& options, SpoolSummary& summary) {
         const bool open = std::find(unsalvaged.begin(), unsalvaged.end(), path) != unsalvaged.end();
         summary.kept.push_back({path, directory_bytes(path).count, open});
     }
+}
+
+bool is_settled(const Cursor& cursor, Seq seq) {
+    return seq < cursor.next || std::binary_search(cursor.ahead.begin(), cursor.ahead.end(), seq);
 }
 
 std::uint64_t count_ids(const ReadOnlySpool& spool) {
@@ -95,7 +100,11 @@ void sum_up_records(const ReadOnlySpool& spool, SpoolSummary& summary) {
         auto& lane = summary.lanes.emplace_back();
         lane.lane = id;
         lane.name = lane_name(spool, id);
+        lane.deferred = book.deferred.size();
         lane.records = book.next_write - book.cursor.next - book.cursor.ahead.size();
+        for (const auto& [seq, entry] : book.deferred) {
+            if (is_settled(book.cursor, seq)) ++lane.records;
+        }
         SegmentReader reader(db, *book.family, book.cursor.segment, book.next_write);
         const auto first = reader.find(book.cursor.next);
         if (first && *first) lane.oldest_unix_ms = (*first)->received_unix_ms;
@@ -103,6 +112,26 @@ void sum_up_records(const ReadOnlySpool& spool, SpoolSummary& summary) {
     summary.dead_admission = spool.book.admission.size();
     summary.dead_upstream = spool.book.dead.letters;
     summary.ids = count_ids(spool);
+}
+
+bool export_deferred(const ReadOnlySpool& spool, LaneId id, const LaneBook& book,
+                     const RecordSink& sink, ExportReport& report, Result<void>& failed) {
+    const auto name = lane_name(spool, id);
+    for (const auto& [seq, entry] : book.deferred) {
+        if (!is_settled(book.cursor, seq)) continue;  // it is in the queue
+        const auto record = read_deferred(*spool.handle, id, seq);
+        if (!record) {
+            failed = record.error();
+            return false;
+        }
+        if (!*record) {
+            ++report.lost;
+            continue;
+        }
+        ++report.records;
+        if (!sink({id, name, seq, entry.received_unix_ms, (*record)->payload})) return false;
+    }
+    return true;
 }
 
 bool export_lane(const ReadOnlySpool& spool, LaneId id, const LaneBook& book,
@@ -216,6 +245,7 @@ Result<ExportReport> export_records(const Options& options, const RecordSink& si
     ExportReport report;
     Result<void> failed;
     for (const auto& [id, book] : spool->book.lanes) {
+        if (!export_deferred(*spool, id, book, sink, report, failed)) break;
         if (!export_lane(*spool, id, book, sink, report, failed)) break;
     }
     if (!failed) return failed.error();
@@ -226,10 +256,21 @@ Result<ExportReport> export_files(const std::string& dir, const RecordSink& sink
     const auto source = FileSource::open(dir);
     if (!source) return source.error();
     ExportReport report;
-    const auto visited = source->visit_segments([&](LaneId lane, const StoredSegment& segment) {
+    const auto name_of = [&source](LaneId lane) {
         const auto name = source->names().find(lane);
-        const std::string_view text =
-            name == source->names().end() ? std::string_view{} : name->second;
+        return name == source->names().end() ? std::string_view{} : std::string_view(name->second);
+    };
+    bool go_on = true;
+    source->visit_deferred([&](const StoredDeferred& stored) {
+        const auto& record = stored.record;
+        if (!go_on) return;
+        ++report.records;
+        go_on = sink({stored.lane, name_of(stored.lane), record.seq, record.received_unix_ms,
+                      record.payload});
+    });
+    if (!go_on) return report;
+    const auto visited = source->visit_segments([&](LaneId lane, const StoredSegment& segment) {
+        const auto text = name_of(lane);
         for (Seq seq = segment.first_seq; seq < segment.end_seq(); ++seq) {
             if (source->is_settled(lane, seq)) continue;
             const auto i = seq - segment.first_seq;

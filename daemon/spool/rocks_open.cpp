@@ -137,7 +137,8 @@ Result<void> check_ours(const Options& options, const rocksdb::DBOptions& db,
 Result<std::vector<rocksdb::ColumnFamilyDescriptor>> describe_families(
     const Options& options, const RocksSetup& setup, const rocksdb::DBOptions& db) {
     std::set<std::string> names{rocksdb::kDefaultColumnFamilyName, std::string(kIdLogFamily),
-                                std::string(kIdsFamily), std::string(kDeadFamily)};
+                                std::string(kIdsFamily), std::string(kDeadFamily),
+                                std::string(kDeferredFamily)};
     for (const auto& lane : setup.lanes) names.insert(segment_family(lane.lane));
     const auto dir = database_dir(options);
     if (exists(dir + "/CURRENT")) {

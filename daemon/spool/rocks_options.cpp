@@ -20,7 +20,8 @@ constexpr std::size_t kBlockBytes =
     1024;  // every segment or page of ids becomes a block of its own
 
 bool is_small(std::string_view family) noexcept {
-    return family == kDeadFamily || family == kDefaultFamily || family == kIdsFamily;
+    return family == kDeadFamily || family == kDeferredFamily || family == kDefaultFamily ||
+           family == kIdsFamily;
 }
 
 }  // namespace

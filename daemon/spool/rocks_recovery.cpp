@@ -28,7 +28,7 @@ bool has_salt(const RocksHandle& handle) {
 }
 
 void say(const SalvageReport& report, const std::string& from) {
-    if (report.segments == 0 && report.damaged_bytes == 0) return;
+    if (report.records == 0 && report.damaged_bytes == 0) return;
     log::warn("spool", "records were taken back from damaged files",
               {{"from", from},
                {"records", report.records},
@@ -75,6 +75,7 @@ Result<OpenSpool> reopen_spool(const Options& options, const RocksSetup& setup,
     if (!taken) return Error{Errc::spool_unusable, taken.error().context};
     if (*taken) book = load_book(*spool.handle, options, setup);
     if (!book) return book.error();
+    if (auto upgraded = upgrade_format(*spool.handle); !upgraded) return upgraded.error();
     std::error_code ignored;  // looked through again with the next start otherwise
     fs::remove_all(tables_dir(options), ignored);
     spool.book = std::move(*book);

@@ -206,20 +206,27 @@ Result<RepairSource> look_through(const std::string& path, Target* into, const L
     if (!source) return source.error();
     Result<void> failed;
     std::uint64_t done = 0;
-    const auto visited = source->visit_segments([&](LaneId lane, const StoredSegment& segment) {
-        const auto events = waiting_records(*source, lane, segment);
+    const auto take = [&](LaneId lane, const std::vector<std::string_view>& events,
+                          std::int64_t received_unix_ms) {
         const auto target = lanes.translate(*source, lane);
-        done += segment.payload.size();
-        if (progress) progress(done, source->bytes());
         if (into == nullptr || !target) {
             report.records += events.size();
             if (into != nullptr) report.no_lane += events.size();
-            return true;
+            return;
         }
-        failed = into->records.admit(*target, events, segment.received_unix_ms, report);
+        failed = into->records.admit(*target, events, received_unix_ms, report);
+    };
+    const auto visited = source->visit_segments([&](LaneId lane, const StoredSegment& segment) {
+        done += segment.payload.size();
+        if (progress) progress(done, source->bytes());
+        take(lane, waiting_records(*source, lane, segment), segment.received_unix_ms);
         return failed.has_value();
     });
     if (!visited) return visited.error();
+    // They are records as all others again.
+    source->visit_deferred([&](const StoredDeferred& stored) {
+        if (failed) take(stored.lane, {stored.record.payload}, stored.record.received_unix_ms);
+    });
     if (!failed) return failed.error();
     if (auto dead = look_through_dead(*source, into, lanes, report); !dead) return dead.error();
     return report;

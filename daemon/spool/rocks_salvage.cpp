@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "spool/deferred.h"
 #include "spool/keys.h"
 #include "spool/rocks_log.h"
 #include "spool/rocks_open.h"
@@ -33,6 +34,7 @@ public:
 
     [[nodiscard]] Result<void> take_log(const std::string& file);
     [[nodiscard]] Result<void> take_table(const std::string& file);
+    [[nodiscard]] Result<void> take_deferred(const std::string& file, std::string_view bytes);
     [[nodiscard]] Result<SalvageReport> finish();
 
 private:
@@ -95,7 +97,7 @@ void Salvage::put(FamilyNumber number, std::string_view key, std::string_view va
         put_segment(known->second, *lane, key, value);
     } else if (name == kIdLogFamily) {
         put_ids(known->second, key, value);
-    } else if (name == kDeadFamily) {
+    } else if (name == kDeadFamily || name == kDeferredFamily) {
         batch_.Put(known->second, slice(key), slice(value));
     }
     write_if_full();
@@ -203,13 +205,32 @@ bool Salvage::fits_between(Family family, const StoredSegment& segment) {
     return end <= segment.first_seq;
 }
 
+// One that has ended since may come back with it: it is sent again, and upstream drops it by its
+// id.
+Result<void> Salvage::take_deferred(const std::string& file, std::string_view bytes) {
+    auto* const family = handle_.family(kDeferredFamily);
+    scan_deferred(bytes, [&](const StoredDeferred& stored) {
+        const auto key = deferred_key(stored.lane, stored.record.seq);
+        const std::string_view text(key.data(), key.size());
+        if (get(family, text)) return;
+        batch_.Put(family, slice(text), encode_deferred(stored.lane, stored.record));
+        ++report_.records;
+        write_if_full();
+    });
+    write();
+    if (!status_.ok()) return rocks_error(status_, fmt::format("take back {}", file));
+    return {};
+}
+
 Result<void> Salvage::take_table(const std::string& file) {
     const auto name = family_of_table(file);
     const auto lane = parse_segment_family(name);
     const auto family = handle_.family(name);
-    if (!lane || family == nullptr) return {};
+    const bool deferred = name == kDeferredFamily;
+    if ((!lane && !deferred) || family == nullptr) return {};
     const auto bytes = read_table(file);
     if (!bytes) return bytes.error();
+    if (deferred) return take_deferred(file, *bytes);
     scan_segments(*bytes, [&](const FoundSegment& found) {
         const auto& segment = found.segment;
         if (segment.end_seq() <= cursors_[*lane].next || !fits_between(family, segment))

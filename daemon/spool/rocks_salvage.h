@@ -15,15 +15,15 @@ class RocksHandle;
 
 struct SalvageReport {
     std::uint64_t segments = 0;       // taken back
-    std::uint64_t records = 0;        // in them
+    std::uint64_t records = 0;        // in them, and deferred ones of damaged tables
     std::uint64_t damaged_bytes = 0;  // of logs: in no record that could be taken
 };
 
 /// Reads logs oldest first, then tables; a log's damaged records and a table are searched for
-/// segments whose own checksum holds. Segments that are there already or that lie wholly below
-/// their lane's cursor are left out; cursors only move forward; a table's segment never replaces
-/// one. `with_ids`: the salt is the one that the ids were made with. Done again after a crash it
-/// changes nothing. Synced. Errors: as classify(); io.
+/// segments and deferred records whose own checksum holds. Segments that are there already or that
+/// lie wholly below their lane's cursor are left out; cursors only move forward; a table's segment
+/// never replaces one. `with_ids`: the salt is the one that the ids were made with. Done again
+/// after a crash it changes nothing. Synced. Errors: as classify(); io.
 [[nodiscard]] Result<SalvageReport> salvage_files(const RocksHandle& handle,
                                                   const std::vector<std::string>& logs,
                                                   const std::vector<std::string>& tables,

@@ -98,11 +98,24 @@ void FileSource::learn_from_table(const std::string& file) {
     if (properties->column_family_name == kDeadFamily) {
         visit_letters(reader, [this](const DeadKey& key, std::string_view) { learn_dead(key); });
     }
-    if (properties->column_family_name != kDefaultFamily) return;
+    const bool deferred = properties->column_family_name == kDeferredFamily;
+    if (deferred) deferred_family_ = static_cast<FamilyNumber>(properties->column_family_id);
+    if (!deferred && properties->column_family_name != kDefaultFamily) return;
     const std::unique_ptr<rocksdb::Iterator> it(reader.NewIterator(make_read_options()));
     for (it->SeekToFirst(); it->Valid(); it->Next()) {
-        learn(it->key().ToStringView(), it->value().ToStringView());
+        if (deferred) {
+            learn_deferred(it->value().ToStringView());
+        } else {
+            learn(it->key().ToStringView(), it->value().ToStringView());
+        }
     }
+}
+
+void FileSource::learn_deferred(std::string_view value) {
+    auto stored = decode_deferred(value);
+    if (!stored) return;
+    const std::pair key{stored->lane, stored->record.seq};
+    deferred_[key] = std::move(*stored);
 }
 
 // In every batch the end of the lane follows its segment, which tells the family's lane.
@@ -116,6 +129,8 @@ Result<void> FileSource::learn_from_log(const std::string& file) {
                 dead_in_logs_[*dead] = true;
                 learn_dead(*dead);
             }
+            if (decode_deferred(value)) deferred_family_ = family;
+            if (family == deferred_family_) learn_deferred(value);
             return;
         }
         learn(key, value);
@@ -125,6 +140,8 @@ Result<void> FileSource::learn_from_log(const std::string& file) {
     const auto remove = [this](FamilyNumber family, std::string_view key) {
         const auto dead = family == kDefaultFamilyNumber ? std::nullopt : parse_dead_key(key);
         if (dead) dead_in_logs_[*dead] = false;
+        const auto record = parse_deferred_key(key);
+        if (record && family == deferred_family_) deferred_.erase(*record);
     };
     const auto read = visit_log(file, {put, remove});
     if (!read) return read.error();
@@ -133,6 +150,12 @@ Result<void> FileSource::learn_from_log(const std::string& file) {
 
 void FileSource::learn_dead(const DeadKey& key) {
     if (key.kind == DeadKind::upstream) dead_records_[key.lane].insert(key.number);
+}
+
+void FileSource::visit_deferred(const std::function<void(const StoredDeferred&)>& visit) const {
+    for (const auto& [key, stored] : deferred_) {
+        if (is_settled(key.first, key.second)) visit(stored);
+    }
 }
 
 void FileSource::learn(std::string_view key, std::string_view value) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/event.h"
+#include "spool/deferred.h"
 #include "spool/keys.h"
 #include "spool/rocks_log.h"
 #include "spool/segment.h"
@@ -36,6 +38,9 @@ public:
     [[nodiscard]] Result<std::uint64_t> visit_dead(const VisitDead& visit) const;
 
     /// By a cursor, or since there is a dead letter of it.
+    /// The deferred records, but for those whose place is not settled: they are in the segments.
+    void visit_deferred(const std::function<void(const StoredDeferred&)>& visit) const;
+
     [[nodiscard]] bool is_settled(LaneId lane, Seq seq) const;
     /// By number; those that are known.
     [[nodiscard]] const std::map<LaneId, std::string>& names() const noexcept { return names_; }
@@ -45,6 +50,7 @@ private:
     struct Seen;
     void learn_from_table(const std::string& file);
     [[nodiscard]] Result<void> learn_from_log(const std::string& file);
+    void learn_deferred(std::string_view value);
     void learn(std::string_view key, std::string_view value);
     void learn_dead(const DeadKey& key);
     [[nodiscard]] std::optional<LaneId> lane_of(FamilyNumber family) const;
@@ -57,6 +63,8 @@ private:
     std::map<FamilyNumber, LaneId> lanes_;  // of segment families
     std::map<DeadKey, bool> dead_in_logs_;  // whether it was put last, not deleted
     std::map<LaneId, std::set<Seq>> dead_records_;
+    std::optional<FamilyNumber> deferred_family_;
+    std::map<std::pair<LaneId, Seq>, StoredDeferred> deferred_;  // bounded by what a spool may have
 };
 
 }  // namespace opsrelay::spool

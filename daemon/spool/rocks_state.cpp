@@ -9,6 +9,7 @@
 #include "core/assert.h"
 #include "core/log.h"
 #include "core/random.h"
+#include "spool/rocks_deferred.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_status.h"
 #include "spool/segment.h"
@@ -61,11 +62,11 @@ Result<void> check_format(const Meta& meta, const RocksHandle& handle, const Opt
     }
     const auto version = decode_u32(**stored);
     if (!version) return meta.damaged(kFormatKey, "not a version");
-    if (*version == kFormatVersion) return {};
-    return unusable(
-        options,
-        fmt::format("has format {}, this program reads format {}", *version, kFormatVersion),
-        "run the version that wrote it, or set another spool.dir");
+    if (*version >= kOldestFormat && *version <= kFormatVersion) return {};
+    return unusable(options,
+                    fmt::format("has format {}, this program reads formats {} to {}", *version,
+                                kOldestFormat, kFormatVersion),
+                    "run the version that wrote it, or set another spool.dir");
 }
 
 // Format, salt and new lanes go in together: a crash leaves all or none.
@@ -128,6 +129,9 @@ Result<LaneBook> load_lane(const Meta& meta, const RocksHandle& handle, LaneId l
     const auto paused = meta.text(paused_key(lane));
     if (!paused) return paused.error();
     book.paused = *paused == kPaused;
+    const auto memo = meta.text(memo_key(lane));
+    if (!memo) return memo.error();
+    book.memo = memo->value_or("");
     const auto cursor = meta.text(ack_key(lane));
     if (!cursor) return cursor.error();
     if (*cursor) {
@@ -202,7 +206,47 @@ Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const Option
     return {};
 }
 
+void load_deferred(const RocksHandle& handle, SpoolBook& book) {
+    const auto damaged = visit_deferred(handle, [&book](const StoredDeferred& stored) {
+        const auto lane = book.lanes.find(stored.lane);
+        if (lane == book.lanes.end()) return;
+        const auto& record = stored.record;
+        lane->second.deferred[record.seq] = {record.seq, record.due_unix_ms,
+                                             record.received_unix_ms, deferred_bytes(record)};
+        // A number must never be given out twice.
+        lane->second.next_write = std::max(lane->second.next_write, record.seq + 1);
+    });
+    if (damaged == 0) return;
+    log::error("spool", "some deferred records cannot be read and are given up",
+               {{"places", damaged}});
+}
+
 }  // namespace
+
+// A crash leaves the old format or the new one; both are read.
+Result<void> upgrade_format(const RocksHandle& handle) {
+    std::string stored;
+    const auto read = handle.db().Get(make_read_options(), rocksdb::Slice(kFormatKey), &stored);
+    if (!read.ok()) return rocks_error(read, "read the format");
+    if (decode_u32(stored) == kFormatVersion) return {};
+    rocksdb::WriteBatch batch;
+    batch.Put(rocksdb::Slice(kFormatKey), encode_u32(kFormatVersion));
+    rocksdb::WriteOptions durable;
+    durable.sync = true;
+    const auto status = handle.db().Write(durable, &batch);
+    if (!status.ok()) return rocks_error(status, "write the format");
+    return {};
+}
+
+void settle_doubts(rocksdb::WriteBatch& batch, const SpoolBook& book,
+                   const std::set<LaneId>& rewritten) {
+    for (const auto& [id, lane] : book.lanes) {
+        if (!lane.commit_in_doubt || rewritten.contains(id)) continue;
+        const auto key = seq_key(lane.next_write);
+        batch.Delete(lane.family, {key.data(), key.size()});
+        batch.Put(end_key(id), encode_u64(lane.next_write));
+    }
+}
 
 Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
                             const RocksSetup& setup) {
@@ -220,6 +264,7 @@ Result<SpoolBook> load_book(const RocksHandle& handle, const Options& options,
         if (!loaded) return loaded.error();
         book.lanes.emplace(*lane, std::move(*loaded));
     }
+    load_deferred(handle, book);
     if (auto loaded = load_id_log(meta, book); !loaded) return loaded.error();
     if (auto loaded = load_dead(meta, handle, options, setup, book); !loaded) return loaded.error();
     return book;

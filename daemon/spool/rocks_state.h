@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,10 @@
 #include "spool/dead_letter.h"
 #include "spool/keys.h"
 #include "spool/rocks_open.h"
+
+namespace rocksdb {
+class WriteBatch;
+}  // namespace rocksdb
 
 namespace opsrelay::spool {
 
@@ -24,6 +29,7 @@ struct LaneBook {
     std::string name;
     bool named = true;  // false: a crash came before the name; the next new lane takes the number
     bool paused = false;
+    std::string memo;
     Cursor cursor;
     Seq next_write = 1;
     /// A commit failed, so its segment may be on disk at next_write. Its retry writes the same key.
@@ -46,6 +52,8 @@ struct LaneBook {
     /// the cursor lies without asking the database. Bounded by the records in flight.
     std::deque<Fresh> read;
 
+    std::map<Seq, DeferredEntry> deferred;  // by number; bounded (options.h)
+
     // Since settled segments' files were last given back.
     std::uint64_t settled_records = 0;
     Bytes read_bytes;
@@ -60,6 +68,18 @@ struct SpoolBook {
     AdmissionLetters admission;
     DeadUsage dead;  // of accepted records
 };
+
+/// Makes a spool of an older format one of this: synced, and before anything of the new format is
+/// written. Errors: as Store::commit().
+[[nodiscard]] Result<void> upgrade_format(const RocksHandle& handle);
+
+/// After a reopen: numbers that were confirmed are kept, and what is in doubt is still known.
+void keep_confirmed(SpoolBook& reopened, SpoolBook before);
+
+/// A failed commit may be on disk all the same. If it was given up, what comes next takes its keys;
+/// lanes that nothing comes next for lose theirs with this batch.
+void settle_doubts(rocksdb::WriteBatch& batch, const SpoolBook& book,
+                   const std::set<LaneId>& rewritten);
 
 /// Store::lanes().
 [[nodiscard]] std::vector<LaneState> lane_states(const SpoolBook& book);

@@ -17,6 +17,7 @@
 #include "spool/quarantine.h"
 #include "spool/reserve_file.h"
 #include "spool/rocks_dead.h"
+#include "spool/rocks_deferred.h"
 #include "spool/rocks_files.h"
 #include "spool/rocks_ids.h"
 #include "spool/rocks_open.h"
@@ -86,6 +87,10 @@ public:
                                       std::span<const DeadLetter> rejected) override;
     [[nodiscard]] Result<RecordBatch> read(LaneId lane, Seq from) override;
     [[nodiscard]] Result<void> ack(const Ack& ack) override;
+    [[nodiscard]] Result<std::optional<DeferredRecord>> read_deferred(LaneId id, Seq seq) override {
+        return handle_ ? spool::read_deferred(*handle_, id, seq) : closed();
+    }
+    [[nodiscard]] DeferredLimits deferred_limits() const override { return limits_of(options_); }
     [[nodiscard]] Result<std::uint64_t> replay(LaneId lane,
                                                std::span<const Revival> letters) override;
     [[nodiscard]] Result<DeadPage> read_dead(const DeadQuery& query) override {
@@ -114,7 +119,6 @@ private:
     [[nodiscard]] Result<void> write(Batch& batch, bool durable, std::string_view what);
     [[nodiscard]] bool let_go();
     void put_segment(Batch& batch, LaneId id, const Segment& segment, Seq first);
-    void settle_doubts(Batch& batch, const std::set<LaneId>& rewritten);
     [[nodiscard]] Result<void> undo_replays();
     void heed_damage();
     void forget_sealed(LaneBook& book) const;
@@ -195,16 +199,6 @@ void RocksStore::put_segment(Batch& batch, LaneId id, const Segment& segment, Se
     batch.Put(end_key(id), encode_u64(first + segment.count));
 }
 
-// A failed commit may be on disk all the same. If it was given up, what comes next takes its keys;
-// lanes that nothing comes next for lose theirs here.
-void RocksStore::settle_doubts(Batch& batch, const std::set<LaneId>& rewritten) {
-    for (const auto& [id, book] : book_.lanes) {
-        if (!book.commit_in_doubt || rewritten.contains(id)) continue;
-        batch.Delete(book.family, slice(seq_key(book.next_write)));
-        batch.Put(end_key(id), encode_u64(book.next_write));
-    }
-}
-
 Result<void> RocksStore::undo_replays() {
     Batch batch;
     const auto usage = undo_replays_in(*handle_, batch, book_);
@@ -238,7 +232,7 @@ Result<void> RocksStore::commit(std::span<const Segment> segments,
     const auto change = put_rejected(*handle_, batch, book_.admission, rejected);
     if (batch.Count() == 0) return {};
     batch.Put(slice(kIdEndKey), encode_u64(entry));  // takes the ids of a commit given up away, too
-    settle_doubts(batch, written);
+    settle_doubts(batch, book_, written);
 
     const auto what = fmt::format("commit {} segments", segments.size());
     if (auto done = write(batch, true, what); !done) {
@@ -309,15 +303,20 @@ Result<void> RocksStore::ack(const Ack& ack) {
     if (!handle_) return closed();
     auto& book = lane(ack.lane);
     OPSRELAY_ASSERT(ack.next <= book.next_write);
+    OPSRELAY_ASSERT(!ack.memo || ack.memo->size() <= kMemoBytesMax);
     const auto next = std::max(ack.next, book.cursor.next);
     std::vector<Seq> ahead(std::upper_bound(ack.ahead.begin(), ack.ahead.end(), next - 1),
                            ack.ahead.end());
     const bool moves = next > book.cursor.next;
-    if (!moves && ack.dead.empty() && ahead == book.cursor.ahead) return {};
+    const bool defers = !ack.deferred.empty() || !ack.deferred_ended.empty();
+    const bool says_more = moves || defers || ack.memo.has_value() || !ack.dead.empty();
+    if (!says_more && ahead == book.cursor.ahead) return {};
 
     Batch batch;
     const auto usage = put_dead(*handle_, batch, book_.dead, letters_of(ack));
     if (!usage) return usage.error();
+    put_deferred(*handle_, batch, book, ack);
+    if (ack.memo) batch.Put(memo_key(ack.lane), slice(*ack.memo));
     Cursor cursor{book.cursor.segment, next, std::move(ahead)};
     forget_sealed(book);
     std::size_t deleted = 0;
@@ -334,6 +333,8 @@ Result<void> RocksStore::ack(const Ack& ack) {
         return done.error();
     }
     book_.dead = *usage;
+    note_deferred(book, ack);
+    if (ack.memo) book.memo = *ack.memo;
     book.settled_records += cursor.next - book.cursor.next;
     if (cursor.segment != book.cursor.segment) settled_since_relief_ = true;
     book.cursor = std::move(cursor);
@@ -447,16 +448,7 @@ Result<void> RocksStore::reopen() {
         book_ = std::move(before);  // reopen() may be tried again
         return reopen_error(opened.error());
     }
-    for (auto& [id, book] : book_.lanes) {
-        const auto old = before.lanes.find(id);
-        if (old == before.lanes.end()) continue;
-        book.next_write = std::max(old->second.next_write, book.cursor.next);
-        book.commit_in_doubt = old->second.commit_in_doubt;
-        book.replay_keys = std::move(old->second.replay_keys);
-        book.replay_letters = std::move(old->second.replay_letters);
-    }
-    book_.next_entry = std::max(before.next_entry, book_.sealed);
-    book_.admission = std::move(before.admission);
+    keep_confirmed(book_, std::move(before));
     if (auto undone = undo_replays(); !undone) {
         return Error{Errc::spool_reopen, std::move(undone.error().context)};
     }

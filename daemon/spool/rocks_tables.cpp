@@ -112,6 +112,15 @@ Result<std::vector<rocksdb::LiveFileMetaData>> live_tables(
     return tables;
 }
 
+// All families are flushed at once. What the manifest does not know of yet is in logs, the first of
+// which was made before its last edit; that one goes only after a later edit, which would be lost.
+bool has_every_log(const std::string& database, const ManifestNumbers& numbers) {
+    const auto logs = log_files(database);
+    return std::any_of(logs.begin(), logs.end(), [&numbers](const std::string& log) {
+        return file_number(log) >= numbers.log && file_number(log) < numbers.next_file;
+    });
+}
+
 }  // namespace
 
 Result<std::vector<LostTable>> replace_damaged_tables(
@@ -147,8 +156,11 @@ void set_forgotten_tables_aside(const Options& options) {
     const auto database = database_dir(options);
     const auto numbers = manifest_numbers(database);
     if (!numbers) return;
+    const bool whole = has_every_log(database, *numbers);
     for (const auto& path : table_files(database)) {
         if (file_number(path) < numbers->next_file) continue;
+        // Nothing but the logs tells which of its records have ended since.
+        if (whole && family_of_table(path) == kDeferredFamily) continue;
         std::error_code ec;
         fs::create_directory(tables_dir(options), ec);
         fs::rename(path, fs::path(tables_dir(options)) / fs::path(path).filename(), ec);

@@ -37,7 +37,7 @@ struct LostTable {
 /// RocksDB deletes tables that its manifest does not name as soon as it is opened, or writes over
 /// them. When the manifest lost its end these are good ones. So those whose number it has not given
 /// out yet are moved to Options::dir/tables before, and looked through behind. Of a crash that came
-/// before a new table was named the same is found in the log.
+/// before a new table was named the same is found in the log; deferred records only there.
 void set_forgotten_tables_aside(const Options& options);
 
 /// The tables in a directory, oldest first.

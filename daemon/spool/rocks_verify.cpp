@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "spool/dead_letter.h"
+#include "spool/deferred.h"
 #include "spool/keys.h"
 #include "spool/manifest.h"
 #include "spool/offline.h"
@@ -117,6 +118,12 @@ void Verification::check_value(std::string_view family, std::string_view key,
     if (family == kDeadFamily) {
         const auto letter = decode_dead_letter(value);
         if (!letter) find(where, letter.error().context);
+        return;
+    }
+    if (family == kDeferredFamily) {
+        const auto stored = decode_deferred(value);
+        if (!stored) find(where, stored.error().context);
+        if (stored) ++report_.records;
         return;
     }
     if (!parse_segment_family(family)) return;

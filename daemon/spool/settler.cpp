@@ -9,6 +9,7 @@
 #include "core/assert.h"
 #include "core/run_on.h"
 #include "spool/dead_letter.h"
+#include "spool/deferred.h"
 #include "spool/keys.h"
 
 namespace opsrelay::spool {
@@ -19,7 +20,8 @@ Settler::Settler(asio::any_io_executor storage, Store& store, observe::StorageTo
 LaneStart Settler::start_of(LaneId lane) const {
     const auto found = lanes_.find(lane);
     if (found == lanes_.end()) return {};
-    return {found->second.next, found->second.paused};
+    const auto& known = found->second;
+    return {known.next, known.paused, known.deferred.view(), known.memo};
 }
 
 Result<LaneId> Settler::make_lane(std::string_view name) {
@@ -44,9 +46,14 @@ std::uint64_t Settler::spooled_below(LaneId id, Seq end) const {
     if (found == lanes_.end()) return 0;
     const auto& lane = found->second;
     end = std::min(end, lane.next_write);
-    if (end <= lane.next) return 0;
+    if (end <= lane.next) return lane.deferred.size();
     const auto settled = std::distance(lane.ahead.begin(), lane.ahead.lower_bound(end));
-    return end - lane.next - static_cast<std::uint64_t>(settled);
+    return end - lane.next - static_cast<std::uint64_t>(settled) + lane.deferred.size();
+}
+
+DeferredView Settler::deferred(LaneId lane) const {
+    const auto found = lanes_.find(lane);
+    return found == lanes_.end() ? DeferredView{} : found->second.deferred.view();
 }
 
 asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
@@ -60,25 +67,46 @@ asio::awaitable<Result<RecordBatch>> Settler::read(LaneId lane, Seq from) {
     co_return std::move(*batch);
 }
 
-asio::awaitable<bool> Settler::settle(LaneId lane, std::vector<Settlement> ends) {
-    struct Settled {
-        bool persisted = false;
-        DeadUsage dead;
-    };
+asio::awaitable<Settler::Settled> Settler::settle(LaneId lane, std::vector<Settlement> ends,
+                                                  std::optional<std::string> memo) {
     std::vector<Bytes> taken;
     for (const auto& end : ends) {
-        if (!end.delivered) taken.push_back(stored_bytes(end.dead));
+        if (!end.delivered && !end.later) taken.push_back(stored_bytes(end.dead));
     }
-    auto job = [this, lane, ends = std::move(ends), taken]() mutable {
-        settle_here(lane, ends);
-        if (!taken.empty()) note_settled_dead(taken);
-        return Settled{!lanes_[lane].dirty, dead_told_};
+    struct Done {
+        Settled settled;
+        DeadUsage dead;
     };
-    const auto settled = co_await run_on(storage_, std::move(job));
+    auto job = [this, lane, ends = std::move(ends), memo = std::move(memo), taken]() mutable {
+        Done done{settle_here(lane, ends, memo), {}};
+        if (!taken.empty()) note_settled_dead(taken);
+        done.dead = dead_told_;
+        return done;
+    };
+    auto done = co_await run_on(storage_, std::move(job));
     // In one step: else they would count twice, or not at all, for a moment.
-    dead_room_.set(settled.dead);
+    dead_room_.set(done.dead);
     for (const auto letter : taken) dead_room_.give_back(letter);
-    co_return settled.persisted;
+    co_return std::move(done.settled);
+}
+
+asio::awaitable<Result<Settler::Due>> Settler::take_due(LaneId lane, std::int64_t now_unix_ms) {
+    // Result<> has no default constructor, which run_on needs: carried in an optional.
+    auto job = [this, lane, now_unix_ms] {
+        std::optional<Result<Due>> taken = take_due_here(lane, now_unix_ms);
+        return taken;
+    };
+    auto taken = co_await run_on(storage_, std::move(job));
+    co_return std::move(*taken);
+}
+
+asio::awaitable<DeferredView> Settler::hasten(LaneId lane, std::int64_t now_unix_ms) {
+    auto job = [this, lane, now_unix_ms] {
+        auto& deferred = lanes_[lane].deferred;
+        deferred.hasten(now_unix_ms);
+        return deferred.view();
+    };
+    co_return co_await run_on(storage_, std::move(job));
 }
 
 bool Settler::take_dead_room(const DeadLetter& letter) {
@@ -93,6 +121,19 @@ asio::awaitable<Settler::Dropped> Settler::drop(LaneId lane, Seq end, std::vecto
                                                 DropReason reason) {
     auto job = [this, lane, end, kept = std::move(kept), reason] {
         return drop_here(lane, 0, end, kept, reason);
+    };
+    co_return co_await run_on(storage_, std::move(job));
+}
+
+asio::awaitable<Settler::Dropped> Settler::expire_deferred(LaneId id, std::int64_t received_unix_ms,
+                                                           bool sending) {
+    auto job = [this, id, received_unix_ms, sending] {
+        auto& lane = lanes_[id];
+        if (!sending) lane.deferred.release();
+        const auto records = lane.deferred.end_if([received_unix_ms](const DeferredEntry& entry) {
+            return entry.received_unix_ms < received_unix_ms;
+        });
+        return note_dropped(id, lane, records, DropReason::expired);
     };
     co_return co_await run_on(storage_, std::move(job));
 }
@@ -137,6 +178,8 @@ Result<std::uint64_t> Settler::purge_lane(LaneId id) {
     count_dropped(id, DropReason::purged, ended);
     lane.next = lane.next_write;
     lane.ahead.clear();
+    lane.deferred.release();
+    lane.deferred.end_if([](const DeferredEntry&) { return true; });
     if (auto written = write_ack(id, lane); !written) return written.error();
     if (auto synced = store_.sync(); !synced) return synced.error();
     note_synced();
@@ -176,13 +219,24 @@ void Settler::adopt(bool at_start) {
             lane.paused = stored.paused;
             lane.next_write = stored.next_write;
             lane.ahead = {stored.ahead.begin(), stored.ahead.end()};
-            totals_.recovered += stored.spooled();
+            lane.memo = stored.memo;
+            lane.deferred.adopt(stored.deferred);
+            // Damage may have brought the places of deferred records back: the copies count.
+            for (const auto& entry : stored.deferred) {
+                const bool open = entry.seq >= lane.next && !lane.ahead.contains(entry.seq);
+                if (!open) continue;
+                settle_place(lane, entry.seq);
+                lane.dirty = true;
+            }
+            totals_.recovered += lane.spooled();
         } else {
             // What memory knows is newer than what the reopened store has.
             lane.dirty = true;
+            lane.memo_changed = true;
             std::move(lane.dead_unsynced.begin(), lane.dead_unsynced.end(),
                       std::back_inserter(lane.dead));
             lane.dead_unsynced.clear();
+            lane.deferred.note_reopened();
         }
     }
     if (!at_start) return tell_dead_usage();
@@ -199,6 +253,7 @@ void Settler::note_synced() {
     for (auto& [id, lane] : lanes_) {
         lane.unsynced = false;
         lane.dead_unsynced.clear();
+        lane.deferred.note_synced();
     }
 }
 
@@ -234,17 +289,55 @@ std::uint64_t Settler::spooled(LaneId lane) const {
     return found == lanes_.end() ? 0 : found->second.spooled();
 }
 
-void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
+void Settler::settle_place(Lane& lane, Seq seq) {
+    OPSRELAY_ASSERT(seq >= lane.next);
+    OPSRELAY_ASSERT(seq < lane.next_write);
+    if (seq == lane.next) {  // as nearly always: never in the set
+        ++lane.next;
+        advance(lane);
+        return;
+    }
+    const bool first_time = lane.ahead.insert(seq).second;
+    OPSRELAY_ASSERT(first_time);
+}
+
+bool Settler::defer(Lane& lane, Settlement& end) {
+    if (!end.was_deferred) {
+        const auto limits = store_.deferred_limits();
+        std::uint64_t records = 1;
+        auto bytes = deferred_bytes(*end.later);
+        for (const auto& [id, other] : lanes_) {
+            records += other.deferred.size();
+            bytes += other.deferred.bytes();
+        }
+        // What the store does not take at the moment must not pile up in memory.
+        if (lane.dirty || records > limits.records_max || bytes > limits.bytes_max) return false;
+        settle_place(lane, end.seq);
+    } else if (!lane.deferred.contains(end.seq)) {
+        return true;  // given up meanwhile
+    }
+    end.later->seq = end.seq;
+    lane.deferred.put(std::move(*end.later));
+    return true;
+}
+
+Settler::Settled Settler::settle_here(LaneId id, std::vector<Settlement>& ends,
+                                      std::optional<std::string>& memo) {
     auto& lane = lanes_[id];
+    if (memo && *memo != lane.memo) {
+        lane.memo = std::move(*memo);
+        lane.memo_changed = true;
+    }
+    Settled result;
     for (auto& end : ends) {
-        OPSRELAY_ASSERT(end.seq >= lane.next);
-        OPSRELAY_ASSERT(end.seq < lane.next_write);
-        if (end.seq == lane.next) {  // as nearly always: never in the set
-            ++lane.next;
-            advance(lane);
-        } else {
-            const bool first_time = lane.ahead.insert(end.seq).second;
-            OPSRELAY_ASSERT(first_time);
+        if (end.later) {
+            if (!defer(lane, end)) result.kept.push_back(end.seq);
+            continue;
+        }
+        if (!end.was_deferred) {
+            settle_place(lane, end.seq);
+        } else if (!lane.deferred.end(end.seq)) {
+            continue;  // given up meanwhile, and counted
         }
         if (end.delivered) {
             ++totals_.delivered;
@@ -256,8 +349,34 @@ void Settler::settle_here(LaneId id, std::vector<Settlement>& ends) {
         end.dead.seq = end.seq;
         lane.dead.push_back(std::move(end.dead));
     }
-    if (ends.empty() && !lane.dirty) return;
-    std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
+    // What is refused is kept, and tried again with the next one.
+    const bool ended = result.kept.size() < ends.size();
+    if (ended || lane.memo_changed || lane.dirty) std::ignore = write_ack(id, lane);
+    result.persisted = !lane.dirty;
+    result.deferred = lane.deferred.view();
+    return result;
+}
+
+Result<Settler::Due> Settler::take_due_here(LaneId id, std::int64_t now_unix_ms) {
+    auto& lane = lanes_[id];
+    lane.deferred.release();
+    Due taken;
+    while (const auto seq = lane.deferred.due(now_unix_ms)) {
+        const auto* const unwritten = lane.deferred.unwritten(*seq);
+        auto record = unwritten != nullptr ? Result<std::optional<DeferredRecord>>(*unwritten)
+                                           : store_.read_deferred(id, *seq);
+        if (!record) return record.error();
+        if (*record) {
+            lane.deferred.begin_try(*seq);
+            taken.record = std::move(*record);
+            break;
+        }
+        const bool known = lane.deferred.end(*seq);
+        OPSRELAY_ASSERT(known);
+        std::ignore = note_dropped(id, lane, 1, DropReason::corrupt);
+    }
+    taken.deferred = lane.deferred.view();
+    return taken;
 }
 
 Settler::Dropped Settler::drop_here(LaneId id, Seq first, Seq end, const std::vector<Seq>& kept,
@@ -275,11 +394,18 @@ Settler::Dropped Settler::drop_here(LaneId id, Seq first, Seq end, const std::ve
         if (!std::binary_search(kept.begin(), kept.end(), seq)) lane.ahead.insert(seq);
     }
     advance(lane);
-    const auto records = before - lane.spooled();
+    if (reason != DropReason::corrupt) {
+        lane.deferred.end_if([end](const DeferredEntry& entry) { return entry.seq < end; });
+    }
+    return note_dropped(id, lane, before - lane.spooled(), reason);
+}
+
+Settler::Dropped Settler::note_dropped(LaneId id, Lane& lane, std::uint64_t records,
+                                       DropReason reason) {
     count_dropped(id, reason, records);
-    if (records == 0 && !lane.dirty) return {};
-    std::ignore = write_ack(id, lane);  // kept, and tried again with the next one
-    return {records, !lane.dirty};
+    // What is refused is kept, and tried again with the next one.
+    if (records > 0 || lane.dirty) std::ignore = write_ack(id, lane);
+    return {records, !lane.dirty, lane.deferred.view()};
 }
 
 void Settler::count_dropped(LaneId lane, DropReason reason, std::uint64_t records) {
@@ -288,14 +414,17 @@ void Settler::count_dropped(LaneId lane, DropReason reason, std::uint64_t record
     tap_->see({observe::Sight::dropped, lane, std::string(to_string(reason)), records, {}});
 }
 
+void Settler::note_unread(LaneId lane) { lanes_[lane].deferred.release(); }
+
 void Settler::drop_unread(LaneId lane, Seq end, DropReason reason) {
     std::ignore = drop_here(lane, 0, end, {}, reason);
 }
 
 std::optional<Seq> Settler::oldest_part(LaneId id) const {
     const auto found = lanes_.find(id);
-    if (found == lanes_.end() || found->second.spooled() == 0) return std::nullopt;
+    if (found == lanes_.end()) return std::nullopt;
     const auto& lane = found->second;
+    if (lane.spooled() == lane.deferred.size()) return std::nullopt;
     return lane.next + (lane.next_write - lane.next + 7) / 8;
 }
 
@@ -331,10 +460,21 @@ Result<void> Settler::write_ack(LaneId id, Lane& lane) {
     // What lies too far ahead for the bitmap is told when the cursor comes near.
     const auto end = lane.ahead.lower_bound(lane.next + 8 * kAheadBytesMax);
     const std::vector<Seq> ahead(lane.ahead.begin(), end);
-    auto written = store_.ack({.lane = id, .next = lane.next, .dead = lane.dead, .ahead = ahead});
+    const auto deferred = lane.deferred.puts();
+    const auto ended = lane.deferred.ends();
+    const auto memo = lane.memo_changed ? std::optional<std::string_view>(lane.memo) : std::nullopt;
+    auto written = store_.ack({.lane = id,
+                               .next = lane.next,
+                               .dead = lane.dead,
+                               .ahead = ahead,
+                               .deferred = deferred,
+                               .deferred_ended = ended,
+                               .memo = memo});
     lane.dirty = !written;
     if (!written) return written;
     lane.unsynced = true;
+    lane.deferred.note_written();
+    lane.memo_changed = false;
     if (lane.dead.empty()) return {};
     std::move(lane.dead.begin(), lane.dead.end(), std::back_inserter(lane.dead_unsynced));
     lane.dead.clear();

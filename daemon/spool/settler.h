@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "observe/ledger.h"
 #include "observe/tap.h"
 #include "spool/dead_room.h"
+#include "spool/deferred_book.h"
 #include "spool/store.h"
 
 namespace opsrelay::spool {
@@ -28,14 +30,19 @@ namespace opsrelay::spool {
 struct Settlement {
     Seq seq = 0;
     bool delivered = true;
-    DeadLetter
-        dead;  // when not delivered, with room taken: `lane`, `seq` are filled in by settle()
+    /// When not delivered, with room taken: `lane` and `seq` are filled in by settle().
+    DeadLetter dead;
+    /// Neither: it waits apart from the queue, or does so again; `seq` is filled in by settle().
+    std::optional<DeferredRecord> later{};
+    bool was_deferred = false;  // it came from take_due(), not from read()
 };
 
 /// Where sending from a lane begins.
 struct LaneStart {
     Seq first = 1;        // its first record without an outcome
     bool paused = false;  // an operator stopped it
+    DeferredView deferred{};
+    std::string memo{};  // see Settler::settle()
 };
 
 /// Keeps, per lane, which records behind the cursor are settled already, persists both, and counts.
@@ -56,24 +63,49 @@ public:
     /// Store::read(), with the records that are settled already marked in `settled`. Records that
     /// could not be read (`lost`) are counted as dropped and settled when this returns.
     [[nodiscard]] asio::awaitable<Result<RecordBatch>> read(LaneId lane, Seq from);
-    /// Records the ends; each seq must have been read and not settled before (asserted). False: the
-    /// store refuses acks at the moment, and the ends are kept in memory and tried again with the
-    /// next call. The caller bounds them: it starts nothing new while too many are unwritten.
-    [[nodiscard]] asio::awaitable<bool> settle(LaneId lane, std::vector<Settlement> ends);
+    struct Settled {
+        /// False: the store refuses acks at the moment, and the ends are kept in memory and tried
+        /// again with the next call. The caller bounds them: it starts nothing new while too many
+        /// are unwritten.
+        bool persisted = true;
+        /// Records that there is no room to defer: they stay in the queue, nothing happened.
+        std::vector<Seq> kept{};
+        DeferredView deferred{};
+    };
+    /// Records the ends; each seq must have been read and not settled before (asserted). `memo`:
+    /// what start_of() is to say from now on (Ack::memo), written with them.
+    [[nodiscard]] asio::awaitable<Settled> settle(LaneId lane, std::vector<Settlement> ends,
+                                                  std::optional<std::string> memo = {});
     /// Takes room for a dead letter until settle() has it; false: there is none, and the record
     /// must stay. What is taken and not needed goes back.
     [[nodiscard]] bool take_dead_room(const DeadLetter& letter);
     void give_back_dead_room(const DeadLetter& letter);
     /// What on_dead_usage() told of.
     void note_dead_usage(const DeadUsage& usage) { dead_room_.set(usage); }
-    /// Gives up what lies below `end` and has no outcome, except `kept` (ascending), which somebody
-    /// is sending: counted as dropped, in one batch with the cursor.
+    struct Due {
+        std::optional<DeferredRecord> record{};  // nullopt: none is due
+        DeferredView deferred{};
+    };
+    /// The deferred record that has been due longest. Until it is settled, or the next one is
+    /// taken, it is not dropped. One that cannot be read is counted as dropped. Errors: as
+    /// Store::read_deferred().
+    [[nodiscard]] asio::awaitable<Result<Due>> take_due(LaneId lane, std::int64_t now_unix_ms);
+    /// All deferred records of the lane are due now.
+    [[nodiscard]] asio::awaitable<DeferredView> hasten(LaneId lane, std::int64_t now_unix_ms);
+    /// Gives up what lies below `end` and has no outcome, deferred records included, except `kept`
+    /// (ascending), which somebody is sending: counted as dropped, in one batch with the cursor.
     struct Dropped {
         std::uint64_t records = 0;
         bool persisted = true;  // as the result of settle()
+        DeferredView deferred{};
     };
     [[nodiscard]] asio::awaitable<Dropped> drop(LaneId lane, Seq end, std::vector<Seq> kept,
                                                 DropReason reason);
+    /// Gives up deferred records that were received before this; counted as dropped. `sending`:
+    /// what take_due() gave last is being sent, and stays.
+    [[nodiscard]] asio::awaitable<Dropped> expire_deferred(LaneId lane,
+                                                           std::int64_t received_unix_ms,
+                                                           bool sending);
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
@@ -108,9 +140,11 @@ public:
     /// Gives up every record of a lane that nothing reads from, durably; counted as dropped. After
     /// an error they are given up all the same, in memory, and the ack is tried again.
     [[nodiscard]] Result<std::uint64_t> purge_lane(LaneId lane);
+    /// Nobody sends from the lane any more.
+    void note_unread(LaneId lane);
     /// As drop(), of a lane from which nobody sends.
     void drop_unread(LaneId lane, Seq end, DropReason reason);
-    /// The end of the oldest eighth of the records without an outcome; nullopt: there are none.
+    /// The end of the oldest eighth of the records in the queue; nullopt: there are none.
     [[nodiscard]] std::optional<Seq> oldest_part(LaneId lane) const;
     /// Store::make_lane(), set_paused(); start_of() knows of them.
     [[nodiscard]] Result<LaneId> make_lane(std::string_view name);
@@ -121,7 +155,8 @@ public:
     [[nodiscard]] Seq end(LaneId lane) const;
     /// Records below `end` without an outcome.
     [[nodiscard]] std::uint64_t spooled_below(LaneId lane, Seq end) const;
-    /// Durable records without an outcome, of all lanes.
+    [[nodiscard]] DeferredView deferred(LaneId lane) const;
+    /// Durable records without an outcome, of all lanes; those that are deferred included.
     [[nodiscard]] std::uint64_t spooled() const noexcept;
     [[nodiscard]] std::uint64_t spooled(LaneId lane) const;
 
@@ -135,14 +170,24 @@ private:
         std::vector<DeadLetter> dead_unsynced;  // written, but a reopen may lose them
         bool dirty = false;                     // the store has not taken the last ack
         bool unsynced = false;
+        DeferredBook deferred;
+        std::string memo;
+        bool memo_changed = false;  // the store does not have it
         [[nodiscard]] std::uint64_t spooled() const noexcept {
-            return next_write - next - ahead.size();
+            return next_write - next - ahead.size() + deferred.size();
         }
     };
-    void settle_here(LaneId lane, std::vector<Settlement>& ends);
+    [[nodiscard]] Settled settle_here(LaneId lane, std::vector<Settlement>& ends,
+                                      std::optional<std::string>& memo);
+    void settle_place(Lane& lane, Seq seq);
+    /// False: there is no room.
+    [[nodiscard]] bool defer(Lane& lane, Settlement& end);
+    [[nodiscard]] Result<Due> take_due_here(LaneId lane, std::int64_t now_unix_ms);
     Dropped drop_here(LaneId lane, Seq first, Seq end, const std::vector<Seq>& kept,
                       DropReason reason);
     void count_dropped(LaneId lane, DropReason reason, std::uint64_t records);
+    [[nodiscard]] Dropped note_dropped(LaneId id, Lane& lane, std::uint64_t records,
+                                       DropReason reason);
     void take_stock(LaneId lane, RecordBatch& batch);
     void advance(Lane& lane);
     Result<void> write_ack(LaneId id, Lane& lane);

@@ -161,6 +161,29 @@ struct RecordBatch {
     }
 };
 
+/// A record that upstream fails on while it takes others. It has left the queue, keeps its number,
+/// and is tried again when it is due.
+struct DeferredRecord {
+    Seq seq = 0;
+    std::int64_t due_unix_ms = 0;
+    std::int64_t received_unix_ms = 0;  // of its segment
+    std::uint32_t failures = 0;         // attempts that failed
+    std::string payload;                // the event
+};
+/// What is known of one without reading it.
+struct DeferredEntry {
+    Seq seq = 0;
+    std::int64_t due_unix_ms = 0;
+    std::int64_t received_unix_ms = 0;
+    Bytes bytes;
+    bool operator==(const DeferredEntry&) const = default;
+};
+/// Of all lanes together.
+struct DeferredLimits {
+    std::uint64_t records_max = 0;
+    Bytes bytes_max;
+};
+
 /// A lane's records that are gone from the front of the queue, and how.
 struct Ack {
     LaneId lane = kDefaultLane;
@@ -168,7 +191,16 @@ struct Ack {
     std::span<const DeadLetter> dead = {};  // written in the same batch; may lie at or above `next`
     /// Settled records at or above `next`, ascending. Replaces what the ack before said.
     std::span<const Seq> ahead = {};
+    /// Written in the same batch; one of a number that is deferred already takes its place.
+    std::span<const DeferredRecord> deferred = {};
+    /// Deferred records that have their outcome, deleted in the same batch. Unknown ones are
+    /// skipped.
+    std::span<const Seq> deferred_ended = {};
+    /// What who sends wants to find again after a restart; nullopt: what it said last. At most
+    /// kMemoBytesMax, of no meaning here.
+    std::optional<std::string_view> memo{};
 };
+inline constexpr std::size_t kMemoBytesMax = 4096;
 
 struct LaneState {
     LaneId lane = kDefaultLane;
@@ -177,9 +209,13 @@ struct LaneState {
     Seq next_write = 1;      // the number the next accepted record gets
     std::vector<Seq> ahead;  // settled records at or above next_settle, ascending
     bool paused = false;     // Store::set_paused()
+    /// By number. Usually their places in the queue are settled; where damage undid that, the copy
+    /// here is the one that counts.
+    std::vector<DeferredEntry> deferred;
+    std::string memo;  // Ack::memo; "": none
 
     [[nodiscard]] std::uint64_t spooled() const noexcept {
-        return next_write - next_settle - ahead.size();
+        return next_write - next_settle - ahead.size() + deferred.size();
     }
 };
 
@@ -274,9 +310,15 @@ public:
     /// damage reaches the end, the batch has no records, first_seq = next_write and lost > 0.
     [[nodiscard]] virtual Result<RecordBatch> read(LaneId lane, Seq from) = 0;
 
-    /// Moves the cursor and writes the dead letters in one batch, not synced: a crash may forget
-    /// it, then the records are sent again. It becomes durable with the next commit() or sync().
+    /// Moves the cursor, writes the dead letters and the deferred records in one batch, not synced:
+    /// a crash may forget it, then the records are sent again. It becomes durable with the next
+    /// commit() or sync().
     [[nodiscard]] virtual Result<void> ack(const Ack& ack) = 0;
+    /// nullopt: there is none of this number, or it cannot be read. Errors: as classify().
+    [[nodiscard]] virtual Result<std::optional<DeferredRecord>> read_deferred(LaneId lane,
+                                                                              Seq seq) = 0;
+    /// How much may be deferred. ack() is never refused for it: who defers asks first.
+    [[nodiscard]] virtual DeferredLimits deferred_limits() const = 0;
 
     /// Puts dead letters of this lane (asserted) back at its end as records and deletes the
     /// letters, in one synced batch. Unknown ones, and those without an event, are skipped. Returns

@@ -13,6 +13,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
                             .since_unix_ms = 1'767'225'600'123,
                             .retry_at_unix_ms = 1'767'225'601'000,
                             .spooled = 7,
+                            .deferred = 2,
+                            .deferred_due_unix_ms = 1'767'225'602'000,
                             .concurrency = 6,
                             .oldest_age_s = 12.34,
                             .late_day = 6,
@@ -37,7 +39,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("recovered":0,"replayed":0,"delivered":0,"dead":0,"dropped":0,"spooled":0,)"
           R"("imbalance":0,"reasons":{}},)"
           R"("lanes":[{"name":"default","state":"throttled","since":"2026-01-01T00:00:00.123Z",)"
-          R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,"concurrency":6,)"
+          R"("retry_at":"2026-01-01T00:00:01.000Z","spooled":7,)"
+          R"("deferred":{"events":2,"next":"2026-01-01T00:00:02.000Z"},"concurrency":6,)"
           R"("oldest_age_s":12.3,)"
           R"("late":{"day":6,"month":5},"last_error":"HTTP 429","next":"it waits"}],)"
           R"("spool":{"bytes":10,"limit":20,"reserve":4,"oldest_age_s":12.3,"dead_letters":1,)"
@@ -56,6 +59,8 @@ TEST_CASE("control/status: what is absent is null") {
                             .since_unix_ms = 0,
                             .retry_at_unix_ms = std::nullopt,
                             .spooled = 0,
+                            .deferred = 0,
+                            .deferred_due_unix_ms = std::nullopt,
                             .concurrency = 0,
                             .oldest_age_s = 0,
                             .late_day = 0,

@@ -113,7 +113,8 @@ class Facts(unittest.TestCase):
     def test_values_of_labels_exist(self):
         """A state or reason that was renamed would leave an alert silent for ever."""
         words = {}
-        for label, header in {"state": "daemon/forward/lane.h", "reason": "daemon/core/outcome.h",
+        for label, header in {"state": "daemon/forward/lane_table.h",
+                              "reason": "daemon/core/outcome.h",
                               "status": "daemon/parse/rules.h"}.items():
             words[label] = set(re.findall(r'"(\w+)"', (ROOT / header).read_text("utf-8")))
         for where, query in queries():

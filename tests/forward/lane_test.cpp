@@ -3,152 +3,18 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
-#include "forward/http_date.h"
+#include "forward/lane_world.h"
 
 namespace opsrelay::forward {
 
 namespace {
 
-const WallTime kWall = *parse_iso8601("2026-04-11T12:00:00Z");
-
-/// A lane with its own time.
-struct World {
-    explicit World(std::uint64_t seed = 1) : rng(seed), lane(kDefaultLane, options(), rng, at()) {
-        lane.on_key(true, at());
-    }
-    static Options options() {
-        Options o;
-        o.connections = 8;
-        return o;
-    }
-    [[nodiscard]] Moment at() const {
-        return {now, kWall + std::chrono::duration_cast<WallTime::duration>(now - TimePoint{})};
-    }
-
-    Ticket begin() {
-        const auto permit = lane.next(now);
-        REQUIRE(permit.action != Action::wait);
-        return lane.begin(permit.action);
-    }
-    Effect reply(Ticket ticket, Verdict verdict, std::optional<milliseconds> retry_after = {}) {
-        ++seq;
-        return lane.on_reply(ticket, {seq, seq, 0}, {verdict, {}, retry_after}, "test", at());
-    }
-    Effect reject_without_room() {
-        ++seq;
-        const Attempt attempt{.seq = seq, .content_hash = seq, .failures = 0, .dead_room = false};
-        return lane.on_reply(begin(), attempt, {Verdict::rejected, {}, {}}, "test", at());
-    }
-    Effect request(Verdict verdict, std::optional<milliseconds> retry_after = {}) {
-        return reply(begin(), verdict, retry_after);
-    }
-    void status(bool readable, bool paused, const char* plan_end = "",
-                const char* budget_end = "") {
-        WorkspaceStatus s;
-        s.readable = readable;
-        s.paused = paused;
-        s.plan_period_end = parse_iso8601(plan_end);
-        s.budget_period_end = parse_iso8601(budget_end);
-        lane.on_status(lane.begin(Action::check_status), s, at());
-    }
-    /// Goes to the lane's next attempt and says how long that took.
-    milliseconds pass() {
-        REQUIRE(lane.retry_at().has_value());
-        const auto due = *lane.retry_at();
-        const auto waited = due - now;
-        if (due > now) {
-            const auto before = lane.next(due - nanoseconds{1});
-            CHECK((before.action == Action::wait || before.action == Action::check_status));
-            now = due;
-        }
-        return std::chrono::duration_cast<milliseconds>(waited);
-    }
-    /// Brings a fresh lane into a state.
-    void enter(LaneState state) {
-        switch (state) {
-            case LaneState::active: return;
-            case LaneState::backing_off: request(Verdict::backoff); break;
-            case LaneState::throttled: request(Verdict::throttled); break;
-            case LaneState::unauthorized: request(Verdict::unauthorized); break;
-            case LaneState::misconfigured: request(Verdict::misconfigured); break;
-            case LaneState::no_key: lane.on_key(false, at()); break;
-            case LaneState::dead_full: reject_without_room(); break;
-            case LaneState::plan_limited:
-                request(Verdict::plan_limited);
-                status(false, false);
-                break;
-            case LaneState::budget_stopped:
-                request(Verdict::budget_stopped);
-                status(false, false);
-                break;
-            case LaneState::paused: lane.on_paused(true, at()); break;
-        }
-        REQUIRE(lane.state() == state);
-    }
-
-    TimePoint now{};
-    Xoshiro rng;
-    Lane lane;
-    Seq seq = 0;
-};
-
-bool between(milliseconds value, milliseconds low, milliseconds high) {
-    return value >= low && value <= high;
-}
+using test::between;
+using World = test::LaneWorld;
 
 }  // namespace
-
-TEST_CASE("forward/lane: each verdict of a probe leads to its state from every state") {
-    struct Case {
-        Verdict verdict;
-        LaneState next;
-        Fate fate;
-    };
-    const Case cases[] = {
-        {Verdict::delivered, LaneState::active, Fate::delivered},
-        {Verdict::rejected, LaneState::active, Fate::dead_letter},
-        {Verdict::not_the_api, LaneState::misconfigured, Fate::again},
-        {Verdict::misconfigured, LaneState::misconfigured, Fate::again},
-        {Verdict::unauthorized, LaneState::unauthorized, Fate::again},
-        {Verdict::plan_limited, LaneState::plan_limited, Fate::again},
-        {Verdict::budget_stopped, LaneState::budget_stopped, Fate::again},
-        {Verdict::throttled, LaneState::throttled, Fate::again},
-        {Verdict::backoff, LaneState::backing_off, Fate::again},
-    };
-    for (const auto& from : kLaneStates) {
-        // Those three do not probe.
-        if (from.value == LaneState::no_key || from.value == LaneState::dead_full) continue;
-        if (from.value == LaneState::paused) continue;
-        for (const auto& test : cases) {
-            CAPTURE(from.name);
-            CAPTURE(to_string(test.verdict));
-            World world;
-            world.enter(from.value);
-            if (from.value != LaneState::active) world.pass();
-            if (world.lane.next(world.now).action == Action::check_status)
-                world.status(false, false);
-            const auto effect = world.request(test.verdict);
-            const bool kept =
-                from.value == LaneState::misconfigured && test.verdict == Verdict::rejected;
-            CHECK(world.lane.state() == (kept ? LaneState::misconfigured : test.next));
-            CHECK(effect.fate == (kept ? Fate::again : test.fate));
-            CHECK(world.lane.in_flight() == 0);
-        }
-    }
-}
-
-TEST_CASE("forward/lane: without a key nothing is sent") {
-    World world;
-    world.enter(LaneState::no_key);
-    world.now += hours{24};
-    CHECK(world.lane.next(world.now).action == Action::wait);
-    CHECK(world.lane.next(world.now).until == TimePoint::max());
-    world.lane.on_key(true, world.at());
-    CHECK(world.lane.next(world.now).action == Action::start);
-}
 
 TEST_CASE("forward/lane: after a recovery requests in flight go 1, 2, 4, 8") {
     World world;
@@ -215,110 +81,6 @@ TEST_CASE("forward/lane: a stuck record never opens the breaker of a lane that d
     }
 }
 
-TEST_CASE("forward/lane: Retry-After is obeyed to the millisecond, beyond our own cap too") {
-    for (const auto verdict : {Verdict::throttled, Verdict::backoff}) {
-        World world;
-        world.request(Verdict::delivered);
-        world.request(verdict, milliseconds{3'600'000});
-        CHECK(world.lane.state() != LaneState::active);
-        CHECK(world.pass() == milliseconds{3'600'000});
-        CHECK(world.lane.next(world.now).action == Action::probe);
-    }
-    World world;
-    for (int i = 0; i < 20; ++i) {
-        if (i > 0) world.pass();
-        world.request(Verdict::throttled);
-        const auto wait =
-            std::chrono::duration_cast<milliseconds>(*world.lane.retry_at() - world.now);
-        CHECK(between(wait, milliseconds{1000}, milliseconds{60'000}));
-    }
-}
-
-TEST_CASE("forward/lane: unauthorized and misconfigured probe every 1 to 15 minutes") {
-    for (const auto verdict :
-         {Verdict::unauthorized, Verdict::misconfigured, Verdict::not_the_api}) {
-        World world;
-        world.request(verdict);
-        milliseconds last{0};
-        for (int i = 0; i < 8; ++i) {
-            last = world.pass();
-            CHECK(between(last, minutes{1}, minutes{15}));
-            if (i == 0) CHECK(last <= minutes{2});
-            world.request(verdict);
-        }
-        CHECK(last >= milliseconds{minutes{15}} / 2);
-    }
-}
-
-TEST_CASE("forward/lane: a new key is tried at once, and replies to the old one do not count") {
-    for (const auto state : {LaneState::unauthorized, LaneState::misconfigured,
-                             LaneState::plan_limited, LaneState::budget_stopped}) {
-        CAPTURE(to_string(state));
-        World world;
-        world.enter(state);
-        world.lane.on_key(true, world.at());
-        CHECK(world.lane.next(world.now).action == Action::probe);
-    }
-    World world;
-    const auto old = world.begin();
-    world.lane.on_key(true, world.at());
-    const auto effect = world.reply(old, Verdict::unauthorized);
-    CHECK(effect.fate == Fate::again);
-    CHECK(world.lane.state() == LaneState::active);
-    // A probe with the old key is still under way: the new key waits for it, then goes at once.
-    world.enter(LaneState::unauthorized);
-    world.pass();
-    const auto probe = world.begin();
-    world.lane.on_key(true, world.at());
-    CHECK(world.lane.next(world.now).action == Action::wait);
-    world.reply(probe, Verdict::unauthorized);
-    CHECK(world.lane.next(world.now).action == Action::probe);
-}
-
-TEST_CASE("forward/lane: plan_limited asks workspace-status every 10 to 15 minutes") {
-    World world;
-    world.request(Verdict::plan_limited);
-    REQUIRE(world.lane.next(world.now).action == Action::check_status);  // to learn periodEnd
-    world.status(true, false, "2026-04-30T23:59:59Z");
-    CHECK(world.lane.state() == LaneState::plan_limited);  // the 402 is newer
-    for (int i = 0; i < 5; ++i) {
-        CHECK(between(world.pass(), minutes{10}, minutes{15}));
-        REQUIRE(world.lane.next(world.now).action == Action::check_status);
-        world.status(true, true, "2026-04-30T23:59:59Z");
-        CHECK(world.lane.state() == LaneState::plan_limited);
-    }
-    world.pass();
-    SUBCASE("not paused any more: sending resumes") {
-        world.status(true, false);
-        CHECK(world.lane.state() == LaneState::active);
-        CHECK(world.lane.window() == 1);
-    }
-    SUBCASE("unreadable: one event is the probe") {
-        world.status(false, false);
-        REQUIRE(world.lane.next(world.now).action == Action::probe);
-        world.request(Verdict::plan_limited);
-        CHECK(world.lane.state() == LaneState::plan_limited);
-        CHECK(world.lane.next(world.now).action == Action::check_status);
-    }
-}
-
-TEST_CASE("forward/lane: no pause outlasts the period") {
-    World plan;
-    plan.request(Verdict::plan_limited);
-    plan.status(true, true, "2026-04-11T12:03:00Z");
-    CHECK(plan.pass() == minutes{3} + seconds{1});
-    plan.status(true, true, "2026-04-11T12:03:00Z");  // over already: not rolled over yet
-    CHECK(between(plan.pass(), minutes{10}, minutes{15}));
-
-    World budget;
-    budget.request(Verdict::budget_stopped);
-    REQUIRE(budget.lane.next(budget.now).action == Action::check_status);
-    budget.status(true, false, "", "2026-04-11T12:04:59Z");
-    CHECK(budget.lane.state() == LaneState::budget_stopped);
-    CHECK(budget.pass() == minutes{5});
-    CHECK(budget.lane.next(budget.now).action == Action::probe);
-}
-
 TEST_CASE("forward/lane: ten rejections in a row stop the lane and come back") {
     World world;
     for (int i = 0; i < 9; ++i) {
@@ -375,15 +137,6 @@ TEST_CASE("forward/lane: late replies change the record, not the lane") {
     CHECK(throttled.pass() == milliseconds{9000});
 }
 
-TEST_CASE("forward/lane: a last try before shutdown is one probe") {
-    World world;
-    world.enter(LaneState::plan_limited);
-    world.lane.try_now(world.at());
-    CHECK(world.lane.next(world.now).action == Action::probe);
-    world.request(Verdict::plan_limited);
-    CHECK(world.lane.parked());
-}
-
 TEST_CASE(
     "forward/lane: whatever upstream replies, a lane that is not active has one request out") {
     for (std::uint64_t seed = 1; seed <= 200; ++seed) {
@@ -431,113 +184,6 @@ TEST_CASE(
         }
         for (const auto& out : in_flight) world.lane.on_abandoned(out.ticket);
         CHECK(world.lane.in_flight() == 0);
-    }
-}
-
-TEST_CASE("forward/lane: a refused event that finds no room for its dead letter is kept") {
-    World world;
-    world.request(Verdict::delivered);
-    const auto other = world.begin();
-    const auto effect = world.reject_without_room();
-    CHECK(effect.fate == Fate::again);
-    CHECK_FALSE(effect.failed);
-    CHECK(world.lane.state() == LaneState::dead_full);
-    CHECK(world.lane.parked());
-    CHECK_FALSE(world.lane.retry_at().has_value());
-    CHECK(world.reply(other, Verdict::delivered).fate == Fate::delivered);
-    world.now += hours{24};
-    CHECK(world.lane.next(world.now).action == Action::wait);
-    CHECK(world.lane.next(world.now).until == TimePoint::max());
-    world.lane.on_key(true, world.at());
-    CHECK(world.lane.state() == LaneState::dead_full);
-    world.lane.on_dead_room(world.at());
-    CHECK(world.lane.state() == LaneState::active);
-    CHECK(world.request(Verdict::rejected).fate == Fate::dead_letter);
-}
-
-TEST_CASE("forward/lane: events refused for want of room do not count as refused in a row") {
-    World world;
-    for (int i = 0; i < 9; ++i) {
-        CHECK(world.request(Verdict::rejected).fate == Fate::dead_letter);
-    }
-    world.reject_without_room();
-    world.lane.on_dead_room(world.at());
-    const auto tenth = world.request(Verdict::rejected);
-    CHECK(tenth.put_back.size() == 10);
-    CHECK(world.lane.state() == LaneState::misconfigured);
-    CHECK(world.lane.cause() == "test for 10 events in a row");
-}
-
-TEST_CASE("forward/lane: room changes nothing for lanes that wait for something else") {
-    for (const auto state : {LaneState::backing_off, LaneState::unauthorized, LaneState::no_key}) {
-        CAPTURE(to_string(state));
-        World world;
-        world.enter(state);
-        world.lane.on_dead_room(world.at());
-        CHECK(world.lane.state() == state);
-    }
-}
-
-TEST_CASE("forward/lane: a pause lies over every state, which shows again when it ends") {
-    for (const auto& row : kLaneStates) {
-        if (row.value == LaneState::paused) continue;
-        CAPTURE(row.name);
-        World world;
-        world.enter(row.value);
-        const auto due = world.lane.retry_at();
-        const auto since = world.lane.since();
-        world.now += seconds{1};
-        world.lane.on_paused(true, world.at());
-        CHECK(world.lane.state() == LaneState::paused);
-        CHECK(world.lane.since() == world.at().wall);
-        CHECK(world.lane.parked());
-        CHECK_FALSE(world.lane.retry_at().has_value());
-        CHECK_FALSE(world.lane.cause().empty());
-        world.lane.try_now(world.at());  // not even the last try before the end
-        CHECK(world.lane.next(world.now + hours{24}).action == Action::wait);
-        CHECK(world.lane.next(world.now + hours{24}).until == TimePoint::max());
-        world.lane.on_paused(false, world.at());
-        CHECK(world.lane.state() == row.value);
-        CHECK(world.lane.since() == since);
-        CHECK(world.lane.retry_at().has_value() == due.has_value());
-    }
-}
-
-TEST_CASE("forward/lane: replies that come during a pause count") {
-    World world;
-    world.request(Verdict::delivered);
-    const auto good = world.begin();
-    const auto bad = world.begin();
-    world.lane.on_paused(true, world.at());
-    CHECK(world.reply(good, Verdict::delivered).fate == Fate::delivered);
-    CHECK(world.reply(bad, Verdict::unauthorized).fate == Fate::again);
-    CHECK(world.lane.state() == LaneState::paused);
-    world.lane.on_paused(false, world.at());
-    CHECK(world.lane.state() == LaneState::unauthorized);
-}
-
-TEST_CASE("forward/lane: a wait is skipped once, but not one that upstream asked for") {
-    for (const auto verdict : {Verdict::backoff, Verdict::throttled, Verdict::unauthorized}) {
-        World world;
-        for (int i = 0; i < 8; ++i) {
-            world.request(verdict);
-            world.pass();
-        }
-        world.request(verdict);
-        world.lane.skip_wait(world.at());
-        CHECK(world.lane.next(world.now).action == Action::probe);
-        world.request(verdict);
-        CHECK(world.lane.next(world.now).action == Action::wait);
-    }
-    for (const auto verdict : {Verdict::backoff, Verdict::throttled}) {
-        World world;
-        world.request(verdict, hours{1});
-        world.lane.skip_wait(world.at());
-        CHECK(world.lane.next(world.now).action == Action::wait);
-        CHECK(world.pass() == hours{1});
-        world.request(verdict);  // this time it asked for nothing
-        world.lane.skip_wait(world.at());
-        CHECK(world.lane.next(world.now).action == Action::probe);
     }
 }
 

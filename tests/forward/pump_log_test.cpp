@@ -11,7 +11,6 @@ using test::accept;
 using test::answer;
 using test::broken;
 using test::retry_after;
-using test::Step;
 using World = test::PumpWorld;
 
 constexpr std::size_t kLinesOfMinute = 8;  // when every reply is another one
@@ -69,7 +68,7 @@ TEST_CASE("forward/pump_log: an outage of weeks with a million records is a few 
 TEST_CASE("forward/pump_log: however an upstream fails, a lane logs a few lines a minute") {
     struct Case {
         const char* name;
-        std::vector<Step> steps;  // again and again
+        std::vector<test::Step> steps;  // again and again
     };
     const std::vector<Case> cases{
         {"good and bad by turns", {accept(), answer(503), answer(503), answer(503)}},

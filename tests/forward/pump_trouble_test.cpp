@@ -17,10 +17,11 @@ using World = test::PumpWorld;
 
 }  // namespace
 
-TEST_CASE("forward/pump: a stuck record holds neither the lane nor the memory") {
+TEST_CASE("forward/pump: a stuck record that there is no room to defer holds nobody up") {
     Options options;
     options.connections = 64;
     World world(options);
+    world.store.set_deferred_limits({});
     bool healed = false;
     world.upstream.choose = [&healed](std::string_view body) -> std::optional<test::Step> {
         if (!healed && body == event(1)) return answer(500);
@@ -68,6 +69,10 @@ TEST_CASE("forward/pump: a hundred stuck records among others, each failing in i
     Options options;
     options.in_flight_max = 64;  // fewer than there are stuck records
     World world(options);
+    bool deferred = false;
+    SUBCASE("deferred") { deferred = true; }
+    SUBCASE("with room for a few") { world.store.set_deferred_limits({10, Bytes{1U << 20U}}); }
+    SUBCASE("without room") { world.store.set_deferred_limits({}); }
     bool healed = false;
     const auto bad = [](std::string_view body) {
         for (std::uint64_t n = 1; n <= 100; ++n) {
@@ -89,8 +94,10 @@ TEST_CASE("forward/pump: a hundred stuck records among others, each failing in i
     world.commit(500);
     CHECK(world.clock.run_until(
         world.io, [&] { return world.settler.spooled() == 100; }, world.clock.now() + minutes{3}));
+    CHECK(world.store.deferred(kDefaultLane).size() <= (deferred ? 100 : 10));
     healed = true;
-    CHECK(world.run_until_settled(minutes{10}));
+    if (deferred) world.pump.skip_wait();
+    CHECK(world.run_until_settled(minutes{10} + (deferred ? hours{0} : hours{6})));
     CHECK(world.upstream.rows().size() == world.written);
     CHECK(world.balanced());
 }

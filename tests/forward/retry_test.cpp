@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "forward/http_date.h"
@@ -70,6 +71,19 @@ TEST_CASE("forward/retry: every row of the reply table has its verdict") {
         {"request timeout", 408, "", Verdict::backoff},
         {"too early", 425, "", Verdict::backoff},
         {"throttled", 429, "", Verdict::throttled},
+        {"page 400", 400, "<!DOCTYPE html><html>", Verdict::not_the_api},
+        {"page 422", 422, "\r\n <html>", Verdict::not_the_api},
+        {"page 402", 402, "<html>pay</html>", Verdict::not_the_api},
+        {"page 409", 409, "<html></html>", Verdict::not_the_api},
+        {"page 401", 401, "<html>sign in</html>", Verdict::not_the_api},
+        {"page 403", 403, "<html>blocked</html>", Verdict::not_the_api},
+        {"page 404", 404, "<?xml version=\"1.0\"?>", Verdict::not_the_api},
+        {"page of a gateway, 413", 413, "<html>too large</html>", Verdict::rejected},
+        {"page of a gateway, 429", 429, "<html>slow down</html>", Verdict::throttled},
+        {"page of a gateway, 408", 408, "<html>too slow</html>", Verdict::backoff},
+        {"page of a gateway, 425", 425, "<html>too early</html>", Verdict::backoff},
+        {"page of a redirect", 301, "<html>moved</html>", Verdict::misconfigured},
+        {"text 400", 400, "totalTokens < 0", Verdict::rejected},
         {"HTML 500", 500, "<html>", Verdict::backoff},
         {"unavailable", 503, "", Verdict::backoff},
     };
@@ -84,6 +98,28 @@ TEST_CASE("forward/retry: every row of the reply table has its verdict") {
         broken.transport = row.value;
         CHECK(classify(broken, kExample).verdict == Verdict::backoff);
     }
+}
+
+TEST_CASE("forward/retry: a page says nothing about plan and budget") {
+    const auto decision = classify(reply(402, "<html>pay</html>"), kExample);
+    PlanFields fields;
+    decision.plan.apply_to(fields);
+    CHECK(fields == PlanFields{});
+}
+
+TEST_CASE("forward/retry: a deferred record waits a minute, then twice as long, up to 6 h") {
+    Xoshiro rng{7};
+    milliseconds limit = minutes{1};
+    for (unsigned failures = kStuckFailures; failures < kStuckFailures + 40; ++failures) {
+        for (int i = 0; i < 20; ++i) {
+            const auto wait = deferral(failures, rng);
+            CHECK(wait >= limit / 2);
+            CHECK(wait <= limit);
+        }
+        limit = std::min<milliseconds>(limit * 2, hours{6});
+    }
+    CHECK(deferral(0, rng) <= minutes{1});
+    CHECK(deferral(1'000'000, rng) >= hours{3});
 }
 
 TEST_CASE("forward/retry: a cut body is not the API's") {

@@ -222,7 +222,7 @@ TEST_CASE(
     world.store.fail_next(StoreCall::ack, Errc::spool_reopen);
     std::vector<Settlement> ends{{.seq = 1, .delivered = true, .dead = {}}};
     asio::co_spawn(world.io, world.settler.settle(kDefaultLane, std::move(ends)),
-                   [](const std::exception_ptr&, bool) {});
+                   [](const std::exception_ptr&, const Settler::Settled&) {});
     world.run(seconds{3});
     CHECK(log.count("opening the spool again") == 1);
     CHECK(world.store.lanes()[0].next_settle == 2);

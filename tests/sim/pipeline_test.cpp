@@ -292,6 +292,41 @@ TEST_CASE("pipeline: a lane comes and goes while the others deliver, and keeps i
     CHECK(world.snapshot().ledger.imbalance() == 0);
 }
 
+TEST_CASE("pipeline: a lane that is made anew obeys the Retry-After of the same upstream") {
+    test::MemStore store{1, {kDefaultLane}};
+    Harness world(store, false);
+    world.upstream.wait = "3600";
+    world.offer(kDefaultLane, 3);
+    world.run(seconds{2});
+    REQUIRE(world.pipeline.pump().status().state == forward::LaneState::throttled);
+    REQUIRE(world.upstream.throttled == 1);
+    auto lane = world.lanes()[0];
+    SUBCASE("the same") {
+        for (int reload = 0; reload < 2; ++reload) {
+            world.run(minutes{10});
+            world.await(remove_lane(world.pipeline, kDefaultLane, world.clock.now()));
+            world.await(add_lane(world.pipeline, lane));
+            world.pipeline.pump().set_key("other key");
+        }
+        world.upstream.wait.clear();
+        CHECK(world.pipeline.pump().status().state == forward::LaneState::throttled);
+        world.run(minutes{39});
+        CHECK(world.upstream.received.empty());
+        world.run(minutes{1});
+        CHECK(world.upstream.received.size() == 3);
+        CHECK(world.upstream.throttled == 1);
+    }
+    SUBCASE("another one") {
+        world.upstream.wait.clear();
+        world.await(remove_lane(world.pipeline, kDefaultLane, world.clock.now()));
+        lane.forward.url = "https://elsewhere.example";
+        world.await(add_lane(world.pipeline, lane));
+        world.pipeline.pump().set_key("key");
+        world.run(seconds{2});
+        CHECK(world.upstream.received.size() == 3);
+    }
+}
+
 TEST_CASE("pipeline: a paused lane sends nothing, restarts included, until it goes on") {
     test::MemStore store{1, {kDefaultLane, kSecondLane}};
     {

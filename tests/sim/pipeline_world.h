@@ -37,6 +37,12 @@ public:
             reply.status = 422;
             co_return reply;
         }
+        if (!wait.empty()) {
+            ++throttled;
+            reply.status = 429;
+            reply.retry_after = wait;
+            co_return reply;
+        }
         if (!answers) {
             reply.transport = forward::Transport::timeout;
             co_return reply;
@@ -59,6 +65,8 @@ public:
 
     bool answers = true;
     std::string refuses = "no event has this";
+    std::string wait;  // Retry-After of a 429 to all; empty: none
+    int throttled = 0;
     std::string tier = "Pro";
     std::vector<std::string> received;
 

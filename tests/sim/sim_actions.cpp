@@ -340,7 +340,14 @@ void SimWorld::crash(bool power_loss) {
         side.upstream.note_restart(ids);
     }
     store_ = std::move(after);
+    mark_deferred();
     start();
+}
+
+void SimWorld::mark_deferred() {
+    for (const auto& lane : store_->lanes()) {
+        if (!lane.deferred.empty()) mark(Mark::deferred_over_restart);
+    }
 }
 
 void SimWorld::restart_cleanly() {
@@ -349,6 +356,7 @@ void SimWorld::restart_cleanly() {
     const auto told = std::exchange(waiting_, {});
     for (const auto& one : told) sides_[one.side].resend.push_back(one.id);
     store_->restart();
+    mark_deferred();
     check_kept(*store_, "after a clean stop");
     for (auto& side : sides_) {
         std::vector<std::string> ids;

@@ -115,6 +115,8 @@ void SimWorld::check_lanes() {
             violate(fmt::format("{}: {} events acknowledged, durable up to {}", side.name.name,
                                 side.first_acks, store_->durable_end(side.name.lane)));
         }
+        const auto stored = store_->lanes()[static_cast<std::size_t>(side.name.lane)];
+        if (!stored.deferred.empty()) mark(Mark::deferred);
         if (!side.configured) continue;
         const auto status = pipeline_->pump(side.name.lane).status();
         if (const auto state = mark_of(status.state)) mark(*state);

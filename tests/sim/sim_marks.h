@@ -148,6 +148,8 @@ enum class Mark : std::uint8_t {
     lane_removed_live,
     dead_letter_put_back,
     dead_letter_purged,
+    deferred,               // a record waits apart from the queue
+    deferred_over_restart,  // and does so in the next process
     lane_left_with_records,
     lane_came_back,
     lane_purged,
@@ -161,7 +163,7 @@ enum class Mark : std::uint8_t {
     breaker_held,   // 20 failures in a row over a minute, one request at a time
     wait_observed,  // a Retry-After was obeyed to the end
 };
-inline constexpr std::array<EnumName<Mark>, 61> kMarks{{
+inline constexpr std::array<EnumName<Mark>, 63> kMarks{{
     {Mark::power_loss, "power_loss"},
     {Mark::kill, "kill"},
     {Mark::clean_restart, "clean_restart"},
@@ -211,6 +213,8 @@ inline constexpr std::array<EnumName<Mark>, 61> kMarks{{
     {Mark::lane_removed_live, "lane_removed_live"},
     {Mark::dead_letter_put_back, "dead_letter_put_back"},
     {Mark::dead_letter_purged, "dead_letter_purged"},
+    {Mark::deferred, "deferred"},
+    {Mark::deferred_over_restart, "deferred_over_restart"},
     {Mark::lane_left_with_records, "lane_left_with_records"},
     {Mark::lane_came_back, "lane_came_back"},
     {Mark::lane_purged, "lane_purged"},

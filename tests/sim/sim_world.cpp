@@ -198,6 +198,12 @@ milliseconds SimWorld::longest_wait() {
         const auto wait = *lane.retry_at - clock_.wall_now();
         longest = std::max(longest, jumped_ + std::chrono::ceil<milliseconds>(wait));
     }
+    for (const auto& lane : store_->lanes()) {
+        for (const auto& record : lane.deferred) {
+            const milliseconds wait{record.due_unix_ms - unix_ms(clock_.wall_now())};
+            longest = std::max(longest, jumped_ + wait);
+        }
+    }
     return longest;
 }
 
@@ -214,9 +220,8 @@ void SimWorld::recover_health() {
         const auto resends = std::any_of(sides_.begin(), sides_.end(),
                                          [](const Side& side) { return !side.resend.empty(); });
         return waiting_.empty() && !resends &&
-               std::all_of(lanes.begin(), lanes.end(), [](const spool::LaneState& lane) {
-                   return lane.next_settle == lane.next_write;
-               });
+               std::all_of(lanes.begin(), lanes.end(),
+                           [](const spool::LaneState& lane) { return lane.spooled() == 0; });
     };
     const auto ended = [this, &done] { return done() || dead_full(); };
     // What is refused once more after it was put back is purged, until the room for it suffices.

@@ -131,6 +131,7 @@ private:
     void configure_all();
     void purge_lane();
     void restart_cleanly();
+    void mark_deferred();
     void end_with_pod();
 
     // sim_checks.cpp: what must hold.

@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 using test::DiskFault;
 using test::FaultSite;
 using test::make_dead;
+using test::make_deferred;
 using test::make_segment;
 
 constexpr LaneId kLanes[] = {kDefaultLane, LaneId{1}, LaneId{2}};
@@ -133,6 +134,10 @@ void FaultWorld::ack(LaneId id) {
     for (auto left = rng_.between(0, 12); left > 0 && lane.next < end; --left) {
         const auto seq = std::min(lane.next + rng_.between(0, rng_.between(0, 30)), end - 1);
         if (!lane.ahead.insert(seq).second) continue;
+        if (rng_.chance(200)) {
+            lane.deferred[seq] = make_deferred(seq, fmt::format("p{}", serial_++));
+            continue;
+        }
         if (!rng_.chance(200)) continue;
         lane.dead.push_back(make_dead(seq, fmt::format("d{}", serial_++)));
         lane.dead.back().lane = id;
@@ -144,12 +149,20 @@ void FaultWorld::ack(LaneId id) {
     }
     const std::vector<Seq> ahead(lane.ahead.begin(), lane.ahead.end());
     const auto dead = lane.dead;
-    const Ack ack{id, lane.next, dead, ahead};
+    std::vector<DeferredRecord> deferred;
+    for (const auto& [seq, record] : lane.deferred) deferred.push_back(record);
+    std::vector<Seq> ended;
+    for (const auto& [seq, hash] : oracle_->view().lanes.at(id).deferred) {
+        if (rng_.chance(200) && !lane.deferred.contains(seq)) ended.push_back(seq);
+    }
+    const Ack ack{id, lane.next, dead, ahead, deferred, ended};
     const auto done = store_->ack(ack);
     oracle_->ack(ack, done.has_value());
     if (done) {
         lane.unsynced.insert(lane.unsynced.end(), dead.begin(), dead.end());
         lane.dead.clear();
+        lane.deferred_unsynced.merge(lane.deferred);
+        lane.deferred.clear();
     }
     settled(done);
 }
@@ -258,7 +271,10 @@ bool FaultWorld::settled(const Result<T>& result) {
 }
 
 void FaultWorld::note_synced() {
-    for (auto& [id, lane] : outcomes_) lane.unsynced.clear();
+    for (auto& [id, lane] : outcomes_) {
+        lane.unsynced.clear();
+        lane.deferred_unsynced.clear();
+    }
 }
 
 void FaultWorld::heal() {
@@ -277,6 +293,8 @@ void FaultWorld::recover() {
             for (auto& [id, lane] : outcomes_) {  // as Settler::adopt()
                 lane.dead.insert(lane.dead.end(), lane.unsynced.begin(), lane.unsynced.end());
                 lane.unsynced.clear();
+                lane.deferred.merge(lane.deferred_unsynced);
+                lane.deferred_unsynced.clear();
             }
             return;
         }
@@ -339,7 +357,8 @@ void FaultWorld::start(bool power_loss) {
 void FaultWorld::adopt() {
     outcomes_.clear();
     for (const auto& lane : store_->lanes()) {
-        outcomes_[lane.lane] = {lane.next_settle, {lane.ahead.begin(), lane.ahead.end()}, {}, {}};
+        outcomes_[lane.lane] = {
+            lane.next_settle, {lane.ahead.begin(), lane.ahead.end()}, {}, {}, {}, {}};
     }
 }
 

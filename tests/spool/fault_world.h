@@ -33,6 +33,8 @@ struct Outcomes {
     std::set<Seq> ahead;
     std::vector<DeadLetter> dead;      // not written
     std::vector<DeadLetter> unsynced;  // written, not synced
+    std::map<Seq, DeferredRecord> deferred;
+    std::map<Seq, DeferredRecord> deferred_unsynced;
 };
 
 struct Batch {

@@ -97,14 +97,14 @@ TEST_CASE("spool/rocks_open: a newer format is refused, naming both versions") {
         const auto handle = open_rocks(options, RocksSetup{}, nullptr).value();
         REQUIRE(handle->db()
                     .Put(rocksdb::WriteOptions(), rocksdb::Slice(kFormatKey),
-                         encode_u32(kFormatVersion + 41))
+                         encode_u32(kFormatVersion + 40))
                     .ok());
     }
     const auto store = open_rocks_store(options);
     REQUIRE(store.has_error());
     CHECK(store.error().code == Errc::spool_unusable);
     CHECK(contains(store.error().context, "format 42"));
-    CHECK(contains(store.error().context, "format 1"));
+    CHECK(contains(store.error().context, "formats 1 to 2"));
 }
 
 /// A closed spool with the records a.0 to a.2.

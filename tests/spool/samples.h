@@ -51,6 +51,32 @@ inline spool::DeadLetter make_dead(Seq seq, std::string payload,
     return letter;
 }
 
+inline spool::DeferredRecord make_deferred(Seq seq, std::string payload,
+                                           std::int64_t due_unix_ms = 1'700'000'060'000) {
+    spool::DeferredRecord record;
+    record.seq = seq;
+    record.due_unix_ms = due_unix_ms;
+    record.received_unix_ms = 1'700'000'000'000;
+    record.failures = 20;
+    record.payload = std::move(payload);
+    return record;
+}
+
+/// The deferred records of a lane that can be read, as "number:event:due".
+inline std::vector<std::string> deferred_of(spool::Store& store, LaneId lane = kDefaultLane) {
+    std::vector<std::string> all;
+    for (const auto& state : store.lanes()) {
+        if (state.lane != lane) continue;
+        for (const auto& entry : state.deferred) {
+            const auto record = store.read_deferred(lane, entry.seq).value();
+            if (!record) continue;
+            all.push_back(
+                fmt::format("{}:{}:{}", record->seq, record->payload, record->due_unix_ms));
+        }
+    }
+    return all;
+}
+
 /// Dead letters of accepted records, to be put back as they were kept.
 inline std::vector<spool::Revival> revivals(LaneId lane, const std::vector<Seq>& seqs) {
     std::vector<spool::Revival> all;

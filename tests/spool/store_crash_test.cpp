@@ -43,15 +43,18 @@ struct Promises {
 struct Outcomes {
     Seq next = 1;
     std::set<Seq> ahead;
+    std::set<Seq> deferred;
 };
 
 /// Everything that a caller can see of a lane.
 struct View {
     LaneState state;
     std::vector<std::string> records;
+    std::vector<std::string> deferred;
     bool operator==(const View& other) const {
         return state.next_settle == other.state.next_settle &&
                state.next_write == other.state.next_write && state.ahead == other.state.ahead &&
+               state.deferred == other.state.deferred && deferred == other.deferred &&
                records == other.records;
     }
 };
@@ -93,7 +96,8 @@ struct World {
     static std::vector<View> look(Store& store) {
         std::vector<View> views;
         for (const auto& state : store.lanes()) {
-            views.push_back({state, test::read_all(store, 1, state.lane)});
+            views.push_back({state, test::read_all(store, 1, state.lane),
+                             test::deferred_of(store, state.lane)});
         }
         return views;
     }
@@ -116,10 +120,10 @@ struct World {
         const auto tell = [](const char* who, Store& store) {
             std::string text = who;
             for (const auto& view : look(store)) {
-                text += fmt::format(" [{} settle={} write={} ahead={} records={}]",
+                text += fmt::format(" [{} settle={} write={} ahead={} records={} deferred={}]",
                                     static_cast<int>(view.state.lane), view.state.next_settle,
                                     view.state.next_write, view.state.ahead.size(),
-                                    view.records.size());
+                                    view.records.size(), view.deferred.size());
             }
             text += fmt::format(" dead={} ids={}", store.stats().dead_letters,
                                 test::ids_of(store).size());
@@ -252,11 +256,17 @@ struct World {
         auto& now = outcomes[lane];
         const auto end = ends().at(lane);
         std::vector<DeadLetter> dead;
+        std::vector<DeferredRecord> deferred;
         const auto count = rng.between(0, 12);
         for (std::uint64_t i = 0; i < count && now.next < end; ++i) {
             const auto seq = std::min(now.next + rng.between(0, rng.between(0, 30)), end - 1);
             if (!now.ahead.insert(seq).second) continue;
             promises[lane].settled.insert(seq);
+            if (rng.chance(100)) {
+                deferred.push_back(test::make_deferred(seq, fmt::format("p{}", serial++)));
+                now.deferred.insert(seq);
+                continue;
+            }
             if (!rng.chance(100)) continue;
             dead.push_back(make_dead(seq, fmt::format("d{}", serial++)));
             promises[lane].dead.insert(seq);
@@ -265,9 +275,16 @@ struct World {
             now.ahead.erase(now.ahead.begin());
             ++now.next;
         }
+        std::vector<Seq> ended;
+        std::erase_if(now.deferred, [&](Seq seq) {
+            const bool ends = rng.chance(200);
+            if (ends) ended.push_back(seq);
+            return ends;
+        });
         const std::vector<Seq> ahead(now.ahead.begin(), now.ahead.end());
-        rocks->ack({lane, now.next, dead, ahead}).value();
-        for (auto& world : worlds) REQUIRE(world.ack({lane, now.next, dead, ahead}).has_value());
+        const Ack ack{lane, now.next, dead, ahead, deferred, ended};
+        rocks->ack(ack).value();
+        for (auto& world : worlds) REQUIRE(world.ack(ack).has_value());
     }
     void replay(LaneId lane) {
         std::vector<Seq> seqs;
@@ -318,7 +335,8 @@ struct World {
         rocks = open_rocks_store(options, setup).value();
         recognise(1);
         for (const auto& lane : rocks->lanes()) {
-            outcomes[lane.lane] = {lane.next_settle, {lane.ahead.begin(), lane.ahead.end()}};
+            outcomes[lane.lane] = {lane.next_settle, {lane.ahead.begin(), lane.ahead.end()}, {}};
+            for (const auto& entry : lane.deferred) outcomes[lane.lane].deferred.insert(entry.seq);
             // What was settled and forgotten is due again.
             auto& settled = promises[lane.lane].settled;
             std::erase_if(settled, [&](Seq seq) {

@@ -9,6 +9,7 @@
 
 #include "core/random.h"
 #include "samples.h"
+#include "spool/deferred.h"
 #include "spool/rocks_setup.h"
 #include "support/mem_store.h"
 #include "support/temp_dir.h"
@@ -27,6 +28,8 @@ struct ModelLane {
     Seq next_settle = 1;
     std::string name;
     bool paused = false;
+    std::map<Seq, DeferredRecord> deferred;
+    std::string memo;
 };
 
 struct World {
@@ -97,9 +100,58 @@ struct World {
             refused.push_back(make_dead(seq, known.records[seq - 1]));
             dead[{DeadKind::upstream, lane, seq}] = known.records[seq - 1];
         }
-        REQUIRE(rocks->ack({lane, next, refused}).has_value());
-        REQUIRE(mem.ack({lane, next, refused}).has_value());
+        std::vector<DeferredRecord> deferred;
+        std::vector<Seq> ended{1'000'000};  // unknown
+        std::optional<std::string> memo;
+        if (rng.chance(200)) memo = fmt::format("memo-{}", serial++);
+        defer(lane, next, deferred, ended);
+        const Ack ack{lane, next, refused, {}, deferred, ended, memo};
+        REQUIRE(rocks->ack(ack).has_value());
+        REQUIRE(mem.ack(ack).has_value());
         known.next_settle = next;
+        known.memo = memo.value_or(known.memo);
+    }
+
+    // Some that are settled now wait apart; of those that do, some end and some wait again.
+    void defer(LaneId lane, Seq next, std::vector<DeferredRecord>& put, std::vector<Seq>& ended) {
+        auto& known = model[lane];
+        std::set<Seq> ends;
+        for (const auto& [seq, record] : known.deferred) {
+            if (rng.chance(200)) ends.insert(seq);
+        }
+        for (auto seq = known.next_settle; seq < next; ++seq) {
+            if (!rng.chance(150) || dead.contains({DeadKind::upstream, lane, seq})) continue;
+            put.push_back(test::make_deferred(seq, known.records[seq - 1]));
+        }
+        for (const auto& [seq, record] : known.deferred) {
+            if (ends.contains(seq) || !rng.chance(200)) continue;
+            put.push_back(record);
+            put.back().due_unix_ms += 1000;
+            ++put.back().failures;
+        }
+        for (const auto seq : ends) known.deferred.erase(seq);
+        for (const auto& record : put) known.deferred[record.seq] = record;
+        ended.insert(ended.end(), ends.begin(), ends.end());
+    }
+
+    void check_deferred(Store& store, const LaneState& state) {
+        const auto& known = model[state.lane].deferred;
+        REQUIRE(state.deferred.size() == known.size());
+        std::size_t i = 0;
+        for (const auto& [seq, record] : known) {
+            const auto& entry = state.deferred[i++];
+            CHECK(entry.seq == seq);
+            CHECK(entry.due_unix_ms == record.due_unix_ms);
+            CHECK(entry.received_unix_ms == record.received_unix_ms);
+            CHECK(entry.bytes == deferred_bytes(record));
+            if (!rng.chance(200)) continue;
+            const auto read = store.read_deferred(state.lane, seq).value();
+            REQUIRE(read.has_value());
+            CHECK(read->payload == record.payload);
+            CHECK(read->failures == record.failures);
+            CHECK(read->due_unix_ms == record.due_unix_ms);
+        }
+        CHECK_FALSE(store.read_deferred(state.lane, 1'000'000).value().has_value());
     }
 
     std::vector<DeadKey> some_keys(std::optional<LaneId> lane) {
@@ -268,6 +320,11 @@ struct World {
             CHECK(mem_lanes[i].next_settle == known.next_settle);
             CHECK(rocks_lanes[i].next_write == known.records.size() + 1);
             CHECK(mem_lanes[i].next_write == known.records.size() + 1);
+            CHECK(rocks_lanes[i].memo == known.memo);
+            CHECK(mem_lanes[i].memo == known.memo);
+            CHECK(rocks_lanes[i].spooled() == mem_lanes[i].spooled());
+            check_deferred(*rocks, rocks_lanes[i]);
+            check_deferred(mem, mem_lanes[i]);
         }
     }
 

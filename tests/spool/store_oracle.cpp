@@ -12,6 +12,7 @@ namespace opsrelay::test {
 using spool::DeadKey;
 using spool::DeadKind;
 using spool::DeadLetter;
+using spool::DeferredRecord;
 using spool::Segment;
 
 namespace {
@@ -19,6 +20,10 @@ namespace {
 std::size_t hash_of(std::string_view text) { return std::hash<std::string_view>{}(text); }
 
 std::size_t hash_of(const DeadLetter& letter) { return hash_of(letter.reason + letter.payload); }
+
+std::size_t hash_of(const DeferredRecord& record) {
+    return hash_of(fmt::format("{} {} {}", record.due_unix_ms, record.failures, record.payload));
+}
 
 template <typename Key, typename Value>
 void erase_from(std::map<Key, Value>& map, const Key& from) {
@@ -66,6 +71,10 @@ StoreImage look(spool::Store& store, const std::set<IdHash>& ids) {
         for (const auto& record : read_all(store, 1, state.lane)) {
             lane.records[seq++] = hash_of(record);
         }
+        for (const auto& entry : state.deferred) {
+            const auto record = store.read_deferred(state.lane, entry.seq).value();
+            if (record) lane.deferred[entry.seq] = hash_of(*record);
+        }
     }
     for (const auto& letter : all_dead(store)) image.letters[key_of(letter)] = hash_of(letter);
     for (const auto& id : ids_of(store)) image.ids.insert(id);
@@ -98,6 +107,10 @@ std::string difference(const StoreImage& seen, const StoreImage& expected) {
         }
         if (found->second.ahead != lane.ahead) {
             text += fmt::format(" lane {} other records ahead;", static_cast<int>(id));
+        }
+        const auto [late, differs] = first_difference(found->second.deferred, lane.deferred);
+        if (!differs.empty()) {
+            text += fmt::format(" lane {} deferred {} {};", static_cast<int>(id), late, differs);
         }
     }
     std::map<std::uint64_t, std::size_t> letters[2];
@@ -205,6 +218,8 @@ void StoreOracle::ack(const spool::Ack& ack, bool succeeded) {
             letter.lane = ack.lane;
             state.image.letters[key_of(letter)] = hash_of(letter);
         }
+        for (const auto& record : ack.deferred) lane.deferred[record.seq] = hash_of(record);
+        for (const auto seq : ack.deferred_ended) lane.deferred.erase(seq);
     };
     apply(change, succeeded, false);
 }

@@ -21,6 +21,7 @@ struct StoreImage {
         Seq end = 1;   // the number the next record gets
         std::set<Seq> ahead;
         std::map<Seq, std::size_t> records;  // from `next` on
+        std::map<Seq, std::size_t> deferred;
         bool operator==(const Lane&) const = default;
     };
     std::map<LaneId, Lane> lanes;

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "core/assert.h"
+#include "spool/deferred.h"
 #include "spool/keys.h"
 
 namespace opsrelay::test {
@@ -32,7 +33,8 @@ MemStore::Lane& MemStore::lane(LaneId id) {
 }
 
 std::optional<MemStore::Failure> MemStore::take_failure(StoreCall call) {
-    if (refusal_ && call != StoreCall::read && call != StoreCall::reopen) {
+    const bool reads = call == StoreCall::read || call == StoreCall::read_deferred;
+    if (refusal_ && !reads && call != StoreCall::reopen) {
         return Failure{call, *refusal_, Landed::no};
     }
     const auto found = std::find_if(failures_.begin(), failures_.end(),
@@ -57,8 +59,18 @@ std::optional<Error> MemStore::refused_write() const {
 std::vector<spool::LaneState> MemStore::lanes() const {
     std::vector<spool::LaneState> states;
     for (const auto& [id, lane] : live_.lanes) {
-        states.push_back(
-            {id, lane.name, lane.next_settle, lane.next_write, lane.ahead, lane.paused});
+        auto& state = states.emplace_back();
+        state.lane = id;
+        state.name = lane.name;
+        state.next_settle = lane.next_settle;
+        state.next_write = lane.next_write;
+        state.ahead = lane.ahead;
+        state.paused = lane.paused;
+        state.memo = lane.memo;
+        for (const auto& [seq, record] : lane.deferred) {
+            state.deferred.push_back(
+                {seq, record.due_unix_ms, record.received_unix_ms, spool::deferred_bytes(record)});
+        }
     }
     return states;
 }
@@ -232,10 +244,18 @@ Result<void> MemStore::ack(const spool::Ack& ack) {
     for (const auto seq : ack.ahead) {
         if (seq >= next_settle) ahead.push_back(seq);
     }
-    if (ack.next <= lane.next_settle && ack.dead.empty() && ahead == lane.ahead) return {};
+    const bool defers = !ack.deferred.empty() || !ack.deferred_ended.empty();
+    const bool moves = ack.next > lane.next_settle;
+    const bool says_more = moves || defers || ack.memo.has_value() || !ack.dead.empty();
+    if (!says_more && ahead == lane.ahead) return {};
     if (const auto failure = take_failure(StoreCall::ack)) return injected(*failure);
     const std::vector<DeadLetter> dead(ack.dead.begin(), ack.dead.end());
-    const Change change = [id = ack.lane, next_settle, ahead, dead](State& state) {
+    const std::vector<spool::DeferredRecord> deferred(ack.deferred.begin(), ack.deferred.end());
+    const std::vector<Seq> ended(ack.deferred_ended.begin(), ack.deferred_ended.end());
+    std::optional<std::string> memo;
+    if (ack.memo) memo = std::string(*ack.memo);
+    const Change change = [id = ack.lane, next_settle, ahead, dead, deferred, ended,
+                           memo](State& state) {
         auto& changed = state.lanes.at(id);
         changed.next_settle = next_settle;
         changed.ahead = ahead;
@@ -250,10 +270,36 @@ Result<void> MemStore::ack(const spool::Ack& ack) {
             letter.lane = id;
             state.letters[key_of(letter)] = letter;
         }
+        for (const auto& record : deferred) changed.deferred[record.seq] = record;
+        for (const auto seq : ended) changed.deferred.erase(seq);
+        if (memo) changed.memo = *memo;
     };
     change(live_);
     unsynced_.push_back(change);
     return {};
+}
+
+Result<std::optional<spool::DeferredRecord>> MemStore::read_deferred(LaneId id, Seq seq) {
+    OPSRELAY_ASSERT(!closed_);
+    if (const auto failure = take_failure(StoreCall::read_deferred)) return injected(*failure);
+    const auto& deferred = lane(id).deferred;
+    const auto found = deferred.find(seq);
+    if (found == deferred.end() || damaged_deferred_.contains({id, seq})) {
+        return std::optional<spool::DeferredRecord>{};
+    }
+    return std::optional<spool::DeferredRecord>{found->second};
+}
+
+bool MemStore::damage_deferred(LaneId id, Seq seq) {
+    if (!lane(id).deferred.contains(seq)) return false;
+    damaged_deferred_.emplace(id, seq);
+    return true;
+}
+
+std::vector<spool::DeferredRecord> MemStore::deferred(LaneId id) const {
+    std::vector<spool::DeferredRecord> all;
+    for (const auto& [seq, record] : live_.lanes.at(id).deferred) all.push_back(record);
+    return all;
 }
 
 Result<void> MemStore::sync() {
@@ -284,6 +330,9 @@ spool::StoreStats MemStore::stats() {
         for (const auto& [first, stored] : lane.segments) {
             stats.disk += Bytes{stored.segment->payload.size()};
         }
+    }
+    for (const auto& [id, lane] : live_.lanes) {
+        for (const auto& [seq, record] : lane.deferred) stats.disk += spool::deferred_bytes(record);
     }
     for (const auto& [number, entry] : live_.id_log) {
         stats.disk += Bytes{entry.ids.size() * sizeof(IdHash)};
@@ -376,6 +425,11 @@ std::vector<std::string> MemStore::records(LaneId id, bool unsettled_only) const
             }
             at = end + 1;
         }
+    }
+    for (const auto& [seq, record] : lane.deferred) {
+        const bool settled = seq < lane.next_settle || ahead.contains(seq);
+        const bool damaged = damaged_deferred_.contains({id, seq});
+        if (unsettled_only && settled && !damaged) records.push_back(record.payload);
     }
     return records;
 }

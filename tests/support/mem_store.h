@@ -30,6 +30,7 @@ enum class StoreCall : std::uint8_t {
     commit,
     read,
     ack,
+    read_deferred,
     replay,
     purge_dead,
     sync,
@@ -70,6 +71,11 @@ public:
                                       std::span<const spool::DeadLetter> rejected) override;
     [[nodiscard]] Result<spool::RecordBatch> read(LaneId lane, Seq from) override;
     [[nodiscard]] Result<void> ack(const spool::Ack& ack) override;
+    [[nodiscard]] Result<std::optional<spool::DeferredRecord>> read_deferred(LaneId lane,
+                                                                             Seq seq) override;
+    [[nodiscard]] spool::DeferredLimits deferred_limits() const override {
+        return deferred_limits_;
+    }
     [[nodiscard]] Result<std::uint64_t> replay(LaneId lane,
                                                std::span<const spool::Revival> letters) override;
     [[nodiscard]] Result<spool::DeadPage> read_dead(const spool::DeadQuery& query) override;
@@ -103,6 +109,9 @@ public:
     /// Damages the segment that holds this record: read() skips it and reports it lost. False:
     /// there is none.
     bool damage(LaneId lane, Seq seq);
+    /// Damages a deferred record: read_deferred() does not find it. False: there is none.
+    bool damage_deferred(LaneId lane, Seq seq);
+    void set_deferred_limits(spool::DeferredLimits limits) noexcept { deferred_limits_ = limits; }
     /// Damages an id run: its ids are forgotten. False: there is none of this name.
     bool damage_run(spool::RunName name);
     /// What stats() reports about the volume.
@@ -114,7 +123,7 @@ public:
 
     /// The number after the last record of the lane that a power loss would leave.
     [[nodiscard]] Seq durable_end(LaneId lane) const { return durable_.lanes.at(lane).next_write; }
-    /// The records without an outcome that can be read, in order.
+    /// The records without an outcome that can be read: the queue in order, then those deferred.
     [[nodiscard]] std::vector<std::string> unsettled(LaneId lane) const {
         return records(lane, true);
     }
@@ -122,6 +131,8 @@ public:
     [[nodiscard]] std::vector<std::string> records(LaneId lane, bool unsettled_only = false) const;
     /// Dead letters of accepted records, by lane and number; then those of admission.
     [[nodiscard]] std::vector<spool::DeadLetter> dead_letters() const;
+    /// Deferred records, by number.
+    [[nodiscard]] std::vector<spool::DeferredRecord> deferred(LaneId lane) const;
     [[nodiscard]] std::uint64_t commits() const noexcept { return commits_; }
     /// Calls of read() for this lane.
     [[nodiscard]] std::uint64_t reads(LaneId lane) const {
@@ -144,6 +155,8 @@ private:
         Seq next_write = 1;
         std::vector<Seq> ahead;
         std::map<Seq, StoredSegment> segments;  // by the first record's number
+        std::map<Seq, spool::DeferredRecord> deferred;
+        std::string memo;
     };
     struct IdEntry {
         std::vector<IdHash> ids;
@@ -197,6 +210,8 @@ private:
     // Constant after construction, but for set_limits().
     std::uint64_t salt_;
     spool::DeadLimits dead_limits_;
+    spool::DeferredLimits deferred_limits_{spool::kDeferredRecordsMax, Bytes{16U << 20U}};
+    std::set<std::pair<LaneId, Seq>> damaged_deferred_;
 
     State live_;
     State durable_;

@@ -338,10 +338,10 @@ class StartupTest(RelayTest):
         database = os.path.join(relay.spool_dir, "db")
         logs = [os.path.join(database, name) for name in os.listdir(database)
                 if name.endswith(".log")]
-        old, new = (b"\6format\4" + version.to_bytes(4, "big") for version in (1, 2))
+        old, new = (b"\6format\4" + version.to_bytes(4, "big") for version in (2, 3))
         self.assertTrue(any([replace_in_log(path, old, new) for path in logs]))
         files = sorted(os.listdir(database))
-        self.refused(4, [relay.spool_dir, "has format 2", "reads format 1"],
+        self.refused(4, [relay.spool_dir, "has format 3", "reads formats 1 to 2"],
                      "--spool-dir", relay.spool_dir)
         self.assertLessEqual({name for name in files if name.endswith(".sst")},
                              set(os.listdir(database)))
