@@ -74,6 +74,14 @@ ROWS = [
         ("deliver_rss_peak_mib", "RSS, highest, MiB", ""),
         ("deliver_spool_after_mib", "spool directory at the end, MiB", ""),
     ]),
+    ("Delivery of a backlog in batches of 500, as lines", [
+        ("batch_none_cpu_us", "not compressed: CPU an event, us", "<= 3"),
+        ("batch_none_events_per_s", "  events/s", ""),
+        ("batch_gzip_cpu_us", "gzip: CPU an event, us", ""),
+        ("batch_gzip_events_per_s", "  events/s", ""),
+        ("batch_zstd_cpu_us", "zstd: CPU an event, us", ""),
+        ("batch_zstd_events_per_s", "  events/s", ""),
+    ]),
     ("Delivery to an upstream 50 ms away, 1 % of its replies a 503, 8 connections", [
         ("goodput_fixed_to_ideal", "fixed: over connections / latency", ""),
         ("goodput_adaptive_to_ideal", "adaptive: over connections / latency", ""),

@@ -9,6 +9,7 @@ Phases (all by default), each with a daemon and a spool of its own:
   datagram  the same number / 4, one event a datagram; both between runs of the bare loops
   udp, http reception over those sockets
   drain     the spool alone: read, decompress, acknowledge
+  batch     a backlog in batches of 500 events: as it is, gzip, zstd
   goodput   a backlog to an upstream 50 ms away that fails one request in a hundred
   paced     10,000 events/s and 1 MiB/s, one event a write
   app       what a sender of non-blocking datagrams feels, with a stalled disk too
@@ -28,6 +29,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
+import batch  # noqa: E402
 import damage  # noqa: E402
 import goodput  # noqa: E402
 import harness  # noqa: E402
@@ -38,8 +40,8 @@ from faults import SHIM  # noqa: E402
 from observe import Failure, Progress, file_system, machine  # noqa: E402
 from programs import built  # noqa: E402
 
-PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "goodput", "paced", "app", "damaged",
-          "peers")
+PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "batch", "goodput", "paced", "app",
+          "damaged", "peers")
 
 
 def drain(options, directory, progress):
@@ -76,8 +78,8 @@ def idle(options, directory, progress):
 
 
 RUN = {"idle": idle, "stream": phases.stream, "datagram": phases.datagram, "udp": phases.udp,
-       "http": phases.http, "drain": drain, "goodput": goodput.goodput, "paced": phases.paced,
-       "app": phases.app_side, "damaged": damage.damaged, "large": phases.large}
+       "http": phases.http, "drain": drain, "batch": batch.batch, "goodput": goodput.goodput,
+       "paced": phases.paced, "app": phases.app_side, "damaged": damage.damaged, "large": phases.large}
 
 
 def commit():
