@@ -26,6 +26,8 @@ url: {{ $up.url | quote }}
 path: {{ $up.path | quote }}
 {{- end }}
 connections: {{ $up.connections }}
+concurrency: {{ $up.concurrency }}
+batch_compression: {{ $up.batchCompression }}
 timeout: {{ $up.timeout }}
 allow_plaintext: {{ $up.allowPlaintext }}
 {{- if $up.proxy }}
