@@ -1,15 +1,20 @@
 #include "config/yaml_reader.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <optional>
+#include <sstream>
+#include <unordered_map>
+#include <utility>
 
 namespace opsrelay::config {
 
 namespace {
 
-constexpr int kDepthMax = 8;
+constexpr std::size_t kDepthMax = 8;
 constexpr std::size_t kNodesMax = 4096;  // aliases count each time: no billion laughs
 
 Place place_of(const YAML::Mark& mark) {
@@ -17,70 +22,130 @@ Place place_of(const YAML::Mark& mark) {
     return {mark.line + 1, mark.column + 1};
 }
 
-Error fault(std::string_view name, Place place, std::string_view complaint) {
-    return {Errc::config_invalid, fmt::format("{}: {}", place_text(name, place), complaint)};
+// yaml-cpp's own way to end a parse from within a handler.
+[[noreturn]] void refuse(const YAML::Mark& mark, const std::string& complaint) {
+    throw YAML::ParserException(mark, complaint);
 }
 
-class Converter {
+// Makes the tree while yaml-cpp parses, so that each limit ends the parse at once: its own tree has
+// none, and of some input that is no YAML, such as ",", it makes documents without end.
+class TreeBuilder final : public YAML::EventHandler {
 public:
-    explicit Converter(std::string_view name) : name_(name) {}
-
-    Result<YamlNode> convert(const YAML::Node& from, int depth) {
-        YamlNode node;
-        node.place = place_of(from.Mark());
-        if (depth > kDepthMax) {
-            return fault(name_, node.place, fmt::format("nested deeper than {}", kDepthMax));
-        }
-        if (++nodes_ > kNodesMax) {
-            return fault(name_, node.place, fmt::format("more than {} values", kNodesMax));
-        }
-        switch (from.Type()) {
-            case YAML::NodeType::Undefined:
-            case YAML::NodeType::Null: return node;
-            case YAML::NodeType::Scalar:
-                node.kind = YamlNode::Kind::scalar;
-                node.text = from.Scalar();
-                return node;
-            case YAML::NodeType::Sequence: return convert_list(from, std::move(node), depth);
-            case YAML::NodeType::Map: return convert_map(from, std::move(node), depth);
-        }
-        return node;
+    void OnDocumentStart(const YAML::Mark& mark) override {
+        if (start_ && start_->pos == mark.pos) refuse(mark, "this is no YAML");
+        if (start_) refuse(mark, "a second document; the file must have one");
+        start_ = mark;
     }
+    void OnDocumentEnd() override {}
+    void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+        add(mark, anchor, {YamlNode::Kind::null, place_of(mark), {}, {}, {}});
+    }
+    void OnScalar(const YAML::Mark& mark, const std::string& /*tag*/, YAML::anchor_t anchor,
+                  const std::string& value) override {
+        if (awaits_key()) return take_key(mark, value);
+        add(mark, anchor, {YamlNode::Kind::scalar, place_of(mark), value, {}, {}});
+    }
+    void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+        const auto known = anchored_.find(anchor);
+        if (known == anchored_.end()) refuse(mark, "an alias of what it is a part of");
+        add(mark, YAML::NullAnchor, known->second);
+    }
+    void OnSequenceStart(const YAML::Mark& mark, const std::string& /*tag*/, YAML::anchor_t anchor,
+                         YAML::EmitterStyle::value /*style*/) override {
+        open(mark, anchor, YamlNode::Kind::list);
+    }
+    void OnSequenceEnd() override { close(); }
+    void OnMapStart(const YAML::Mark& mark, const std::string& /*tag*/, YAML::anchor_t anchor,
+                    YAML::EmitterStyle::value /*style*/) override {
+        open(mark, anchor, YamlNode::Kind::map);
+    }
+    void OnMapEnd() override { close(); }
+
+    YamlNode take() { return std::move(root_); }
 
 private:
-    Result<YamlNode> convert_list(const YAML::Node& from, YamlNode node, int depth) {
-        node.kind = YamlNode::Kind::list;
-        for (const auto& item : from) {
-            auto converted = convert(item, depth + 1);
-            if (!converted) return converted;
-            node.items.push_back(*std::move(converted));
-        }
-        return node;
+    struct Open {
+        YamlNode node;
+        YAML::anchor_t anchor = YAML::NullAnchor;
+        bool has_key = false;  // of a map: its last member waits for its value
+    };
+
+    bool awaits_key() const {
+        return !open_.empty() && open_.back().node.kind == YamlNode::Kind::map &&
+               !open_.back().has_key;
     }
 
-    Result<YamlNode> convert_map(const YAML::Node& from, YamlNode node, int depth) {
-        node.kind = YamlNode::Kind::map;
-        for (const auto& pair : from) {
-            const auto place = place_of(pair.first.Mark());
-            if (!pair.first.IsScalar()) return fault(name_, place, "a key must be a plain word");
-            const auto& key = pair.first.Scalar();
-            const auto known =
-                std::find_if(node.members.begin(), node.members.end(),
-                             [&](const YamlNode::Member& member) { return member.key == key; });
-            if (known != node.members.end()) {
-                return fault(
-                    name_, place,
-                    fmt::format("{}: the key is already set in line {}", key, known->place.line));
-            }
-            auto converted = convert(pair.second, depth + 1);
-            if (!converted) return converted;
-            node.members.push_back({key, place, *std::move(converted)});
+    void take_key(const YAML::Mark& mark, const std::string& key) {
+        auto& members = open_.back().node.members;
+        const auto known =
+            std::find_if(members.begin(), members.end(),
+                         [&](const YamlNode::Member& member) { return member.key == key; });
+        if (known != members.end()) {
+            refuse(mark,
+                   fmt::format("{}: the key is already set in line {}", key, known->place.line));
         }
-        return node;
+        count_text(mark, key);
+        members.push_back({key, place_of(mark), {}});
+        open_.back().has_key = true;
     }
 
-    std::string_view name_;
+    void open(const YAML::Mark& mark, YAML::anchor_t anchor, YamlNode::Kind kind) {
+        if (awaits_key()) refuse(mark, "a key must be a plain word");
+        YamlNode node{kind, place_of(mark), {}, {}, {}};
+        count(mark, node, open_.size() + 1);
+        open_.push_back({std::move(node), anchor});
+    }
+
+    void close() {
+        auto done = std::move(open_.back());
+        open_.pop_back();
+        place(done.anchor, std::move(done.node));
+    }
+
+    void add(const YAML::Mark& mark, YAML::anchor_t anchor, YamlNode node) {
+        if (awaits_key()) refuse(mark, "a key must be a plain word");
+        count(mark, node, open_.size() + 1);
+        place(anchor, std::move(node));
+    }
+
+    void place(YAML::anchor_t anchor, YamlNode node) {
+        if (anchor != YAML::NullAnchor) anchored_.emplace(anchor, node);
+        if (open_.empty()) {
+            root_ = std::move(node);
+        } else if (auto& parent = open_.back(); parent.node.kind == YamlNode::Kind::list) {
+            parent.node.items.push_back(std::move(node));
+        } else {
+            parent.node.members.back().value = std::move(node);
+            parent.has_key = false;
+        }
+    }
+
+    // What comes into the tree at `depth`; of an alias all that is in it.
+    void count(const YAML::Mark& mark, const YamlNode& node, std::size_t depth) {
+        if (depth > kDepthMax) refuse(mark, fmt::format("nested deeper than {}", kDepthMax));
+        if (++nodes_ > kNodesMax) refuse(mark, fmt::format("more than {} values", kNodesMax));
+        count_text(mark, node.text);
+        for (const auto& item : node.items) count(mark, item, depth + 1);
+        for (const auto& member : node.members) {
+            count_text(mark, member.key);
+            count(mark, member.value, depth + 1);
+        }
+    }
+
+    void count_text(const YAML::Mark& mark, const std::string& text) {
+        text_bytes_ += text.size();
+        if (text_bytes_ > kFileBytesMax) {
+            refuse(mark, fmt::format("values of more than {} bytes, aliases counted each time",
+                                     kFileBytesMax));
+        }
+    }
+
+    YamlNode root_;
+    std::vector<Open> open_;
+    std::unordered_map<YAML::anchor_t, YamlNode> anchored_;
+    std::optional<YAML::Mark> start_;  // of the document
     std::size_t nodes_ = 0;
+    std::size_t text_bytes_ = 0;
 };
 
 }  // namespace
@@ -95,15 +160,15 @@ Result<YamlNode> read_yaml(const std::string& text, std::string_view name) {
                      fmt::format("{}: {} bytes, more than {}", name, text.size(), kFileBytesMax)};
     }
     try {
-        const auto documents = YAML::LoadAll(text);
-        if (documents.empty()) return YamlNode{};
-        if (documents.size() > 1) {
-            return fault(name, place_of(documents[1].Mark()),
-                         "a second document; the file must have one");
+        std::istringstream stream(text);
+        YAML::Parser parser(stream);
+        TreeBuilder builder;
+        while (parser.HandleNextDocument(builder)) {
         }
-        return Converter(name).convert(documents.front(), 1);
+        return builder.take();
     } catch (const YAML::Exception& e) {
-        return fault(name, place_of(e.mark), e.msg);
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: {}", place_text(name, place_of(e.mark)), e.msg)};
     }
 }
 

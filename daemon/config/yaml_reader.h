@@ -39,9 +39,10 @@ struct YamlNode::Member {
     YamlNode value;
 };
 
-/// Parses one document of at most kFileBytesMax bytes, 8 levels and 4,096 nodes; an empty one is
-/// null. Error: config_invalid with `name`:line:column for bad syntax, a second document, a key
-/// that is there twice or is not a plain word.
+/// Parses one document of at most kFileBytesMax bytes, 8 levels, 4,096 nodes and kFileBytesMax
+/// bytes of text, with what aliases repeat; an empty one is null. Error: config_invalid with
+/// `name`:line:column for bad syntax, a second document, a key that is there twice or is not a
+/// plain word, and what is beyond the limits, which ends the parse at once.
 [[nodiscard]] Result<YamlNode> read_yaml(const std::string& text, std::string_view name);
 
 /// "name:line:column".

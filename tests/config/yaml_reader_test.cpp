@@ -22,6 +22,20 @@ TEST_CASE("config/yaml_reader: values keep their text and their place") {
     CHECK(read_yaml("# nothing\n", "f").value().kind == YamlNode::Kind::null);
 }
 
+TEST_CASE("config/yaml_reader: an alias repeats what its anchor names") {
+    const auto tree = read_yaml("a: &a {x: [1, ~]}\nb: *a\nc: &c off\nd: [*c, *c]\n", "f").value();
+    REQUIRE(tree.members.size() == 4);
+    REQUIRE(tree.members[1].value.members.size() == 1);
+    const auto& repeated = tree.members[1].value.members[0];
+    CHECK(repeated.key == "x");
+    REQUIRE(repeated.value.items.size() == 2);
+    CHECK(repeated.value.items[0].text == "1");
+    CHECK(repeated.value.items[1].kind == YamlNode::Kind::null);
+    CHECK(repeated.place.line == 1);
+    REQUIRE(tree.members[3].value.items.size() == 2);
+    CHECK(tree.members[3].value.items[1].text == "off");
+}
+
 TEST_CASE("config/yaml_reader: what is no plain document is refused with its place") {
     std::string deep;
     for (int i = 0; i < 5000; ++i) deep += '[';
@@ -30,6 +44,11 @@ TEST_CASE("config/yaml_reader: what is no plain document is refused with its pla
         laughs += fmt::format("{0}: &{0} [*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1}]\n", c,
                               static_cast<char>(c - 1));
     }
+    std::string long_text = "a: &a \"" + std::string(kFileBytesMax / 2, 'x') + "\"\nb: [";
+    for (int i = 0; i < 4000; ++i) long_text += "*a,";
+    long_text += "]\n";
+    std::string documents;
+    for (int i = 0; i < 100'000; ++i) documents += "---\n";
     struct Case {
         const char* name;
         std::string text;
@@ -39,7 +58,7 @@ TEST_CASE("config/yaml_reader: what is no plain document is refused with its pla
         {"duplicate key", "a: 1\nb: 2\na: 3\n", "f:3:1: a: the key is already set in line 1"},
         {"duplicate key inside", "a:\n  b: 1\n  b: 2\n",
          "f:3:3: b: the key is already set in line 2"},
-        {"second document", "a: 1\n---\nb: 2\n", "f:3:1: a second document"},
+        {"second document", "a: 1\n---\nb: 2\n", "f:2:1: a second document"},
         {"bad syntax", "a: [1, 2\n", "f:"},
         {"tab", "a:\n\tb: 1\n", "f:2:"},
         {"key is a list", "[a]: 1\n", "f:1:1: a key must be a plain word"},
@@ -48,6 +67,13 @@ TEST_CASE("config/yaml_reader: what is no plain document is refused with its pla
         {"nine levels", "a: [[[[[[[[1]]]]]]]]\n", "nested deeper than 8"},
         {"large", std::string(kFileBytesMax + 1, '#'), "more than 1048576"},
         {"unknown alias", "a: *b\n", "f:1:"},
+        {"alias of what it is in", "a: &a [1, *a]\n", "f:1:11: an alias of what it is a part of"},
+        {"alias too deep", "a: &a [[[[[1]]]]]\nb: [[[*a]]]\n", "f:2:7: nested deeper than 8"},
+        {"aliases of a long text", long_text, "bytes, aliases counted each time"},
+        {"key is an alias", "a: &a b\n? *a\n: 1\n", "f:2:3: a key must be a plain word"},
+        {"comma alone", ", ", "f:1:1: this is no YAML"},
+        {"comma behind the map", "a: 1\n, \n", "f:2:"},
+        {"documents without end", documents, "f:2:1: a second document"},
     };
     for (const auto& test : cases) {
         CAPTURE(test.name);
