@@ -69,13 +69,22 @@ Result<void> Relay::open_admin(AdminSockets inherited) {
 }
 
 void Relay::make_tail() {
-    tail_.emplace(forward_.executor(), clock_, tap_, [this](LaneId lane) {
+    const auto name = [this](LaneId lane) {
         if (const auto* const pump = pipeline_->find_pump(lane)) return pump->lane().name;
         for (const auto& other : storage_watch_->last().unconfigured) {
             if (other.name.lane == lane) return other.name.name;
         }
         return std::string();
-    });
+    };
+    const auto names = [this] {
+        std::vector<std::string> all;
+        for (const auto& lane : pipeline_->lanes()) all.push_back(lane.name);
+        for (const auto& other : storage_watch_->last().unconfigured) {
+            all.push_back(other.name.name);
+        }
+        return all;
+    };
+    tail_.emplace(forward_.executor(), clock_, tap_, control::TailLanes{name, names});
     admin_->serve_tail(*tail_);
 }
 

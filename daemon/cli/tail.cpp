@@ -21,8 +21,9 @@ constexpr const char* kFooter = R"(
 Shows id, provider, model, tokens, status and lane of each event and what became of it, from now on;
 never users, tenants, metadata or content. An event is seen when it is accepted and again at its
 end. Outcomes: accepted, duplicate, rejected, shed, delivered, retried, dead, dropped. When more
-pass than can be shown, it says how many were not; the daemon never waits for this command. At most
-4 of them can watch at a time. After a restart of the daemon it goes on.
+pass than can be shown, or this command reads too slowly, it says how many were not shown, whether
+they would have been chosen or not; the daemon never waits for it. At most 4 of them can watch at a
+time. After a restart of the daemon it goes on.
 
 Examples:
   opsrelay tail
@@ -31,6 +32,7 @@ Examples:
 
 Exit codes: 0 interrupted, or -n events were shown; 1 no daemon, or it did not return; 2 usage.)";
 
+constexpr std::string_view kPath = "/tail";
 constexpr seconds kAnswerTimeout{3};
 constexpr milliseconds kTryAgain{250};
 
@@ -62,7 +64,7 @@ void add_query(std::string& path, const char* name, std::string_view value) {
 class TailCommand {
 public:
     TailCommand(const TailOptions& given, Program& program)
-        : given_(given), program_(program), paint_(given.colour, program), path_("/tail") {
+        : given_(given), program_(program), paint_(given.colour, program), path_(kPath) {
         add_query(path_, "outcome", given.outcomes);
         add_query(path_, "lane", given.lane);
         add_query(path_, "model", given.model);
@@ -140,7 +142,7 @@ private:
 
     // True: that was the last one.
     bool show(std::string_view line) {
-        const auto read = read_tail_line(line, paint_);
+        const auto read = read_tail_line(line, path_ != kPath, paint_);
         if (!read) return false;
         fmt::print(program_.out, "{}\n",
                    given_.output == Output::json ? line : std::string_view(read->text));

@@ -24,12 +24,15 @@ std::string painted(const std::string& outcome, const Paint& paint) {
 
 }  // namespace
 
-std::optional<TailLine> read_tail_line(std::string_view json, const Paint& paint) {
+std::optional<TailLine> read_tail_line(std::string_view json, bool chosen, const Paint& paint) {
     rapidjson::Document line;
     line.Parse(json.data(), json.size());
     if (line.HasParseError() || !line.IsObject()) return std::nullopt;
     if (const auto hidden = count(line, "not_shown"); hidden != 0) {
-        return TailLine{paint.odd(fmt::format("{} events not shown", hidden)), false};
+        return TailLine{
+            paint.odd(fmt::format("{} not shown{}: too many at once, or read too slowly", hidden,
+                                  chosen ? ", of all lanes and kinds" : "")),
+            false};
     }
     const auto outcome = text(line, "outcome");
     if (outcome.empty()) return std::nullopt;

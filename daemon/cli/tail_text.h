@@ -13,7 +13,8 @@ struct TailLine {
     std::string text;    // for people, without its newline
     bool event = false;  // else it tells of events that were not shown
 };
-/// nullopt: that is no line of a tail.
-[[nodiscard]] std::optional<TailLine> read_tail_line(std::string_view json, const Paint& paint);
+/// `chosen`: not all lines were asked for. nullopt: that is no line of a tail.
+[[nodiscard]] std::optional<TailLine> read_tail_line(std::string_view json, bool chosen,
+                                                     const Paint& paint);
 
 }  // namespace opsrelay::cli

@@ -155,7 +155,7 @@ std::unique_ptr<Tail::Reader> join_tail(const Request& request, Tail& tail,
                                         std::optional<Response>& response) {
     const std::string_view target(request.target().data(), request.target().size());
     const auto path = target.substr(0, target.find('?'));
-    auto filter = parse_tail_query(target.substr(std::min(target.size(), path.size() + 1)));
+    auto filter = tail.filter_of(target.substr(std::min(target.size(), path.size() + 1)));
     if (!filter) {
         response = plain(request, 400, "application/json",
                          fmt::format(R"({{"ok":false,"reason":"bad_filter","message":{}}})",

@@ -58,9 +58,15 @@ Result<observe::SightSet> parse_outcomes(std::string_view list) {
     return set;
 }
 
+Result<std::string> known_lane(const std::string& name, std::span<const std::string> lanes) {
+    if (std::find(lanes.begin(), lanes.end(), name) != lanes.end()) return name;
+    return Error{Errc::refused, fmt::format("lane: there is no \"{}\"; there are {}", name,
+                                            fmt::join(lanes, ", "))};
+}
+
 }  // namespace
 
-Result<TailFilter> parse_tail_query(std::string_view query) {
+Result<TailFilter> parse_tail_query(std::string_view query, std::span<const std::string> lanes) {
     TailFilter filter;
     while (!query.empty()) {
         const auto pair = query.substr(0, query.find('&'));
@@ -73,7 +79,9 @@ Result<TailFilter> parse_tail_query(std::string_view query) {
             if (!sights) return sights.error();
             filter.sights = *sights;
         } else if (name == "lane") {
-            filter.lane = *value;
+            auto lane = known_lane(*value, lanes);
+            if (!lane) return lane.error();
+            filter.lane = *std::move(lane);
         } else if (name == "model") {
             filter.model = *value;
         } else {
@@ -110,11 +118,10 @@ std::string tail_line(const observe::Sighting& seen, std::string_view lane, Wall
     return out;
 }
 
-Tail::Tail(asio::any_io_executor executor, Clock& clock, observe::Tap& tap,
-           std::function<std::string(LaneId)> lane_name)
+Tail::Tail(asio::any_io_executor executor, Clock& clock, observe::Tap& tap, TailLanes lanes)
     : clock_(clock),
       tap_(tap),
-      lane_name_(std::move(lane_name)),
+      lanes_(std::move(lanes)),
       news_(executor, clock),
       tasks_(executor, clock) {
     tap_.set_sink([this](const observe::Sighting& seen) { take(seen); });
@@ -176,7 +183,7 @@ asio::awaitable<void> Tail::tend() {
 }
 
 void Tail::take(const observe::Sighting& seen) {
-    const auto lane = lane_name_(seen.lane);
+    const auto lane = lanes_.name(seen.lane);
     std::string line;
     for (auto* const reader : readers_) {
         const auto& filter = reader->filter_;

@@ -8,8 +8,10 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/error.h"
@@ -33,9 +35,10 @@ struct TailFilter {
     std::string lane;   // "": all
     std::string model;  // exactly this one; "": all
 };
-/// "outcome=dead,retried&lane=europe&model=gpt-4o", percent-encoded; "" is everything. Error:
-/// refused, with what is allowed.
-[[nodiscard]] Result<TailFilter> parse_tail_query(std::string_view query);
+/// "outcome=dead,retried&lane=europe&model=gpt-4o", percent-encoded; "" is everything. `lanes` are
+/// the names there are. Error: refused, with what is allowed.
+[[nodiscard]] Result<TailFilter> parse_tail_query(std::string_view query,
+                                                  std::span<const std::string> lanes);
 
 /// `{"at":..,"outcome":..,"lane":..,"id":..,"provider":..,"model":..,"input_tokens":..,
 /// "output_tokens":..,"total_tokens":..,"status":..,"reason":..}`, without what is empty; "events"
@@ -43,13 +46,17 @@ struct TailFilter {
 [[nodiscard]] std::string tail_line(const observe::Sighting& seen, std::string_view lane,
                                     WallTime at);
 
+/// The lanes that the spool has, configured or not.
+struct TailLanes {
+    std::function<std::string(LaneId)> name;  // "": it has none any more
+    std::function<std::vector<std::string>()> names;
+};
+
 /// Thread: the executor's, which is the tap's. stop() has returned before it is destroyed, and so
 /// are its readers.
 class Tail {
 public:
-    /// `lane_name` names a lane; "" when it has none any more.
-    Tail(asio::any_io_executor executor, Clock& clock, observe::Tap& tap,
-         std::function<std::string(LaneId)> lane_name);
+    Tail(asio::any_io_executor executor, Clock& clock, observe::Tap& tap, TailLanes lanes);
     Tail(const Tail&) = delete;
     Tail& operator=(const Tail&) = delete;
 
@@ -71,6 +78,10 @@ public:
         std::string lines_;
         std::uint64_t not_shown_ = 0;
     };
+    /// As parse_tail_query(), with the lanes there are now.
+    [[nodiscard]] Result<TailFilter> filter_of(std::string_view query) const {
+        return parse_tail_query(query, lanes_.names());
+    }
     /// nullptr: kTailersMax watch already.
     [[nodiscard]] std::unique_ptr<Reader> join(TailFilter filter);
     [[nodiscard]] asio::awaitable<void> stop();
@@ -82,7 +93,7 @@ private:
 
     Clock& clock_;
     observe::Tap& tap_;
-    const std::function<std::string(LaneId)> lane_name_;
+    const TailLanes lanes_;
     std::list<Reader*> readers_;
     bool tended_ = false;
     Signal news_;

@@ -42,21 +42,25 @@ Outcome tail(const test::TempDir& dir, std::vector<std::string> more) {
 }  // namespace
 
 TEST_CASE("cli/tail_text: a line for people, steered by nobody") {
-    CHECK(read_tail_line(kDead, {})->text ==
+    CHECK(read_tail_line(kDead, false, {})->text ==
           "03:04:05.678 dead      default r-1 openai/gpt-4o 7+2=9 tokens success (400)");
-    CHECK(read_tail_line(
-              R"({"at":"x","outcome":"dropped","lane":"a","reason":"oldest","events":7})", {})
-              ->text == "x dropped   a 7 events (oldest)");
-    CHECK(read_tail_line(R"({"at":"x","outcome":"dropped","reason":"purged","events":2})", {})
-              ->text == "x dropped   - 2 events (purged)");
-    const auto hidden = read_tail_line(R"({"not_shown":12})", {});
-    CHECK(hidden->text == "12 events not shown");
+    CHECK(
+        read_tail_line(R"({"at":"x","outcome":"dropped","lane":"a","reason":"oldest","events":7})",
+                       false, {})
+            ->text == "x dropped   a 7 events (oldest)");
+    CHECK(
+        read_tail_line(R"({"at":"x","outcome":"dropped","reason":"purged","events":2})", false, {})
+            ->text == "x dropped   - 2 events (purged)");
+    const auto hidden = read_tail_line(R"({"not_shown":12})", false, {});
+    CHECK(hidden->text == "12 not shown: too many at once, or read too slowly");
+    CHECK(read_tail_line(R"({"not_shown":12})", true, {})->text ==
+          "12 not shown, of all lanes and kinds: too many at once, or read too slowly");
     CHECK_FALSE(hidden->event);
-    const auto hostile = read_tail_line(R"({"outcome":"dead","id":"\u001b[2J"})", {});
+    const auto hostile = read_tail_line(R"({"outcome":"dead","id":"\u001b[2J"})", false, {});
     CHECK_FALSE(has(hostile->text, "\x1b"));
     for (const auto* text : {"", "x", "[]", "{}", R"({"outcome":7})"}) {
         CAPTURE(text);
-        CHECK_FALSE(read_tail_line(text, {}).has_value());
+        CHECK_FALSE(read_tail_line(text, false, {}).has_value());
     }
 }
 
@@ -71,7 +75,7 @@ TEST_CASE("cli/tail: -n ends it, filters reach the daemon, empty lines are nothi
     CHECK(text.code == 0);
     CHECK(text.err == kGreeting);
     CHECK(has(text.out, "dead      default r-1"));
-    CHECK(has(text.out, "3 events not shown\n"));
+    CHECK(has(text.out, "3 not shown, of all lanes and kinds: too many"));
     CHECK(std::count(text.out.begin(), text.out.end(), '\n') == 3);
     const auto json = tail(dir, {"-n", "1", "--output", "json"});
     CHECK(json.out == std::string(kDead) + "\n");

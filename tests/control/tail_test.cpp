@@ -17,6 +17,8 @@ using observe::Sighting;
 
 namespace {
 
+const std::vector<std::string> kLanes{"default", "europe"};
+
 asio::awaitable<void> read_into(Tail::Reader& reader, TimePoint due,
                                 std::optional<std::string>& lines) {
     lines = co_await reader.next(due);
@@ -52,9 +54,11 @@ struct World {
     asio::io_context io;
     test::SimClock clock;
     observe::Tap tap{io.get_executor()};
-    Tail tail{io.get_executor(), clock, tap, [](LaneId lane) {
-                  return lane == kDefaultLane ? std::string("default") : std::string("europe");
-              }};
+    Tail tail{io.get_executor(), clock, tap,
+              TailLanes{[](LaneId lane) {
+                            return lane == kDefaultLane ? std::string("default") : "europe";
+                        },
+                        [] { return kLanes; }}};
     TaskGroup tasks{io.get_executor(), clock};
 };
 
@@ -65,11 +69,12 @@ std::size_t lines_in(const std::string& text) {
 }  // namespace
 
 TEST_CASE("control/tail: the query names outcomes, lane and model") {
-    const auto all = parse_tail_query("").value();
+    const auto all = parse_tail_query("", kLanes).value();
     CHECK(all.sights == observe::kAllSights);
-    const auto some = parse_tail_query("outcome=dead,retried&lane=eu-1&model=a%2Fb%20c").value();
+    const auto some =
+        parse_tail_query("outcome=dead,retried&lane=europe&model=a%2Fb%20c", kLanes).value();
     CHECK(some.sights == (bit(Sight::dead) | bit(Sight::retried)));
-    CHECK(some.lane == "eu-1");
+    CHECK(some.lane == "europe");
     CHECK(some.model == "a/b c");
     struct Case {
         const char* query;
@@ -79,12 +84,14 @@ TEST_CASE("control/tail: the query names outcomes, lane and model") {
         {"outcome=deed", "outcome: deed is none; there are accepted, duplicate"},
         {"outcome=", "outcome: name at least one"},
         {"user=x", "there are the filters outcome, lane and model"},
+        {"lane=eu%22rope", "lane: there is no \"eu\"rope\"; there are default, europe"},
+        {"lane=", "lane: there is no \"\"; there are default, europe"},
         {"model=%4", "model: broken percent-encoding"},
         {"model=%zz", "model: broken percent-encoding"},
     };
     for (const auto& test : cases) {
         CAPTURE(test.query);
-        const auto got = parse_tail_query(test.query);
+        const auto got = parse_tail_query(test.query, kLanes);
         REQUIRE_FALSE(got.has_value());
         CHECK(got.error().context.starts_with(test.complaint));
     }
@@ -123,9 +130,9 @@ TEST_CASE("control/tail: nothing is gathered before somebody watches, and after"
 
 TEST_CASE("control/tail: each gets what it asked for") {
     World world;
-    const auto dead = world.tail.join(parse_tail_query("outcome=dead").value());
-    const auto europe = world.tail.join(parse_tail_query("lane=europe").value());
-    const auto model = world.tail.join(parse_tail_query("model=claude").value());
+    const auto dead = world.tail.join(world.tail.filter_of("outcome=dead").value());
+    const auto europe = world.tail.join(world.tail.filter_of("lane=europe").value());
+    const auto model = world.tail.join(world.tail.filter_of("model=claude").value());
     world.see(Sight::dead);
     world.see(Sight::delivered, "claude");
     world.see(Sight::delivered, "gpt", LaneId{1});

@@ -119,6 +119,15 @@ class TailTest(RelayTest):
         self.assertEqual(child.returncode, 0)
         self.assertEqual([one["model"] for one in seen], ["other", "other"])
 
+    def test_a_lane_that_does_not_exist_is_refused_with_those_that_do(self):
+        done = subprocess.run([RELAY, "tail", "--run-dir", self.relay.run_dir, "--lane", "typo"],
+                              text=True, capture_output=True, check=False, timeout=DEADLINE)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn('lane: there is no "typo"; there are default', done.stderr)
+        child = self.tail("--lane", "default", "-n", "1")
+        self.relay.send_acked([event("one")])
+        self.assertEqual(self.lines(child, 1)[0]["lane"], "default")
+
     def test_interrupt_ends_it_with_0(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             child = self.tail(output="text")
