@@ -39,13 +39,13 @@ public:
     void print(const char* name) {
         if (times_.empty()) return;
         std::sort(times_.begin(), times_.end());
-        std::printf(R"(,"%s_p50_us":%.2f,"%s_p99_us":%.2f,"%s_max_us":%.2f)", name, at(50), name,
-                    at(99), name, at(100));
+        std::printf(R"(,"%s_p50_us":%.2f,"%s_p99_us":%.2f,"%s_p999_us":%.2f,"%s_max_us":%.2f)",
+                    name, at(500), name, at(990), name, at(999), name, at(1000));
     }
 
 private:
-    [[nodiscard]] double at(std::size_t percent) const {
-        const auto index = std::min(times_.size() * percent / 100, times_.size() - 1);
+    [[nodiscard]] double at(std::size_t per_mille) const {
+        const auto index = std::min(times_.size() * per_mille / 1000, times_.size() - 1);
         return std::chrono::duration<double, std::micro>(times_[index]).count();
     }
 

@@ -237,20 +237,26 @@ def udp(options, directory, progress):
 
 
 def http(options, directory, progress):
-    """One event a POST over eight connections; each reply follows the commit."""
-    count = max(options.events // 20, 400)
+    """One event a POST over 8 connections, then over 128; each reply follows the commit."""
+    count = max(options.events // 20, 2000)
     with Scene(options, directory, progress, up=False) as scene:
-        progress.show("http")
-        usage = Usage(scene.relay)
-        said = load("http", scene.path("http.sock"), events=count, seed=options.seed,
-                    connections=8)
-        ledger = scene.wait_taken("http", count)
-        if said["refused"] or ledger["accepted"] != count:
-            raise Failure(f"http: {said['refused']} refused: {ledger}")
-        return cpu_figures("http", usage, count) | {
-            "http_events_per_s": count / said["seconds"],
-            "http_reply_p50_ms": said["reply_p50_us"] / 1e3,
-            "http_reply_p99_ms": said["reply_p99_us"] / 1e3}
+        figures = http_part(scene, "http", count, 8)
+    with Scene(options, directory, progress, up=False) as scene:
+        return figures | http_part(scene, "http_128", count, 128)
+
+
+def http_part(scene, name, count, connections):
+    scene.progress.show(f"http: {connections} connections")
+    usage = Usage(scene.relay)
+    said = load("http", scene.path("http.sock"), events=count, seed=scene.options.seed,
+                connections=connections)
+    ledger = scene.wait_taken("http", count)
+    if said["refused"] or ledger["accepted"] != count:
+        raise Failure(f"http: {said['refused']} refused: {ledger}")
+    return cpu_figures(name, usage, count) | {
+        f"{name}_events_per_s": count / said["seconds"],
+        **{f"{name}_reply_{which}_ms": said[f"reply_{which}_us"] / 1e3
+           for which in ("p50", "p99", "p999")}}
 
 
 def paced(options, directory, progress):

@@ -39,10 +39,12 @@ ROWS = [
     ("UDP and HTTP to durable, upstream down", [
         ("udp_cpu_us", "UDP: CPU an event, us", ""),
         ("udp_kernel_drops_per_million", "UDP: dropped by the kernel, of a million", ""),
-        ("http_cpu_us", "HTTP, 8 connections: CPU an event, us", ""),
-        ("http_events_per_s", "HTTP, 8 connections: events/s", ""),
-        ("http_reply_p50_ms", "HTTP: request to reply, p50, ms", ""),
-        ("http_reply_p99_ms", "HTTP: request to reply, p99, ms", ""),
+        *(row for name, connections in (("http", 8), ("http_128", 128)) for row in (
+            (f"{name}_events_per_s", f"HTTP, {connections} connections: events/s", ""),
+            (f"{name}_cpu_us", "  CPU an event, us", ""),
+            (f"{name}_reply_p50_ms", "  request to reply, p50, ms", ""),
+            (f"{name}_reply_p99_ms", "  p99", ""),
+            (f"{name}_reply_p999_ms", "  p99.9", ""))),
     ]),
     ("Start with the backlog, after kill -9", [
         ("restart_ready_ms", "start to ready, ms", "<= 500"),

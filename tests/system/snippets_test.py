@@ -79,17 +79,12 @@ class SnippetsTest(RelayTest):
         assign, lines = self.shell_lines()
         found = [text for text in lines if match in text]
         self.assertEqual(len(found), 1, f"one line with {match}")
-        event_id = str(uuid.uuid4())
-        path = self.tools()
-        uuidgen = os.path.join(self.directory, "bin", "uuidgen")
-        with open(uuidgen, "w", encoding="utf-8") as file:
-            file.write(f"#!/bin/sh\necho {shlex.quote(event_id)}\n")
-        os.chmod(uuidgen, 0o755)
         script = f"set -e\n{assign}\n{found[0]}\n".replace("8710", str(self.relay.port("udp")))
         output = self.run_text(["sh"], script, RUN=self.relay.run_dir,
-                               OPSRELAY_RUN_DIR=self.relay.run_dir, PATH=path)
+                               OPSRELAY_RUN_DIR=self.relay.run_dir, PATH=self.tools())
         self.wait_ledger(self.relay, received=1, delivered=1, spooled=0)
-        self.assertEqual(self.upstream.row_ids(), [event_id])
+        (event_id,) = self.upstream.row_ids()
+        self.assertEqual(str(uuid.UUID(event_id)), event_id, "an id that no other event has")
         return output
 
     def test_shell_unix_datagram(self):
