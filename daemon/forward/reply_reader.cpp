@@ -124,6 +124,8 @@ ReplyReader::State ReplyReader::end(bool clean) {
     if (!clean && !(impl_->has_head && impl_->parser->need_eof())) {
         return fail(http::error::partial_message);
     }
+    // Only interim replies or empty lines, of which Beast's parser must not be told the end.
+    if (!impl_->parser->got_some()) return fail(http::error::partial_message);
     error_code ec;
     impl_->parser->put_eof(ec);
     return ec ? fail(ec) : State::done;

@@ -68,6 +68,8 @@ TEST_CASE("forward/reply_reader: the same reply however the bytes are cut") {
         {"cut body", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", State::more, State::failed,
          "", false},
         {"cut head", "HTTP/1.1 200 OK\r\nConten", State::more, State::failed, "", false},
+        {"interim alone", "HTTP/1.1 100 Continue\r\n\r\n", State::more, State::failed, "", false},
+        {"empty lines alone", "\r\n\r\n", State::more, State::failed, "", false},
         {"cut chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}", State::more,
          State::failed, "", false},
     };
