@@ -65,6 +65,7 @@ std::optional<LaneId> parse_segment_family(std::string_view name) noexcept {
     const auto* const end = digits.data() + digits.size();
     const auto [stop, ec] = std::from_chars(digits.data(), end, lane);
     if (ec != std::errc{} || stop != end) return std::nullopt;
+    if (digits.size() > 1 && digits.front() == '0') return std::nullopt;  // one name a lane
     return LaneId{lane};
 }
 

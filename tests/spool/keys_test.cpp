@@ -51,7 +51,8 @@ TEST_CASE("spool/keys: dead letters are ordered by kind, lane and number") {
 TEST_CASE("spool/keys: a segment family's name holds the lane") {
     CHECK(segment_family(LaneId{0}) == "seg_0");
     CHECK(parse_segment_family("seg_15") == LaneId{15});
-    for (const auto* const name : {"seg_", "seg_x", "seg_1x", "seg_70000", "idlog", "default"}) {
+    for (const auto* const name :
+         {"seg_", "seg_x", "seg_1x", "seg_70000", "seg_06", "idlog", "default"}) {
         CAPTURE(name);
         CHECK_FALSE(parse_segment_family(name).has_value());
     }
