@@ -85,6 +85,11 @@ void print_report(const SendReport& report, const SendOptions& given, Program& p
         fmt::print(program.err, "opsrelay: {}{}; is the daemon running? See opsrelay status\n",
                    report.failure, report.input_left ? "; the input was not read to its end" : "");
     }
+    if (report.rejected != 0) {
+        fmt::print(program.err,
+                   "opsrelay: {} rejected: `opsrelay dead list --kind admission` says why\n",
+                   report.rejected);
+    }
     if (given.quiet) return;
     if (given.output == Output::json) {
         fmt::print(program.out,
@@ -96,8 +101,8 @@ void print_report(const SendReport& report, const SendOptions& given, Program& p
                    report.failure.empty() ? "null" : json_string(report.failure));
         return;
     }
-    fmt::print(program.out, "{} events: {} durable, {} rejected, {} unconfirmed\n", report.events,
-               report.durable, report.rejected, report.unconfirmed);
+    fmt::print(program.out, "{} event{}: {} durable, {} rejected, {} unconfirmed\n", report.events,
+               report.events == 1 ? "" : "s", report.durable, report.rejected, report.unconfirmed);
 }
 
 int send(const SendOptions& given, Program& program) {

@@ -103,7 +103,7 @@ class SendTest(RelayTest):
         self.assert_rows("good-1", "good-2", "good-3")
         code, output, _ = opsrelay("send", "--run-dir", self.relay.run_dir, "{broken")
         self.assertEqual(code, 1)
-        self.assertIn("1 events: 0 durable, 1 rejected, 0 unconfirmed", output)
+        self.assertIn("1 event: 0 durable, 1 rejected, 0 unconfirmed", output)
 
     def test_where_the_daemon_is(self):
         config = os.path.join(self.directory, "client.yaml")

@@ -163,7 +163,7 @@ class SnippetsTest(RelayTest):
         self.assertEqual(len(lines), 2, "send and status")
         output = self.run_text(["sh"], "set -e\n" + "\n".join(lines) + "\n",
                                OPSRELAY_RUN_DIR=self.relay.run_dir, PATH=self.tools())
-        self.assertIn("1 events: 1 durable", output)
+        self.assertIn("1 event: 1 durable", output)
         self.assertIn(": ready", output)
         self.wait_ledger(self.relay, delivered=1, spooled=0)
         self.assertEqual(self.upstream.row_ids(), self.snippet_ids(lines[0]))
