@@ -94,6 +94,7 @@ void Pipeline::note_paused(LaneId lane, bool paused) {
 }
 
 void Pipeline::note_flush(LaneId lane) {
+    settler_.hasten_here(lane, unix_ms(clock_.wall_now()));
     asio::post(executors_.forward, [this, lane] {
         if (auto* const pump = find_pump(lane)) pump->skip_wait();
     });

@@ -23,7 +23,7 @@ constexpr const char* kFooter = R"(
 Waits until every event that was accepted before is delivered, or a dead letter; events that come
 later are not waited for. A lane that backs off or is parked tries at once, one time; where upstream
 asked to wait (Retry-After) it waits. A deferred event is tried once more, and is left if that
-fails. Ends at once when only paused lanes have something left.
+fails. Ends at once when paused lanes and deferred events are all that is left.
 
 Examples:
   opsrelay flush --timeout 25s          in a preStop hook
@@ -45,6 +45,7 @@ struct FlushOptions {
 struct LaneLeft {
     std::string lane;
     std::uint64_t events = 0;
+    std::uint64_t resting = 0;  // of these, deferred: tried, and not due for long
     std::string state;
     std::string error;
     std::string next;
@@ -70,11 +71,20 @@ Result<std::vector<LaneLeft>> look(const Ask& ask, const std::string& ends) {
     if (left == nullptr || !left->IsObject()) {
         return Error{Errc::refused, "/lanes/left: the answer is not from this version of opsrelay"};
     }
+    const auto* const resting = member(reply, "resting");
     for (const auto& lane : left->GetObject()) {
-        if (count(lane.value) > 0) all.push_back({text(lane.name), count(lane.value), {}, {}, {}});
+        if (count(lane.value) == 0) continue;
+        LaneLeft one{text(lane.name), count(lane.value), 0, {}, {}, {}};
+        if (resting != nullptr && resting->IsObject()) {
+            one.resting = count(*resting, one.lane.c_str());
+        }
+        all.push_back(std::move(one));
     }
     return all;
 }
+
+// Nothing more is going to happen to it soon.
+bool rests(const LaneLeft& one) { return one.state == "paused" || one.events == one.resting; }
 
 // Why nothing, or not everything, is sent. Without an answer the reasons stay empty.
 void add_reasons(const AdminTarget& target, const Clock& clock, std::vector<LaneLeft>& left) {
@@ -99,8 +109,9 @@ void show(const std::vector<LaneLeft>& left, Output output, Program& program) {
         std::string lanes;
         for (const auto& one : left) {
             fmt::format_to(std::back_inserter(lanes),
-                           "{}{{\"name\":{},\"left\":{},\"state\":{},\"last_error\":{}}}",
-                           lanes.empty() ? "" : ",", json_string(one.lane), one.events,
+                           "{}{{\"name\":{},\"left\":{},\"deferred\":{},\"state\":{},"
+                           "\"last_error\":{}}}",
+                           lanes.empty() ? "" : ",", json_string(one.lane), one.events, one.resting,
                            json_string(one.state), json_string(one.error));
         }
         fmt::print(program.out, "{{\"empty\":{},\"lanes\":[{}]}}\n", left.empty(), lanes);
@@ -108,8 +119,10 @@ void show(const std::vector<LaneLeft>& left, Output output, Program& program) {
     }
     if (left.empty()) fmt::print(program.out, "everything accepted before has its outcome\n");
     for (const auto& one : left) {
-        fmt::print(program.err, "opsrelay: lane {}: {} events left, {}{}{}{}{}\n", one.lane,
-                   one.events, one.state, one.error.empty() ? "" : ": ", one.error,
+        const auto deferred =
+            one.resting == 0 ? "" : fmt::format(" ({} of them deferred)", one.resting);
+        fmt::print(program.err, "opsrelay: lane {}: {} events left{}, {}{}{}{}{}\n", one.lane,
+                   one.events, deferred, one.state, one.error.empty() ? "" : ": ", one.error,
                    one.next.empty() ? "" : "; ", one.next);
     }
 }
@@ -134,9 +147,8 @@ int flush(const FlushOptions& given, Program& program) {
         auto left = look(ask, ends);
         if (!left) return fail(program, left.error());
         if (!left->empty()) add_reasons(*target, clock, *left);
-        const bool only_paused = std::all_of(
-            left->begin(), left->end(), [](const LaneLeft& one) { return one.state == "paused"; });
-        if (only_paused || clock.now() >= due) {  // also when nothing is left
+        const bool at_rest = std::all_of(left->begin(), left->end(), rests);
+        if (at_rest || clock.now() >= due) {  // also when nothing is left
             show(*left, given.output, program);
             return left->empty() ? 0 : kExitFailed;
         }

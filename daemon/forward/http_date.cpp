@@ -151,11 +151,26 @@ std::string_view trimmed(std::string_view text) {
 }
 
 std::optional<milliseconds> parse_delta_seconds(std::string_view text) {
-    if (text.empty() || !std::all_of(text.begin(), text.end(), is_digit)) return std::nullopt;
+    const auto all_digits = [](std::string_view digits) {
+        return !digits.empty() && std::all_of(digits.begin(), digits.end(), is_digit);
+    };
+    const auto point = text.find('.');
+    const auto whole = text.substr(0, point);
+    if (!all_digits(whole)) return std::nullopt;
     constexpr auto kMax = std::chrono::duration_cast<seconds>(kRetryAfterMax).count();
     std::int64_t total = 0;
-    for (const char c : text) total = std::min<std::int64_t>(total * 10 + (c - '0'), kMax);
-    return seconds{total};
+    for (const char c : whole) total = std::min<std::int64_t>(total * 10 + (c - '0'), kMax);
+    if (point == std::string_view::npos) return seconds{total};
+    const auto fraction = text.substr(point + 1);
+    if (!all_digits(fraction)) return std::nullopt;
+    milliseconds rest{0};
+    int unit = 100;
+    for (const char c : fraction.substr(0, 3)) {
+        rest += milliseconds{(c - '0') * unit};
+        unit /= 10;
+    }
+    if (fraction.find_first_not_of('0', 3) != std::string_view::npos) ++rest;  // not too early
+    return std::min<milliseconds>(seconds{total} + rest, kRetryAfterMax);
 }
 
 }  // namespace

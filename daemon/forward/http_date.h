@@ -17,9 +17,10 @@ inline constexpr milliseconds kRetryAfterMax = std::chrono::days{7};
 /// two-digit year: more than 50 years ahead means the past.
 [[nodiscard]] std::optional<WallTime> parse_http_date(std::string_view text, WallTime now);
 
-/// RFC 9110 10.2.3: delta-seconds or an HTTP-date. A date is measured against the reply's own Date
-/// header when that can be read, so that a wrong clock on either side does not matter, else against
-/// `now`. In [0, kRetryAfterMax]; nullopt: not a Retry-After.
+/// RFC 9110 10.2.3: delta-seconds or an HTTP-date; also seconds with a fraction, which the RFC does
+/// not have but servers send ("2.0"), rounded up to milliseconds. A date is measured against the
+/// reply's own Date header when that can be read, so that a wrong clock on either side does not
+/// matter, else against `now`. In [0, kRetryAfterMax]; nullopt: not a Retry-After.
 [[nodiscard]] std::optional<milliseconds> parse_retry_after(std::string_view value,
                                                             std::optional<std::string_view> date,
                                                             WallTime now);

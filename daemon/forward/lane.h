@@ -139,6 +139,8 @@ public:
     [[nodiscard]] std::size_t in_flight() const noexcept { return in_flight_; }
     /// Requests that may be in flight while active.
     [[nodiscard]] std::size_t window() const noexcept { return window_; }
+    /// Upstream took something since the lane became active.
+    [[nodiscard]] bool proven() const noexcept { return proven_; }
     /// Why the lane is not active; "" while it is.
     [[nodiscard]] std::string_view cause() const noexcept {
         return paused_ ? std::string_view("an operator paused it") : cause_;

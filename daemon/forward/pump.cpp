@@ -119,7 +119,8 @@ void Pump::set_key_source(std::function<std::optional<Secret>()> source) {
 }
 
 void Pump::ask_for_key() {
-    if (lane_.state() != LaneState::unauthorized || !key_source_) return;
+    const bool may_help = on_event_in(lane_.state(), LaneEvent::key_given) == Turn::probe;
+    if (!may_help || !key_source_) return;
     if (const auto key = key_source_()) set_key(*key);
 }
 
@@ -193,15 +194,15 @@ std::optional<Pump::Work> Pump::next_work(TimePoint& until) {
     return std::nullopt;
 }
 
-// A deferred record, which is due rarely, goes before all others, but others go first to probe.
+// A deferred record, which is due rarely, goes before all others, but behind them as long as
+// upstream has taken nothing: its failure, which is likely, would be the lane's.
 std::optional<Item> Pump::choose(Action action, TimePoint& until) {
-    if (action == Action::probe) {
-        auto item = batcher_.next_probe();
-        return item ? std::move(item) : take_deferred();
-    }
-    auto item = take_deferred();
-    if (!item) item = batcher_.next(clock_.now());
-    if (!item) until = batcher_.next_due();
+    const bool probe = action == Action::probe;
+    std::optional<Item> item;
+    if (!probe && lane_.proven()) item = take_deferred();
+    if (!item) item = probe ? batcher_.next_probe() : batcher_.next(clock_.now());
+    if (!item) item = take_deferred();
+    if (!item && !probe) until = batcher_.next_due();
     return item;
 }
 

@@ -74,7 +74,7 @@ public:
     /// The key for later requests; empty: none. Takes effect at once, also in a lane that waits for
     /// it.
     void set_key(const Secret& key);
-    /// Asked before each probe of a lane whose key was refused: a key that is another one than
+    /// Asked before each probe of a lane that another key may help: a key that is another one than
     /// before, if there is one. A watched file may change unseen, a probe must not miss it.
     void set_key_source(std::function<std::optional<Secret>()> source);
     /// Shows what becomes of records; outlives it. Before start().
@@ -150,8 +150,9 @@ private:
     /// What became of those in moving_, once the spool knows. Those that stay are not `settled`.
     void note_moved(std::vector<Seq>& settled, const spool::Settler::Settled& result);
     void note_deferred(const spool::DeferredView& view);
-    /// When the next deferred record is to be taken, or looked for; max(): not before something
-    /// changes.
+    /// When the next deferred record is due, or to be looked for; max(): there is none.
+    [[nodiscard]] TimePoint deferred_due() const;
+    /// When it is to be taken; max(): not before something changes.
     [[nodiscard]] TimePoint next_deferred() const;
     /// As all_settled(), deferred records left out.
     [[nodiscard]] bool queue_settled() const noexcept;

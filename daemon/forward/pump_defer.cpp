@@ -48,7 +48,7 @@ void Pump::defer(Item item, milliseconds delay, Moment at) {
     later.payload = item.payload;
     ends_.push_back(std::move(end));
     if (item.deferred) {
-        deferred_gap_ = at.now + kStuckGap;
+        if (!draining_) deferred_gap_ = at.now + kStuckGap;
         log_deferred(item, wait);
     } else {
         const auto seq = item.seq;
@@ -80,11 +80,14 @@ void Pump::note_deferred(const spool::DeferredView& view) {
     if (!same) deferrable_.notify_all();  // after nearly every settlement it is the same
 }
 
-TimePoint Pump::next_deferred() const {
-    if (!deferred_.next_due_unix_ms || trying_) return TimePoint::max();
+TimePoint Pump::deferred_due() const {
+    if (!deferred_.next_due_unix_ms) return TimePoint::max();
     const milliseconds left{*deferred_.next_due_unix_ms - unix_ms(clock_.wall_now())};
-    const auto at = clock_.now() + std::clamp(left, milliseconds{0}, kDeferredLook);
-    return draining_ ? at : std::max(at, deferred_gap_);
+    return clock_.now() + std::clamp(left, milliseconds{0}, kDeferredLook);
+}
+
+TimePoint Pump::next_deferred() const {
+    return trying_ ? TimePoint::max() : std::max(deferred_due(), deferred_gap_);
 }
 
 asio::awaitable<void> Pump::defer_loop() {
@@ -117,17 +120,19 @@ std::optional<Item> Pump::take_deferred() {
 asio::awaitable<void> Pump::hasten_deferred() {
     const auto view = co_await settler_.hasten(name_.lane, unix_ms(clock_.wall_now()));
     deferred_gap_ = {};
+    deferrable_.notify_all();  // even if they were due before
     note_deferred(view);
 }
 
 asio::awaitable<void> Pump::expire_deferred() {
     if (max_age_.count() == 0 || deferred_.records == 0) co_return;
     const auto oldest = unix_ms(clock_.wall_now() - max_age_);
+    std::optional<Seq> let_go;
     if (due_ && due_->received_unix_ms < oldest) {
+        let_go = std::exchange(trying_, std::nullopt);
         due_.reset();
-        trying_.reset();
     }
-    const auto dropped = co_await settler_.expire_deferred(name_.lane, oldest, trying_.has_value());
+    const auto dropped = co_await settler_.expire_deferred(name_.lane, oldest, let_go);
     note_deferred(dropped.deferred);
     if (dropped.records > 0) log_drop(DropReason::expired, dropped.records);
 }

@@ -46,7 +46,7 @@ asio::awaitable<bool> Pump::drain_until(TimePoint deadline) {
         if (all_settled()) co_return true;
         const auto now = clock_.now();
         // Each deferred record has had its last try.
-        if (queue_settled() && !trying_ && next_deferred() > now) co_return false;
+        if (queue_settled() && !trying_ && deferred_due() > now) co_return false;
         const bool idle = lane_.in_flight() == 0 && !batcher_.want_read();
         const bool late = lane_.retry_at().value_or(now) > deadline;
         if (idle && (lane_.parked() || (late && lane_.state() == LaneState::throttled))) {

@@ -31,7 +31,8 @@ struct DeskHooks {
     std::function<void(LaneId)> replayed;
     /// The lane was paused, or goes on.
     std::function<void(LaneId, bool)> paused;
-    /// The lane's own wait is to end now.
+    /// The lane's own wait is to end now, and that of its deferred records: known to the settler
+    /// when it returns.
     std::function<void(LaneId)> flush;
 };
 
@@ -47,7 +48,8 @@ struct DeskHooks {
 ///                 when the reply comes
 ///   /lanes/flush  lane, else all that are configured -> {ends: {name: number}}: what was accepted
 ///                 before has numbers below; each tries at once, unless upstream asked it to wait
-///   /lanes/left   ends -> {left: {name: records below it without an outcome}}
+///   /lanes/left   ends -> {left: {name: records below it without an outcome}, resting: {name: of
+///                 these, deferred ones that were tried since /lanes/flush or came after it}}
 ///   /spool/purge  lane, configured -> {purged}; 404 unknown, 409 while it is configured
 /// `as_of`: of an earlier reply; letters that came later are left alone.
 /// 400: a request that is not understood. 503: the spool refuses, with its error's code and text.

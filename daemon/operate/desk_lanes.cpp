@@ -91,13 +91,17 @@ AdminResponse Desk::left(const Request& request) {
         return refusal(400, "bad_request", "ends must name a lane, as /lanes/flush said it");
     }
     std::string left;
+    std::string resting;
     for (const auto& [name, end] : request.ends) {
         const auto lane = find_lane(name);
         if (!lane) return no_such_lane(name);
-        fmt::format_to(std::back_inserter(left), "{}{}:{}", left.empty() ? "" : ",",
-                       json_string(name), settler_.spooled_below(*lane, end));
+        const auto below = settler_.left_below(*lane, end);
+        const auto* const comma = left.empty() ? "" : ",";
+        const auto key = json_string(name);
+        fmt::format_to(std::back_inserter(left), "{}{}:{}", comma, key, below.records);
+        fmt::format_to(std::back_inserter(resting), "{}{}:{}", comma, key, below.resting);
     }
-    return {.body = fmt::format(R"({{"ok":true,"left":{{{}}}}})", left)};
+    return {.body = fmt::format(R"({{"ok":true,"left":{{{}}},"resting":{{{}}}}})", left, resting)};
 }
 
 AdminResponse Desk::purge_lane(const Request& request) {

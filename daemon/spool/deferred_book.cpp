@@ -1,6 +1,7 @@
 #include "spool/deferred_book.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "spool/deferred.h"
 
@@ -30,6 +31,7 @@ std::optional<Seq> DeferredBook::due(std::int64_t now_unix_ms) const {
 void DeferredBook::erase(std::map<Seq, DeferredEntry>::iterator at) {
     due_.erase({at->second.due_unix_ms, at->first});
     bytes_ = bytes_ - at->second.bytes;
+    hastened_.erase(at->first);
     if (trying_ == at->first) trying_.reset();
     entries_.erase(at);
 }
@@ -62,7 +64,16 @@ void DeferredBook::hasten(std::int64_t now_unix_ms) {
     for (auto& [seq, entry] : entries_) {
         entry.due_unix_ms = std::min(entry.due_unix_ms, now_unix_ms);
         due_.emplace(entry.due_unix_ms, seq);
+        hastened_.insert(hastened_.end(), seq);
     }
+}
+
+DeferredBook::Below DeferredBook::below(Seq end) const {
+    const auto count = [end](const auto& sorted) {
+        return static_cast<std::uint64_t>(std::distance(sorted.begin(), sorted.lower_bound(end)));
+    };
+    const auto records = count(entries_);
+    return {records, records - count(hastened_)};
 }
 
 std::vector<DeferredRecord> DeferredBook::puts() const {

@@ -41,10 +41,18 @@ public:
     /// It is being sent: end_if() leaves it alone until it is put again, ended or released.
     void begin_try(Seq seq) { trying_ = seq; }
     void release() noexcept { trying_.reset(); }
+    [[nodiscard]] std::optional<Seq> trying() const noexcept { return trying_; }
     /// Ends those that `gone` says; returns how many.
     std::uint64_t end_if(const std::function<bool(const DeferredEntry&)>& gone);
     /// All are due now. Not stored: it is what happens next that is.
     void hasten(std::int64_t now_unix_ms);
+    /// How many have lower numbers than `end`, and how many of these rest: hasten() did not mean
+    /// them, or they were tried since.
+    struct Below {
+        std::uint64_t records = 0;
+        std::uint64_t resting = 0;
+    };
+    [[nodiscard]] Below below(Seq end) const;
 
     // --- What the store does not have ---
     [[nodiscard]] bool changed() const noexcept { return !changes_.empty(); }
@@ -62,6 +70,7 @@ private:
 
     std::map<Seq, DeferredEntry> entries_;
     std::set<std::pair<std::int64_t, Seq>> due_;  // of entries_
+    std::set<Seq> hastened_;                      // of entries_, not tried since
     Bytes bytes_;
     std::optional<Seq> trying_;
     /// nullopt: it ended.

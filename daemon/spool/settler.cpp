@@ -41,14 +41,20 @@ Seq Settler::end(LaneId lane) const {
     return found == lanes_.end() ? 1 : found->second.next_write;
 }
 
-std::uint64_t Settler::spooled_below(LaneId id, Seq end) const {
+void Settler::hasten_here(LaneId lane, std::int64_t now_unix_ms) {
+    lanes_[lane].deferred.hasten(now_unix_ms);
+}
+
+Settler::Left Settler::left_below(LaneId id, Seq end) const {
     const auto found = lanes_.find(id);
-    if (found == lanes_.end()) return 0;
+    if (found == lanes_.end()) return {};
     const auto& lane = found->second;
     end = std::min(end, lane.next_write);
-    if (end <= lane.next) return lane.deferred.size();
+    const auto deferred = lane.deferred.below(end);
+    if (end <= lane.next) return {deferred.records, deferred.resting};
     const auto settled = std::distance(lane.ahead.begin(), lane.ahead.lower_bound(end));
-    return end - lane.next - static_cast<std::uint64_t>(settled) + lane.deferred.size();
+    const auto queued = end - lane.next - static_cast<std::uint64_t>(settled);
+    return {queued + deferred.records, deferred.resting};
 }
 
 DeferredView Settler::deferred(LaneId lane) const {
@@ -102,9 +108,8 @@ asio::awaitable<Result<Settler::Due>> Settler::take_due(LaneId lane, std::int64_
 
 asio::awaitable<DeferredView> Settler::hasten(LaneId lane, std::int64_t now_unix_ms) {
     auto job = [this, lane, now_unix_ms] {
-        auto& deferred = lanes_[lane].deferred;
-        deferred.hasten(now_unix_ms);
-        return deferred.view();
+        hasten_here(lane, now_unix_ms);
+        return lanes_[lane].deferred.view();
     };
     co_return co_await run_on(storage_, std::move(job));
 }
@@ -126,10 +131,10 @@ asio::awaitable<Settler::Dropped> Settler::drop(LaneId lane, Seq end, std::vecto
 }
 
 asio::awaitable<Settler::Dropped> Settler::expire_deferred(LaneId id, std::int64_t received_unix_ms,
-                                                           bool sending) {
-    auto job = [this, id, received_unix_ms, sending] {
+                                                           std::optional<Seq> let_go) {
+    auto job = [this, id, received_unix_ms, let_go] {
         auto& lane = lanes_[id];
-        if (!sending) lane.deferred.release();
+        if (let_go && lane.deferred.trying() == let_go) lane.deferred.release();
         const auto records = lane.deferred.end_if([received_unix_ms](const DeferredEntry& entry) {
             return entry.received_unix_ms < received_unix_ms;
         });

@@ -101,11 +101,11 @@ public:
     };
     [[nodiscard]] asio::awaitable<Dropped> drop(LaneId lane, Seq end, std::vector<Seq> kept,
                                                 DropReason reason);
-    /// Gives up deferred records that were received before this; counted as dropped. `sending`:
-    /// what take_due() gave last is being sent, and stays.
+    /// Gives up deferred records that were received before this; counted as dropped. What
+    /// take_due() gave last stays, unless it is `let_go`, which nobody is going to send.
     [[nodiscard]] asio::awaitable<Dropped> expire_deferred(LaneId lane,
                                                            std::int64_t received_unix_ms,
-                                                           bool sending);
+                                                           std::optional<Seq> let_go);
     /// Puts dead letters of these records back at the end of the lane (counted as replayed).
     [[nodiscard]] asio::awaitable<Result<std::uint64_t>> replay(LaneId lane, std::vector<Seq> dead);
 
@@ -153,8 +153,15 @@ public:
     [[nodiscard]] std::vector<LaneId> lanes() const;
     /// The number that the lane's next record gets.
     [[nodiscard]] Seq end(LaneId lane) const;
+    /// As hasten(), and before all that is asked for later.
+    void hasten_here(LaneId lane, std::int64_t now_unix_ms);
     /// Records below `end` without an outcome.
-    [[nodiscard]] std::uint64_t spooled_below(LaneId lane, Seq end) const;
+    struct Left {
+        std::uint64_t records = 0;
+        /// Of these, deferred ones that were tried since hasten(), or not meant by it.
+        std::uint64_t resting = 0;
+    };
+    [[nodiscard]] Left left_below(LaneId lane, Seq end) const;
     [[nodiscard]] DeferredView deferred(LaneId lane) const;
     /// Durable records without an outcome, of all lanes; those that are deferred included.
     [[nodiscard]] std::uint64_t spooled() const noexcept;

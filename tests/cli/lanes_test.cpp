@@ -88,9 +88,23 @@ TEST_CASE("cli/flush: only paused lanes are not waited for") {
     const auto left = world({"flush", "--timeout", "1h", "--output", "json"});
     CHECK(left.code == 1);
     CHECK(left.out ==
-          "{\"empty\":false,\"lanes\":[{\"name\":\"europe\",\"left\":2,\"state\":\"paused\","
-          "\"last_error\":\"\"}]}\n");
+          "{\"empty\":false,\"lanes\":[{\"name\":\"europe\",\"left\":2,\"deferred\":0,"
+          "\"state\":\"paused\",\"last_error\":\"\"}]}\n");
     server.join();
+}
+
+TEST_CASE("cli/flush: deferred events that were tried are not waited for, others are") {
+    const World world;
+    constexpr const char* kStatus =
+        R"({"lanes":[{"name":"default","state":"active","last_error":"HTTP 500","next":"on"}]})";
+    auto server =
+        world.serve({kEnds, R"({"ok":true,"left":{"default":3},"resting":{"default":1}})", kStatus,
+                     R"({"ok":true,"left":{"default":1},"resting":{"default":1}})", kStatus});
+    const auto left = world({"flush", "--timeout", "1h"});
+    CHECK(left.code == 1);
+    CHECK(left.err ==
+          "opsrelay: lane default: 1 events left (1 of them deferred), active: HTTP 500; on\n");
+    CHECK(server.join() == 6);
 }
 
 TEST_CASE("cli/flush: an answer that is none, and no daemon at all, are failures") {

@@ -238,6 +238,44 @@ TEST_CASE("forward/pump_defer: spool.max_age and drop_oldest end it") {
     CHECK(world.tries() == before);
 }
 
+TEST_CASE("forward/pump_defer: until upstream took something the others go first") {
+    World world;
+    world.defer();
+    world.pump.set_key({});
+    world.commit(2);
+    world.run_for(world.due_in() + seconds{1});
+    const auto before = world.tries();
+    world.reply = test::retry_after(503, "3600");
+    world.pump.set_key("other");
+    world.run_for(seconds{2});
+    CHECK(world.tries() == before + 1);
+    CHECK(world.pump.status().state == LaneState::active);  // it is the event's own matter
+    CHECK(world.settler.spooled() == 1);
+    CHECK(world.due_in() > minutes{59});
+}
+
+TEST_CASE("forward/pump_defer: a flush does not wait out the time between two of them") {
+    World world;
+    world.defer();
+    world.run_for(world.due_in());
+    world.run_for(milliseconds{10});
+    const auto before = world.tries();
+    world.pump.skip_wait();
+    world.run_for(milliseconds{10});
+    CHECK(world.tries() == before + 1);
+}
+
+TEST_CASE("forward/pump_defer: a drain keeps asking storage that cannot read it, with pauses") {
+    World world;
+    world.defer();
+    world.store.fail_next(test::StoreCall::read_deferred, Errc::spool_io, 1000);
+    const auto deadline = world.clock.now() + seconds{20};
+    CHECK_FALSE(world.await(world.pump.drain_until(deadline)));
+    CHECK(world.store.failures_pending());
+    CHECK(world.clock.now() == deadline);
+    CHECK(world.settler.spooled() == 1);
+}
+
 TEST_CASE("forward/pump_defer: storage that cannot read it is asked again") {
     World world;
     world.defer();

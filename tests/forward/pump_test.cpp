@@ -179,6 +179,33 @@ TEST_CASE("forward/pump: a refused key is read again before each probe, and only
     CHECK(world.upstream.key() == "found");
 }
 
+TEST_CASE("forward/pump: so is a key where a page or a budget may be the key's") {
+    struct Case {
+        LaneState state;
+        test::Step reply;
+    };
+    const Case cases[] = {
+        {LaneState::misconfigured, answer(404, "<html>")},
+        {LaneState::budget_stopped, answer(402, R"({"reason":"budget"})")},
+    };
+    for (const auto& test : cases) {
+        CAPTURE(to_string(test.state));
+        World world;
+        std::size_t asked = 0;
+        world.pump.set_key_source([&]() -> std::optional<Secret> {
+            return ++asked > 1 ? std::optional(Secret("found")) : std::nullopt;
+        });
+        world.upstream.otherwise(test.reply);
+        world.commit(5);
+        world.start();
+        world.run_for(hours{1});
+        CHECK(world.pump.status().state == test.state);
+        CHECK(asked > 1);
+        CHECK(asked < 60);
+        CHECK(world.upstream.key() == "found");
+    }
+}
+
 TEST_CASE("forward/pump: an outage is probed gently and ends by itself") {
     World world;
     world.upstream.otherwise(answer(503));

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "intake/storage_world.h"
 #include "spool/deferred.h"
 #include "spool/settler.h"
@@ -212,9 +214,10 @@ TEST_CASE("spool/settler_deferred: the oldest and the expired are given up, not 
     CHECK(dropped.deferred.records == 2);
     CHECK(world.deferred() == std::vector<Seq>{1, 4});
     // Received in the order of their numbers.
-    CHECK(world.await(world.settler.expire_deferred(kDefaultLane, 505, true)).records == 1);
+    CHECK(world.await(world.settler.expire_deferred(kDefaultLane, 505, {})).records == 1);
     CHECK(world.deferred() == std::vector<Seq>{1});
-    CHECK(world.await(world.settler.expire_deferred(kDefaultLane, 505, false)).records == 1);
+    CHECK(world.await(world.settler.expire_deferred(kDefaultLane, 505, 4)).records == 0);
+    CHECK(world.await(world.settler.expire_deferred(kDefaultLane, 505, 1)).records == 1);
     CHECK(world.deferred().empty());
     CHECK(world.dropped(DropReason::oldest) == 2);
     CHECK(world.dropped(DropReason::expired) == 2);
@@ -239,11 +242,21 @@ TEST_CASE("spool/settler_deferred: a purge of the lane ends them too") {
 TEST_CASE("spool/settler_deferred: hastened records are due at once, and stay so until tried") {
     World world(2);
     std::ignore = world.settle({World::later(1, kDue + 1000), World::later(2, kDue + 2000)});
+    const auto left = [&](Seq end) {
+        const auto below = world.settler.left_below(kDefaultLane, end);
+        return std::pair{below.records, below.resting};
+    };
+    CHECK(left(3) == std::pair<std::uint64_t, std::uint64_t>{2, 2});
     CHECK(world.await(world.settler.hasten(kDefaultLane, kDue)).next_due_unix_ms == kDue);
+    CHECK(left(3) == std::pair<std::uint64_t, std::uint64_t>{2, 0});
+    CHECK(left(2) == std::pair<std::uint64_t, std::uint64_t>{1, 0});
     CHECK(world.take_due(kDue).value().seq == 1);
+    CHECK(left(3) == std::pair<std::uint64_t, std::uint64_t>{2, 0});  // not yet back
     std::ignore = world.settle({World::later(1, kDue + 3000, true)});
+    CHECK(left(3) == std::pair<std::uint64_t, std::uint64_t>{2, 1});
     CHECK(world.take_due(kDue).value().seq == 2);
-    CHECK(world.settler.spooled_below(kDefaultLane, 3) == 2);
+    std::ignore = world.settle({World::ended(2)});
+    CHECK(left(3) == std::pair<std::uint64_t, std::uint64_t>{1, 1});
 }
 
 TEST_CASE("spool/settler: a memo is written with the ends, once, and found after a restart") {

@@ -282,7 +282,7 @@ TEST_CASE("operate/desk: what was there at a flush is counted until it is settle
     CHECK(world.flushed == std::vector<LaneId>{kDefaultLane});
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":4}})"), R"({"default":3})"));
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":2,"lane-1":99}})"),
-                    R"({"default":1,"lane-1":3})"));
+                    R"("left":{"default":1,"lane-1":3},"resting":{"default":0,"lane-1":0})"));
     world.settler.drop_unread(kDefaultLane, 3, DropReason::oldest);
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":4}})"), R"({"default":1})"));
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":3}})"), R"({"default":0})"));

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <utility>
+
 #include "samples.h"
 #include "spool/deferred_book.h"
 
@@ -85,6 +87,27 @@ TEST_CASE("spool/deferred_book: the one that has been due longest comes first") 
     CHECK(book.due(kNow - 8 * 24 * 3'600'000LL) == Seq{2});
     book.hasten(kNow);
     CHECK(book.due(kNow) == Seq{2});
+}
+
+TEST_CASE("spool/deferred_book: those that were hastened rest again when they were tried") {
+    constexpr std::int64_t kNow = 1000;
+    DeferredBook book;
+    for (const Seq seq : {Seq{2}, Seq{5}, Seq{9}}) book.put(make_deferred(seq, "a", kNow + 30));
+    const auto below = [&](Seq end) {
+        const auto found = book.below(end);
+        return std::pair{found.records, found.resting};
+    };
+    using Pair = std::pair<std::uint64_t, std::uint64_t>;
+    CHECK(below(9) == Pair{2, 2});
+    CHECK(below(10) == Pair{3, 3});
+    CHECK(below(2) == Pair{0, 0});
+    book.hasten(kNow);
+    book.put(make_deferred(11, "a", kNow + 30));  // later than that
+    CHECK(below(12) == Pair{4, 1});
+    book.put(make_deferred(5, "a", kNow + 60));
+    CHECK(below(12) == Pair{4, 2});
+    CHECK(book.end(2));
+    CHECK(below(12) == Pair{3, 2});
 }
 
 TEST_CASE("spool/deferred_book: what the store lacks is told once, and again after a reopen") {

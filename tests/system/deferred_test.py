@@ -10,8 +10,8 @@ import unittest
 
 from harness import RELAY, RelayTest, event, wait_for
 
-# Its own waits double from a fraction of a second; upstream's Retry-After is shorter than they get.
-POISON = {"text": "poison-1", "status": 500, "retry_after_s": 1}
+# The daemon's own waits double up to a minute; upstream's Retry-After is what makes 20 of them short.
+POISON = {"text": "poison-1", "status": 500, "retry_after_s": 0.05}
 CONFIG = "upstream:\n  timeout: 5s\n"
 
 
@@ -61,6 +61,10 @@ class DeferredTest(RelayTest):
         self.assertEqual(relay.ledger()["recovered"], 1)
         self.assertEqual(relay.lane()["deferred"]["events"], 1)
         self.assertNotIn("poison-1", upstream.row_ids())
+        # Tried once, and not waited for: the time limit is longer than cli() waits.
+        flush = self.cli(relay, "flush", "--run-dir", relay.run_dir, "--timeout", "10m")
+        self.assertEqual(flush.returncode, 1)
+        self.assertIn("1 events left (1 of them deferred)", flush.stderr)
         upstream.control(poison={"text": ""})
         flush = self.cli(relay, "flush", "--run-dir", relay.run_dir, "--timeout", "30s")
         self.assertEqual(flush.returncode, 0, flush.stderr)

@@ -324,6 +324,8 @@ TEST_CASE("upstream/service: one event can fail for ever while others pass") {
     CHECK(page.status == 403);
     CHECK(page.content_type == "text/html; charset=utf-8");
     CHECK(page.extra_headers == "Retry-After: 7\r\n");
+    api.control(R"({"poison":{"retry_after_s":0.05}})");
+    CHECK(api.post(event("bad")).extra_headers == "Retry-After: 0.05\r\n");
     CHECK(api.stat("rows") == 1);
     api.control(R"({"poison":{"text":""}})");
     CHECK(api.post(event("bad")).status == 200);

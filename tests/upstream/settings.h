@@ -216,8 +216,8 @@ struct BatchLimits {
 struct Poison {
     std::string text;  // empty: there is none
     std::int64_t status = 500;
-    bool page = false;               // with an HTML body
-    std::int64_t retry_after_s = 0;  // 0: no Retry-After
+    bool page = false;         // with an HTML body
+    double retry_after_s = 0;  // 0: no Retry-After
 };
 
 struct Behaviour {

@@ -246,8 +246,8 @@ constexpr std::array kSwitches{
         "poison.text", tool, "A single request whose body contains it fails; empty: none does"),
     make<Integer<300, 599, &B::poison, &Poison::status>>("poison.status", tool, "How it fails"),
     make<Flag<&B::poison, &Poison::page>>("poison.page", tool, "With an HTML body"),
-    make<Integer<0, 86'400, &B::poison, &Poison::retry_after_s>>(
-        "poison.retry_after_s", tool, "With this Retry-After; 0: with none"),
+    make<Real<86'400, &B::poison, &Poison::retry_after_s>>("poison.retry_after_s", tool,
+                                                           "With this Retry-After; 0: with none"),
 };
 
 }  // namespace
