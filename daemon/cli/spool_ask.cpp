@@ -10,6 +10,7 @@
 #include "cli/connect.h"
 #include "config/fields.h"
 #include "core/clock.h"
+#include "core/json_document.h"
 
 namespace opsrelay::cli {
 
@@ -107,9 +108,7 @@ Result<void> ask_json(const Ask& ask, std::string_view path, std::string_view bo
                       rapidjson::Document& reply) {
     const auto answer = ask(path, body);
     if (!answer) return answer.error();
-    reply.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag>(
-        answer->body.data(), answer->body.size());
-    if (reply.HasParseError() || !reply.IsObject()) {
+    if (!read_json_document(answer->body, reply) || !reply.IsObject()) {
         return Error{Errc::refused,
                      fmt::format("{}: HTTP {} without a JSON object; is the other side an opsrelay "
                                  "of this version?",

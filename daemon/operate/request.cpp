@@ -5,6 +5,7 @@
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
 
+#include "core/json_document.h"
 #include "operate/dead_json.h"
 
 namespace opsrelay::operate {
@@ -120,9 +121,7 @@ Result<void> take(Request& request, std::string_view field, const Json& value) {
 
 Result<Request> parse_request(std::string_view body) {
     rapidjson::Document document;
-    document.Parse<rapidjson::kParseIterativeFlag | rapidjson::kParseFullPrecisionFlag>(
-        body.data(), body.size());
-    if (document.HasParseError() || !document.IsObject()) {
+    if (!read_json_document(body, document) || !document.IsObject()) {
         return Error{Errc::config_invalid, "the body must be a JSON object"};
     }
     Request request;

@@ -30,6 +30,16 @@ TEST_CASE("operate/request: every field") {
     CHECK(parse_request("{}").has_value());
 }
 
+TEST_CASE("operate/request: numbers to be set are not changed") {
+    const auto request = parse_request(R"({"set":{"zero":0e66,"tenth":0.1,"count":7,"less":-3}})");
+    REQUIRE(request.has_value());
+    REQUIRE(request->set.size() == 4);
+    CHECK(request->set[0].second == "0.0");
+    CHECK(request->set[1].second == "0.1");
+    CHECK(request->set[2].second == "7");
+    CHECK(request->set[3].second == "-3");
+}
+
 TEST_CASE("operate/request: what is unknown or of another type is refused by name") {
     struct Case {
         std::string body;
