@@ -33,23 +33,24 @@ enum class Fault : std::uint8_t {
     poison,             // 400 to events whose id contains "poison"
     too_large,          // 413 to events whose id contains "large"
     stuck,              // 500 to events whose id contains "stuck", until all is well
-    outage,             // connections refused, for minutes to hours, in long seeds days
-    no_address,         // the name does not resolve, for a while
-    bad_certificate,    // TLS fails, for a while
-    unavailable,        // 503 with or without Retry-After, for a while
-    unauthorized,       // 401, for a while
-    forbidden,          // 403, for a while
-    not_found,          // 404, for a while
-    redirect,           // 302, for a while
-    plan_limit,         // 402 and workspace-status says paused, for a while
-    month_end,          // the same until the month ends; workspace-status says when
-    budget_stop,        // 402 of the other kind, for a while
-    web_page,           // 200 with HTML, for a while
+    filtered,         // 403 with a page of HTML to the same events, as a filter before the API says
+    outage,           // connections refused, for minutes to hours, in long seeds days
+    no_address,       // the name does not resolve, for a while
+    bad_certificate,  // TLS fails, for a while
+    unavailable,      // 503 with or without Retry-After, for a while
+    unauthorized,     // 401, for a while
+    forbidden,        // 403, for a while
+    not_found,        // 404, for a while
+    redirect,         // 302, for a while
+    plan_limit,       // 402 and workspace-status says paused, for a while
+    month_end,        // the same until the month ends; workspace-status says when
+    budget_stop,      // 402 of the other kind, for a while
+    web_page,         // 200 with HTML, for a while
     refuse_everything,  // 400 to every event, for a while
     ok_false_paused,    // 200 with ok:false, plan_limit_reached, for a while
     ok_false_key,       // 200 with ok:false, invalid_api_key, for a while
 };
-inline constexpr std::array<EnumName<Fault>, 34> kFaults{{
+inline constexpr std::array<EnumName<Fault>, 35> kFaults{{
     {Fault::latency, "latency"},
     {Fault::reset_before, "reset_before"},
     {Fault::reset_after, "reset_after"},
@@ -69,6 +70,7 @@ inline constexpr std::array<EnumName<Fault>, 34> kFaults{{
     {Fault::poison, "poison"},
     {Fault::too_large, "too_large"},
     {Fault::stuck, "stuck"},
+    {Fault::filtered, "filtered"},
     {Fault::outage, "outage"},
     {Fault::no_address, "no_address"},
     {Fault::bad_certificate, "bad_certificate"},

@@ -215,6 +215,8 @@ bool SimUpstream::refuses_event(const std::string& id, Reply& reply) {
         reply = http(413, "");
     } else if (has("stuck") && draw(Fault::stuck, 1000)) {
         reply = http(500, "");
+    } else if (has("stuck") && draw(Fault::filtered, 1000)) {
+        reply = http(403, "<html>blocked</html>");
     } else if (has("poison") && draw(Fault::ok_false_refuse, 1000)) {
         reply = http(200, kRefusal);
     } else {
