@@ -59,13 +59,19 @@ void append_late(std::string& out, const Json& lane) {
                    count(*late, "day"), count(*late, "month"));
 }
 
-void append_deferred(std::string& out, const Json& lane) {
+// Their age is not that of the queue.
+std::uint64_t deferred_events(const Json& lane) {
     const auto* const deferred = member(lane, "deferred");
-    if (deferred == nullptr || !deferred->IsObject() || count(*deferred, "events") == 0) return;
+    return deferred == nullptr || !deferred->IsObject() ? 0 : count(*deferred, "events");
+}
+
+void append_deferred(std::string& out, const Json& lane) {
+    const auto events = deferred_events(lane);
+    if (events == 0) return;
     fmt::format_to(std::back_inserter(out),
                    "    deferred: {} of them, which upstream fails on again and again; next "
                    "attempt {}\n",
-                   count(*deferred, "events"), text(*deferred, "next"));
+                   events, text(*member(lane, "deferred"), "next"));
 }
 
 std::string painted_state(const std::string& state, const Paint& paint) {
@@ -87,7 +93,7 @@ void append_lanes(std::string& out, const Json& lanes, const Paint& paint) {
             fmt::format_to(to, ", next attempt {}", retry);
         }
         fmt::format_to(to, ", {} spooled", count(lane, "spooled"));
-        if (count(lane, "spooled") != 0) {
+        if (count(lane, "spooled") > deferred_events(lane)) {
             fmt::format_to(to, ", oldest {}", age_text(number(lane, "oldest_age_s")));
         }
         if (text(lane, "state") == "active" && count(lane, "concurrency") != 0) {

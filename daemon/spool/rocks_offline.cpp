@@ -102,12 +102,14 @@ void sum_up_records(const ReadOnlySpool& spool, SpoolSummary& summary) {
         lane.name = lane_name(spool, id);
         lane.deferred = book.deferred.size();
         lane.records = book.next_write - book.cursor.next - book.cursor.ahead.size();
-        for (const auto& [seq, entry] : book.deferred) {
-            if (is_settled(book.cursor, seq)) ++lane.records;
-        }
         SegmentReader reader(db, *book.family, book.cursor.segment, book.next_write);
         const auto first = reader.find(book.cursor.next);
         if (first && *first) lane.oldest_unix_ms = (*first)->received_unix_ms;
+        for (const auto& [seq, entry] : book.deferred) {
+            if (is_settled(book.cursor, seq)) ++lane.records;
+            const bool older = entry.received_unix_ms < lane.oldest_unix_ms;
+            if (older || lane.oldest_unix_ms == 0) lane.oldest_unix_ms = entry.received_unix_ms;
+        }
     }
     summary.dead_admission = spool.book.admission.size();
     summary.dead_upstream = spool.book.dead.letters;

@@ -43,6 +43,13 @@ TEST_CASE("cli/status_text: a lane without late and deferred events has no line 
     CHECK(text.find("deferred") == std::string::npos);
 }
 
+TEST_CASE("cli/status_text: a lane with deferred events only has no oldest in the queue") {
+    const auto text = status_text(R"({"lanes":[{"name":"default","state":"active","spooled":2,
+        "oldest_age_s":0,"deferred":{"events":2,"next":"2026-01-01T06:00:00.000Z"}}]})")
+                          .value();
+    CHECK(text.find("default: active, 2 spooled\n    deferred: 2 of them") != std::string::npos);
+}
+
 TEST_CASE("cli/status_text: a lane that sends says how many requests at a time") {
     const auto text = status_text(R"({"lanes":[
         {"name":"default","state":"active","spooled":3,"oldest_age_s":2,"concurrency":5},
