@@ -212,7 +212,7 @@ public:
 private:
     [[nodiscard]] rocksdb::Status open(rocksdb::WALRecoveryMode mode);
     [[nodiscard]] rocksdb::Status open_by_steps();
-    [[nodiscard]] rocksdb::Status read_default_family() const;
+    [[nodiscard]] rocksdb::Status read_small_families() const;
     [[nodiscard]] bool replace_tables();
     void keep_logs(const rocksdb::Status& cause);
     [[nodiscard]] bool remove_logs();
@@ -259,18 +259,23 @@ rocksdb::Status Opening::open_by_steps() {
 }
 
 // What the default family holds cannot be done without, so it is read at once; it is small. Of a
-// table of it that is damaged older ones hold most.
-rocksdb::Status Opening::read_default_family() const {
-    const std::unique_ptr<rocksdb::Iterator> it(handle_->db().NewIterator(make_read_options()));
-    it->SeekToFirst();
-    while (it->Valid()) it->Next();
-    return it->status();
+// table of it that is damaged older ones hold most. Deferred records are all read at start; in a
+// damaged table they are found by their own checksums.
+rocksdb::Status Opening::read_small_families() const {
+    for (const auto name : {kDefaultFamily, kDeferredFamily}) {
+        const std::unique_ptr<rocksdb::Iterator> it(
+            handle_->db().NewIterator(make_read_options(), handle_->family(name)));
+        it->SeekToFirst();
+        while (it->Valid()) it->Next();
+        if (!it->status().ok()) return it->status();
+    }
+    return rocksdb::Status::OK();
 }
 
 rocksdb::Status Opening::run() {
     auto status = open_by_steps();
     if (!status.ok()) return status;
-    status = read_default_family();
+    status = read_small_families();
     if (!is_damage(status)) return status;
     handle_.reset();
     if (replace_tables()) return open_by_steps();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <rocksdb/db.h>
+#include <rocksdb/utilities/debug.h>
 
 #include <algorithm>
 #include <iterator>
@@ -14,6 +15,7 @@
 
 #include "spool/deferred.h"
 #include "spool/keys.h"
+#include "spool/rocks_files.h"
 #include "spool/rocks_log.h"
 #include "spool/rocks_open.h"
 #include "spool/rocks_options.h"
@@ -51,6 +53,7 @@ private:
     void write_if_full();
     void write();
     [[nodiscard]] std::optional<std::string> get(Family family, std::string_view key);
+    [[nodiscard]] bool was_deleted(Family family, std::string_view key) const;
 
     const RocksHandle& handle_;
     const bool with_ids_;
@@ -170,9 +173,10 @@ void Salvage::write_if_full() {
 }
 
 void Salvage::write() {
-    if (status_.ok() && batch_.Count() > 0) {
-        status_ = handle_.db().Write(rocksdb::WriteOptions(), &batch_);
-    }
+    // Not into the log, where it would be written a second time: after a crash it is done again.
+    rocksdb::WriteOptions unlogged;
+    unlogged.disableWAL = true;
+    if (status_.ok() && batch_.Count() > 0) status_ = handle_.db().Write(unlogged, &batch_);
     batch_.Clear();
     removed_.clear();
 }
@@ -205,14 +209,23 @@ bool Salvage::fits_between(Family family, const StoredSegment& segment) {
     return end <= segment.first_seq;
 }
 
-// One that has ended since may come back with it: it is sent again, and upstream drops it by its
-// id.
+// A deletion that the database still knows of. Errors: then it is not known of.
+bool Salvage::was_deleted(Family family, std::string_view key) const {
+    constexpr int kDeletion = 0;  // kTypeDeletion (db/dbformat.h)
+    std::vector<rocksdb::KeyVersion> newest;
+    const auto status =
+        rocksdb::GetAllKeyVersions(&handle_.db(), family, slice(key), slice(key), 1, &newest);
+    return status.ok() && !newest.empty() && newest.front().type == kDeletion;
+}
+
+// One that has ended since stays ended: each number is deferred once, and what deletes it goes only
+// when the table that holds it does.
 Result<void> Salvage::take_deferred(const std::string& file, std::string_view bytes) {
     auto* const family = handle_.family(kDeferredFamily);
     scan_deferred(bytes, [&](const StoredDeferred& stored) {
         const auto key = deferred_key(stored.lane, stored.record.seq);
         const std::string_view text(key.data(), key.size());
-        if (get(family, text)) return;
+        if (get(family, text) || was_deleted(family, text)) return;
         batch_.Put(family, slice(text), encode_deferred(stored.lane, stored.record));
         ++report_.records;
         write_if_full();
@@ -247,8 +260,8 @@ Result<void> Salvage::take_table(const std::string& file) {
 }
 
 Result<SalvageReport> Salvage::finish() {
-    const auto status = handle_.db().FlushWAL(true);
-    if (!status.ok()) return rocks_error(status, "sync what was taken back");
+    const auto status = flush_tables(handle_, rocksdb::FlushOptions());
+    if (!status.ok()) return rocks_error(status, "write out what was taken back");
     return report_;
 }
 

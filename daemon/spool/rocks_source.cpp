@@ -86,11 +86,17 @@ Result<FileSource> FileSource::open(const std::string& dir) {
     return source;
 }
 
-// A table that cannot be read tells nothing: its records are then taken as not settled.
+// Of one that cannot be opened nothing else is learnt: its records are then taken as not settled.
+void FileSource::learn_deferred_from_table(const std::string& file) {
+    const auto bytes = read_table(file);
+    if (!bytes) return;
+    scan_deferred(*bytes, [this](const StoredDeferred& stored) { learn_deferred(stored); });
+}
+
 void FileSource::learn_from_table(const std::string& file) {
     const auto options = make_file_options(kDefaultFamily);
     rocksdb::SstFileReader reader(options);
-    if (!reader.Open(file).ok()) return;
+    if (!reader.Open(file).ok()) return learn_deferred_from_table(file);
     const auto properties = reader.GetTableProperties();
     if (const auto lane = parse_segment_family(properties->column_family_name)) {
         lanes_[static_cast<FamilyNumber>(properties->column_family_id)] = *lane;
@@ -98,24 +104,19 @@ void FileSource::learn_from_table(const std::string& file) {
     if (properties->column_family_name == kDeadFamily) {
         visit_letters(reader, [this](const DeadKey& key, std::string_view) { learn_dead(key); });
     }
-    const bool deferred = properties->column_family_name == kDeferredFamily;
-    if (deferred) deferred_family_ = static_cast<FamilyNumber>(properties->column_family_id);
-    if (!deferred && properties->column_family_name != kDefaultFamily) return;
+    if (properties->column_family_name == kDeferredFamily) {
+        deferred_family_ = static_cast<FamilyNumber>(properties->column_family_id);
+        return learn_deferred_from_table(file);
+    }
+    if (properties->column_family_name != kDefaultFamily) return;
     const std::unique_ptr<rocksdb::Iterator> it(reader.NewIterator(make_read_options()));
     for (it->SeekToFirst(); it->Valid(); it->Next()) {
-        if (deferred) {
-            learn_deferred(it->value().ToStringView());
-        } else {
-            learn(it->key().ToStringView(), it->value().ToStringView());
-        }
+        learn(it->key().ToStringView(), it->value().ToStringView());
     }
 }
 
-void FileSource::learn_deferred(std::string_view value) {
-    auto stored = decode_deferred(value);
-    if (!stored) return;
-    const std::pair key{stored->lane, stored->record.seq};
-    deferred_[key] = std::move(*stored);
+void FileSource::learn_deferred(const StoredDeferred& stored) {
+    deferred_[{stored.lane, stored.record.seq}] = stored;
 }
 
 // In every batch the end of the lane follows its segment, which tells the family's lane.
@@ -129,8 +130,10 @@ Result<void> FileSource::learn_from_log(const std::string& file) {
                 dead_in_logs_[*dead] = true;
                 learn_dead(*dead);
             }
-            if (decode_deferred(value)) deferred_family_ = family;
-            if (family == deferred_family_) learn_deferred(value);
+            if (const auto stored = decode_deferred(value)) {
+                deferred_family_ = family;
+                learn_deferred(*stored);
+            }
             return;
         }
         learn(key, value);
@@ -154,8 +157,13 @@ void FileSource::learn_dead(const DeadKey& key) {
 
 void FileSource::visit_deferred(const std::function<void(const StoredDeferred&)>& visit) const {
     for (const auto& [key, stored] : deferred_) {
-        if (is_settled(key.first, key.second)) visit(stored);
+        if (!has_letter(key.first, key.second)) visit(stored);
     }
+}
+
+bool FileSource::has_letter(LaneId lane, Seq seq) const {
+    const auto dead = dead_records_.find(lane);
+    return dead != dead_records_.end() && dead->second.contains(seq);
 }
 
 void FileSource::learn(std::string_view key, std::string_view value) {
@@ -166,8 +174,7 @@ void FileSource::learn(std::string_view key, std::string_view value) {
 }
 
 bool FileSource::is_settled(LaneId lane, Seq seq) const {
-    const auto dead = dead_records_.find(lane);
-    if (dead != dead_records_.end() && dead->second.contains(seq)) return true;
+    if (has_letter(lane, seq) || deferred_.contains({lane, seq})) return true;
     const auto found = cursors_.find(lane);
     if (found == cursors_.end()) return false;
     const auto& ahead = found->second.ahead;

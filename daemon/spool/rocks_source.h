@@ -37,10 +37,10 @@ public:
     using VisitDead = std::function<bool(DeadLetter&)>;
     [[nodiscard]] Result<std::uint64_t> visit_dead(const VisitDead& visit) const;
 
-    /// By a cursor, or since there is a dead letter of it.
-    /// The deferred records, but for those whose place is not settled: they are in the segments.
+    /// The deferred records without a dead letter.
     void visit_deferred(const std::function<void(const StoredDeferred&)>& visit) const;
 
+    /// By a cursor, or since there is a dead letter of it, or since it is deferred.
     [[nodiscard]] bool is_settled(LaneId lane, Seq seq) const;
     /// By number; those that are known.
     [[nodiscard]] const std::map<LaneId, std::string>& names() const noexcept { return names_; }
@@ -50,7 +50,9 @@ private:
     struct Seen;
     void learn_from_table(const std::string& file);
     [[nodiscard]] Result<void> learn_from_log(const std::string& file);
-    void learn_deferred(std::string_view value);
+    void learn_deferred(const StoredDeferred& stored);
+    void learn_deferred_from_table(const std::string& file);
+    [[nodiscard]] bool has_letter(LaneId lane, Seq seq) const;
     void learn(std::string_view key, std::string_view value);
     void learn_dead(const DeadKey& key);
     [[nodiscard]] std::optional<LaneId> lane_of(FamilyNumber family) const;

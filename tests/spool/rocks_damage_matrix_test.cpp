@@ -48,7 +48,8 @@ void write_file(const fs::path& path, std::string_view bytes) {
 }
 
 /// A spool as kill -9 leaves it: two lanes whose records are in tables of several ages and in the
-/// log, id runs and logged ids, dead letters of both kinds. Made once, copied for each case.
+/// log, id runs and logged ids, dead letters of both kinds, deferred records. Made once, copied for
+/// each case.
 class Image {
 public:
     Image();
@@ -62,18 +63,23 @@ public:
         return records_.at(lane);
     }
 
+    /// Deferred records of the first lane.
+    [[nodiscard]] const std::vector<std::string>& deferred() const noexcept { return deferred_; }
+
     [[nodiscard]] bool is_settled(const std::string& record) const {
         return std::find(settled_.begin(), settled_.end(), record) != settled_.end();
     }
 
 private:
     void commit(Store& store, std::string_view tag, LaneId lane);
+    void settle(Store& store);
 
     test::TempDir temp_;
     std::string dir_;
     std::map<LaneId, std::vector<std::string>> records_;
     std::vector<IdHash> ids_;
     std::vector<std::string> settled_;
+    std::vector<std::string> deferred_;
 };
 
 void Image::commit(Store& store, std::string_view tag, LaneId lane) {
@@ -83,6 +89,19 @@ void Image::commit(Store& store, std::string_view tag, LaneId lane) {
     std::istringstream lines(one.front().payload);
     for (std::string line; std::getline(lines, line);) records_[lane].push_back(line);
     ids_.insert(ids_.end(), one.front().ids.begin(), one.front().ids.end());
+}
+
+void Image::settle(Store& store) {
+    auto job = store.seal_job({{1, 1}, 1, 2, store.id_log_end(), 16},
+                              std::make_shared<std::vector<IdHash>>(ids_));
+    REQUIRE(store.adopt_run(job().value()).has_value());
+    const std::vector<DeadLetter> refused{test::make_dead(2, "refused")};
+    std::vector<DeferredRecord> later;
+    for (const Seq seq : {1U, 3U}) {
+        deferred_.push_back(fmt::format("later-{}-{}", seq, std::string(1500, 'y')));
+        later.push_back(test::make_deferred(seq, deferred_.back()));
+    }
+    REQUIRE(store.ack({kDefaultLane, kSettled, refused, {}, later}).has_value());
 }
 
 Image::Image() {
@@ -95,13 +114,7 @@ Image::Image() {
             commit(*store, fmt::format("a{}{}", age, i), kDefaultLane);
             commit(*store, fmt::format("b{}{}", age, i), kOther);
         }
-        if (age == 1) {
-            auto job = store->seal_job({{1, 1}, 1, 2, store->id_log_end(), 16},
-                                       std::make_shared<std::vector<IdHash>>(ids_));
-            REQUIRE(store->adopt_run(job().value()).has_value());
-            const std::vector<DeadLetter> refused{test::make_dead(2, "refused")};
-            REQUIRE(store->ack({kDefaultLane, kSettled, refused}).has_value());
-        }
+        if (age == 1) settle(*store);
         if (age < 3) {
             store->close();
             continue;
@@ -123,12 +136,15 @@ std::set<std::string> records_in(std::string_view bytes) {
             if (bytes.find(record.substr(0, 40)) != std::string_view::npos) found.insert(record);
         }
     }
+    for (const auto& record : Image::get().deferred()) {
+        if (bytes.find(record.substr(0, 40)) != std::string_view::npos) found.insert(record);
+    }
     return found;
 }
 
 /// The segment that a record is in is lost with it.
 std::set<std::string> with_neighbours(const std::set<std::string>& records) {
-    std::set<std::string> all;
+    auto all = records;
     for (const auto lane : {kDefaultLane, kOther}) {
         for (const auto& record : Image::get().records(lane)) {
             for (const auto& lost : records) {
@@ -219,7 +235,29 @@ void check_repair(const Case& broken, const std::set<std::string>& may_lose) {
             const auto times = std::count(found.begin(), found.end(), record);
             CHECK((times == 1 || (times == 0 && may_lose.contains(record))));
         }
+        if (lane != kDefaultLane) continue;
+        for (const auto& record : Image::get().deferred()) {  // an ordinary one now
+            const auto times = std::count(found.begin(), found.end(), record);
+            CHECK((times == 1 || (times == 0 && may_lose.contains(record))));
+        }
     }
+}
+
+/// How many deferred records are missing; of the damaged bytes only.
+std::size_t check_deferred(Store& store, const Case& broken,
+                           const std::set<std::string>& may_lose) {
+    auto found = test::deferred_of(store);
+    std::size_t missing = 0;
+    for (const auto& record : Image::get().deferred()) {
+        const bool there = std::erase_if(found, [&record](const std::string& text) {
+                               return text.find(record) != std::string::npos;
+                           }) == 1;
+        CHECK((there || may_lose.contains(record)));
+        if (!there) ++missing;
+    }
+    CHECK(found.empty());
+    if (missing > 0 && !broken.log_was_cut) CHECK(broken.logs.count(log::Level::error) > 0);
+    return missing;
 }
 
 /// Opens the case and checks every record. `may_lose`: of the damaged bytes.
@@ -231,6 +269,11 @@ Outcome check(const Case& broken, const std::set<std::string>& may_lose, bool ma
     const bool like_a_crash = broken.log_was_cut;
     auto& store = **opened;
     outcome.moved_aside = !find_damage(broken.options).databases.empty();
+    if (outcome.moved_aside) {
+        CHECK(test::deferred_of(store).empty());
+    } else {
+        outcome.lost = check_deferred(store, broken, may_lose);
+    }
     for (const auto lane : {kDefaultLane, kOther}) {
         auto expected = Image::get().records(lane);
         auto found = test::read_all(store, 1, lane);
@@ -343,8 +386,8 @@ TEST_CASE("spool/rocks_store: any file damaged in any way costs what it held and
         }
     }
     for (const auto* const kind :
-         {"seg_0", "seg_1", "idlog", "ids", "dead", "default", "log", "empty log", "MANIFEST",
-          "CURRENT", "OPTIONS", "IDENTITY", "LOCK"}) {
+         {"seg_0", "seg_1", "idlog", "ids", "dead", "deferred", "default", "log", "empty log",
+          "MANIFEST", "CURRENT", "OPTIONS", "IDENTITY", "LOCK"}) {
         CAPTURE(kind);
         CHECK(seen[kind] > 0);
     }

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "samples.h"
+#include "spool/deferred.h"
 #include "spool/offline.h"
 #include "spool/quarantine.h"
 #include "spool/rocks_setup.h"
@@ -139,6 +140,36 @@ TEST_CASE("spool/rocks_deferred: stat, verify and export see them") {
     CHECK(world.exported() == Texts{"2:a.1", "4:a.3", "3:a.2", "5:a.4"});
 }
 
+TEST_CASE("spool/rocks_deferred: stat, verify and export of a spool with nothing else") {
+    DeferredSpool world;
+    REQUIRE(world.store->ack({kDefaultLane, 6}).has_value());
+    world.close();
+    const auto summary = summarize(world.options);
+    REQUIRE(summary.has_value());
+    REQUIRE(summary->lanes.size() == 1);
+    CHECK(summary->lanes[0].records == 2);
+    CHECK(summary->lanes[0].deferred == 2);
+    CHECK(summary->lanes[0].oldest_unix_ms == make_deferred(2, "").received_unix_ms);
+    const auto report = verify(world.options, {});
+    REQUIRE(report.has_value());
+    CHECK(report->damaged == 0);
+    CHECK(world.exported() == Texts{"2:a.1", "4:a.3"});
+    world.open();
+    CHECK(world.lane().spooled() == 2);
+    CHECK(deferred_of(*world.store) == Texts{"2:a.1:500", "4:a.3:600"});
+}
+
+/// The table of the deferred records.
+std::string deferred_table(const std::string& db) {
+    for (const auto& entry : fs::directory_iterator(db)) {
+        if (entry.path().extension() != ".sst") continue;
+        std::ifstream in(entry.path(), std::ios::binary);
+        const std::string bytes((std::istreambuf_iterator<char>(in)), {});
+        if (bytes.find("OPRD") != std::string::npos) return entry.path();
+    }
+    return {};
+}
+
 TEST_CASE("spool/rocks_deferred: a database that was moved aside is read and repaired with them") {
     DeferredSpool world;
     const std::vector<Seq> ended{2};
@@ -147,6 +178,12 @@ TEST_CASE("spool/rocks_deferred: a database that was moved aside is read and rep
     SUBCASE("from tables") {
         world.close();
         world.open();
+    }
+    SUBCASE("from a table without its end") {
+        world.close();
+        const auto table = deferred_table(database_dir(world.options));
+        REQUIRE_FALSE(table.empty());
+        fs::resize_file(table, fs::file_size(table) - 20);
     }
     world.store.reset();
     for (const auto& entry : fs::directory_iterator(database_dir(world.options))) {
@@ -165,23 +202,22 @@ TEST_CASE("spool/rocks_deferred: a database that was moved aside is read and rep
     CHECK(deferred_of(*world.store).empty());
 }
 
-/// The table of the deferred records.
-std::string deferred_table(const std::string& db) {
-    for (const auto& entry : fs::directory_iterator(db)) {
-        if (entry.path().extension() != ".sst") continue;
-        std::ifstream in(entry.path(), std::ios::binary);
-        const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-        if (bytes.find("OPRD") != std::string::npos) return entry.path();
-    }
-    return {};
-}
-
 void overwrite(const std::string& file, std::string_view what) {
     std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
     const std::string bytes((std::istreambuf_iterator<char>(stream)), {});
     const auto at = bytes.find(what);
     REQUIRE(at != std::string::npos);
     stream.seekp(static_cast<std::streamoff>(at));
+    stream << "damaged!";
+}
+
+/// The index block follows the data; the last record's block ends with type and checksum.
+void overwrite_index(const std::string& file, std::size_t record_bytes) {
+    std::fstream stream(file, std::ios::binary | std::ios::in | std::ios::out);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), {});
+    const auto at = bytes.rfind("OPRD");
+    REQUIRE(at != std::string::npos);
+    stream.seekp(static_cast<std::streamoff>(at + record_bytes + 40));
     stream << "damaged!";
 }
 
@@ -199,15 +235,34 @@ TEST_CASE("spool/rocks_deferred: damage costs what it hit, and is told") {
         overwrite(table, "big-2-");
         world.open();
         const auto left = deferred_of(*world.store);
-        CHECK(left.size() >= 3);  // those behind it are looked for in steps
-        CHECK(left.front().starts_with("1:big-1"));
-        CHECK(left.back().starts_with("5:big-5"));
-        CHECK(world.lane().spooled() == left.size());
+        CHECK(left.size() == 4);
+        CHECK(left[0].starts_with("1:big-1"));
+        CHECK(left[1].starts_with("3:big-3"));
+        CHECK(world.lane().spooled() == 4);
         CHECK(world.logs.count(log::Level::error) >= 1);
-        world.close();
+    }
+    SUBCASE("a block, before the daemon has met it") {
+        overwrite(table, "big-2-");
         const auto report = verify(world.options, {});
         REQUIRE(report.has_value());
         CHECK(report->damaged >= 1);
+        CHECK(world.exported().size() >= 3);  // those behind it are looked for in steps
+    }
+    SUBCASE("its index") {
+        overwrite_index(table, deferred_bytes(large.back()).count);
+        world.open();
+        CHECK(deferred_of(*world.store).size() == 5);
+    }
+    SUBCASE("a block, after one of the records has ended") {
+        world.open();
+        const std::vector<Seq> ended{4};
+        REQUIRE(world.store->ack({kDefaultLane, 6, {}, {}, {}, ended}).has_value());
+        world.close();
+        overwrite(table, "big-2-");
+        world.open();
+        const auto left = deferred_of(*world.store);
+        REQUIRE(left.size() == 3);  // what has ended stays ended
+        CHECK(left[2].starts_with("5:big-5"));
     }
     SUBCASE("the end of the table") {
         fs::resize_file(table, fs::file_size(table) - 20);
