@@ -133,6 +133,7 @@ TEST_CASE("spool/fault_sweep: whatever fails whenever, what was durable is there
     Worlds worlds;
     worlds.first = from_environment("RELAYTEST_SWEEP_FIRST", worlds.first);
     worlds.count = from_environment("RELAYTEST_SWEEP_SEEDS", worlds.count);
+    worlds.count_max = std::max(worlds.count_max, worlds.count);
     const auto all = rows();
     const auto only = from_environment("RELAYTEST_SWEEP_ROW", all.size());
     std::vector<test::FaultRow> matrix;

@@ -42,6 +42,7 @@ RUNNING = [
     ("write-ahead log", "write ENOSPC for a while", [Fault("write", LOG, error="ENOSPC")], KEPT),
     ("write-ahead log", "open EIO once", [Fault("open", LOG, times=1)], REOPENED),
     ("write-ahead log", "fallocate ENOSPC", [Fault("fallocate", LOG, error="ENOSPC")], UNNOTICED),
+    ("write-ahead log", "ftruncate EIO", [Fault("ftruncate", LOG)], UNNOTICED),
     ("table", "fdatasync EIO once", [Fault("fdatasync", TABLE, times=1)], REOPENED),
     ("table", "write EIO once", [Fault("write", TABLE, times=1)], REOPENED),
     ("table", "write ENOSPC for a while", [Fault("write", TABLE, error="ENOSPC")], KEPT),
