@@ -57,6 +57,7 @@ void Pump::defer(Item item, milliseconds delay, Moment at) {
 }
 
 void Pump::note_moved(std::vector<Seq>& settled, const spool::Settler::Settled& result) {
+    note_deferred(result.deferred);
     const std::set<Seq> kept(result.kept.begin(), result.kept.end());
     std::erase_if(settled, [&kept](Seq seq) { return kept.contains(seq); });
     for (const auto seq : kept) {
@@ -70,7 +71,6 @@ void Pump::note_moved(std::vector<Seq>& settled, const spool::Settler::Settled& 
         const auto moved = moving_.extract(seq);
         if (!moved.empty()) log_deferred(moved.mapped().item, moved.mapped().wait);
     }
-    note_deferred(result.deferred);
 }
 
 void Pump::note_deferred(const spool::DeferredView& view) {

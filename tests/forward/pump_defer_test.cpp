@@ -68,6 +68,7 @@ TEST_CASE("forward/pump_defer: after 20 failures beside others that pass it leav
     CHECK(lane.spooled() == 1);
     CHECK(world.settler.spooled() == 1);
     CHECK(world.log.count("it is deferred") == 1);
+    CHECK(world.log.count("deferred_events=1") == 1);
     CHECK(world.pump.status().state == LaneState::active);
     CHECK_FALSE(world.pump.all_settled());
     CHECK(world.balanced());
