@@ -108,9 +108,12 @@ class DeferredTest(RelayTest):
         relay = self.start_relay(config=CONFIG)
         relay.post(event("good-0"))
         self.wait_ledger(relay, delivered=1)
+        # All wait when it begins: two failures with nothing between them would be the lane's.
+        self.assertEqual(self.cli(relay, "pause", "--run-dir", relay.run_dir).returncode, 0)
         relay.post(event("poison-1"))
         for number in range(1, 30):
             relay.post(event(f"good-{number}"))
+        self.assertEqual(self.cli(relay, "resume", "--run-dir", relay.run_dir).returncode, 0)
         self.wait_ledger(relay, accepted=31, delivered=30, spooled=1, dead=0)
         self.assertNotIn("poison-1", upstream.row_ids())
         self.assert_balanced(relay)
