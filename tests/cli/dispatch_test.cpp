@@ -209,8 +209,7 @@ TEST_CASE("cli/send: what is not durable is a failure with counts") {
     const auto rejected = shell({"send", "--run-dir", dir.path(), "{}"});
     server.join();
     CHECK(rejected.code == 1);
-    CHECK(rejected.err ==
-          "opsrelay: 1 rejected: `opsrelay dead list --kind admission` says why\n");
+    CHECK(rejected.err == "opsrelay: 1 rejected: `opsrelay dead list --kind admission` says why\n");
     CHECK(rejected.out == "1 event: 0 durable, 1 rejected, 0 unconfirmed\n");
     const auto nobody = shell({"send", "--socket", dir / "none", "--retries", "0", "{}"});
     CHECK(nobody.code == 1);
