@@ -65,7 +65,7 @@ ROWS = [
             ("manifest_gone", "no manifest"),
             ("current_gone", "no CURRENT"),
         ) for row in ((f"damaged_{name}_ready_ms", f"{label}: start to ready, ms", "<= 2000"),
-                      (f"damaged_{name}_recovered", "  records there then, %", ""))),
+                      (f"damaged_{name}_recovered", "  records that it counts then, %", ""))),
     ]),
     ("Delivery of the backlog by single POSTs", [
         ("deliver_cpu_us", "CPU an event, us", ""),
