@@ -112,10 +112,7 @@ asio::awaitable<void> Pump::defer_loop() {
     }
 }
 
-std::optional<Item> Pump::take_deferred() {
-    auto item = std::exchange(due_, std::nullopt);
-    return item;
-}
+std::optional<Item> Pump::take_deferred() { return std::exchange(due_, std::nullopt); }
 
 asio::awaitable<void> Pump::hasten_deferred() {
     const auto view = co_await settler_.hasten(name_.lane, unix_ms(clock_.wall_now()));
