@@ -1,11 +1,9 @@
 #include "control/status.h"
 
-#include <fmt/chrono.h>
-#include <fmt/format.h>
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
 
-#include <ctime>
+#include "core/time_stamp.h"
 
 namespace opsrelay::control {
 
@@ -38,8 +36,7 @@ void time_field(Writer& out, const char* key, std::optional<std::int64_t> at_ms)
         out.Null();
         return;
     }
-    const auto second = static_cast<std::time_t>(*at_ms / 1000);
-    string(out, fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(second), *at_ms % 1000));
+    string(out, TimeStamp(*at_ms).text());
 }
 
 void text_or_null(Writer& out, const char* key, std::string_view text) {

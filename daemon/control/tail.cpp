@@ -1,18 +1,17 @@
 #include "control/tail.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <charconv>
-#include <ctime>
 #include <iterator>
 #include <optional>
 #include <tuple>
 #include <utility>
 
 #include "core/json_text.h"
+#include "core/time_stamp.h"
 
 namespace opsrelay::control {
 
@@ -92,10 +91,8 @@ Result<TailFilter> parse_tail_query(std::string_view query, std::span<const std:
 }
 
 std::string tail_line(const observe::Sighting& seen, std::string_view lane, WallTime at) {
-    const auto ms = unix_ms(at);
-    std::string out = fmt::format(R"({{"at":"{:%Y-%m-%dT%H:%M:%S}.{:03}Z","outcome":"{}")",
-                                  fmt::gmtime(static_cast<std::time_t>(ms / 1000)), ms % 1000,
-                                  to_string(seen.sight));
+    std::string out =
+        fmt::format(R"({{"at":"{}","outcome":"{}")", TimeStamp(at).text(), to_string(seen.sight));
     const auto to = std::back_inserter(out);
     const auto text = [&to](const char* key, std::string_view value) {
         if (!value.empty()) fmt::format_to(to, R"(,"{}":{})", key, json_string(value));

@@ -85,8 +85,9 @@ inline constexpr Metric kSpoolReserveBytes{"opsrelay_spool_reserve_bytes", Kind:
 inline constexpr Metric kSpoolDamaged{
     "opsrelay_spool_damaged", Kind::gauge,
     "Databases moved aside as damaged-<time>: opsrelay spool repair", ""};
-inline constexpr Metric kSpoolOldestAge{"opsrelay_spool_oldest_age_seconds", Kind::gauge,
-                                        "Age of the oldest record; 0 when empty", ""};
+inline constexpr Metric kSpoolOldestAge{
+    "opsrelay_spool_oldest_age_seconds", Kind::gauge,
+    "Age of the oldest record, deferred ones aside; 0 when empty", ""};
 /// The three below: dead letters.
 inline constexpr Metric kDeadLetters{"opsrelay_dead_letters", Kind::gauge, "Dead letters stored",
                                      ""};

@@ -1,14 +1,13 @@
 #include "operate/dead_json.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
 
 #include <array>
 #include <charconv>
-#include <ctime>
 
+#include "core/time_stamp.h"
 #include "operate/event_edit.h"
 #include "parse/utf8.h"
 
@@ -45,11 +44,6 @@ void field(Writer& out, const char* key, std::string_view text) {
     out.String(value.data(), static_cast<rapidjson::SizeType>(value.size()));
 }
 
-std::string time_text(std::int64_t unix_ms) {
-    const auto second = static_cast<std::time_t>(unix_ms / 1000);
-    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(second), unix_ms % 1000);
-}
-
 }  // namespace
 
 std::string to_text(const spool::DeadKey& key) {
@@ -75,7 +69,7 @@ std::string to_json(const spool::DeadLetter& letter, std::string_view lane_name,
     field(out, "key", to_text(key_of(letter)));
     field(out, "kind", kDeadKinds.at(index_of(letter.kind)).name);
     field(out, "lane", lane_name);
-    field(out, "time", time_text(letter.unix_ms));
+    field(out, "time", TimeStamp(letter.unix_ms).text());
     field(out, "reason", letter.reason);
     field(out, "detail", letter.detail);
     field(out, "source", letter.source);

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "core/assert.h"
+#include "core/time_stamp.h"
 
 namespace opsrelay::parse {
 

@@ -1,4 +1,4 @@
-// What reception adds to an event: the time stamp and the minted id, as text.
+// The id that reception gives to an event without one.
 #pragma once
 
 #include <array>
@@ -8,17 +8,6 @@
 #include "core/random.h"
 
 namespace opsrelay::parse {
-
-/// "2026-03-14T09:26:53.120Z": RFC 3339 in UTC with milliseconds. Times outside the years 0001 to
-/// 9999 are moved to the nearest end.
-class TimeStamp {
-public:
-    explicit TimeStamp(WallTime time) noexcept;
-    [[nodiscard]] std::string_view text() const noexcept { return {text_.data(), text_.size()}; }
-
-private:
-    std::array<char, 24> text_;
-};
 
 /// A UUID of version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits, lower
 /// case.

@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "core/time_stamp.h"
 #include "parse/find_field.h"
 #include "parse/parser_fixture.h"
 

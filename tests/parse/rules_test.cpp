@@ -142,13 +142,8 @@ TEST_CASE("parse/rules: white space is what Unicode says") {
     CHECK_FALSE(printable(std::string(1, '\0')));
 }
 
-TEST_CASE("parse/receipt: time stamps and minted ids have their form") {
+TEST_CASE("parse/receipt: minted ids have their form") {
     const auto at = [](std::int64_t ms) { return WallTime{milliseconds{ms}}; };
-    CHECK(TimeStamp(at(0)).text() == "1970-01-01T00:00:00.000Z");
-    CHECK(TimeStamp(at(-1)).text() == "1969-12-31T23:59:59.999Z");
-    CHECK(TimeStamp(at(951'782'400'001)).text() == "2000-02-29T00:00:00.001Z");
-    CHECK(TimeStamp(kReceived).text() == "2026-05-04T03:02:01.007Z");
-
     Xoshiro rng{1};
     for (int i = 0; i < 100; ++i) {
         const MintedId id(at(0x0123456789AB), rng);
