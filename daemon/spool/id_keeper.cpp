@@ -78,7 +78,7 @@ void IdKeeper::note_committed(std::span<const Segment> segments, Position last) 
         if (gathered_.empty()) gathered_oldest_ms_ = segment.id_clock_ms;
         gathered_.insert(gathered_.end(), segment.ids.begin(), segment.ids.end());
     }
-    if (gathered_.size() >= seal_ids_) wake_.notify_all();
+    if (gathered_.size() >= seal_ids_ || uncovered() >= seal_ids_) wake_.notify_all();
 }
 
 std::vector<bool> IdKeeper::find(std::span<const IdHash> ids) {
@@ -93,7 +93,11 @@ std::uint64_t IdKeeper::unsealed() const noexcept {
     return gathered_.size() + (seal_ ? seal_->ids->size() : 0);
 }
 
-bool IdKeeper::has_room() const noexcept { return unsealed() < kUnsealedSeals * seal_ids_; }
+std::uint64_t IdKeeper::uncovered() const noexcept { return committed_ - covered_.value_or(0); }
+
+bool IdKeeper::has_room() const noexcept {
+    return std::max(unsealed(), uncovered()) < kUnsealedSeals * seal_ids_;
+}
 
 milliseconds IdKeeper::window() const noexcept {
     auto oldest = plan_.oldest_ms();
@@ -119,7 +123,7 @@ asio::awaitable<void> IdKeeper::run() {
 
 bool IdKeeper::seal_is_due() const noexcept {
     if (gathered_.empty()) return false;
-    if (gathered_.size() >= seal_ids_) return true;
+    if (gathered_.size() >= seal_ids_ || uncovered() >= seal_ids_) return true;
     const auto now = now_ms();
     const auto end = plan_.generation_end_ms();
     return now - gathered_oldest_ms_ >= seal_age_.count() ||
@@ -129,6 +133,10 @@ bool IdKeeper::seal_is_due() const noexcept {
 asio::awaitable<bool> IdKeeper::step() {
     if (!seal_ && seal_is_due()) begin_seal();
     if (seal_) co_return co_await seal();
+    if (uncovered() >= seal_ids_) {  // nothing but repeats
+        cover(committed_);
+        co_return true;
+    }
     if (!stalled_) {
         const auto old = plan_.expired(now_ms(), unsealed());
         if (!old.empty()) co_return expire(old);
@@ -168,12 +176,17 @@ asio::awaitable<bool> IdKeeper::seal() {
             co_return false;
         }
     }
-    covered_ = seal_->last;
+    const auto last = seal_->last;
     seal_.reset();
-    take_stock();
     note_done(IdStep::sealed);
-    hooks_.room();
+    cover(last);
     co_return true;
+}
+
+void IdKeeper::cover(Position last) {
+    covered_ = last;
+    take_stock();
+    hooks_.room();
 }
 
 asio::awaitable<bool> IdKeeper::merge(RunMerge merge) {

@@ -56,10 +56,11 @@ constexpr std::string_view to_string(IdLookup l) { return kIdLookups.at(index_of
 /// while the process runs and continues at the last stored time after a start. So no step of the
 /// wall clock forgets an id too early or keeps one for ever; time when nothing ran does not count.
 ///
-/// Durable ids that are in no run are held in memory (16 bytes each) and in the id log. Each
-/// seal_ids of them, or what is seal_age old, become a run; the file is made on the maintenance
-/// thread. While that does not work, more are held, up to kUnsealedSeals times seal_ids; then
-/// has_room() is false and nothing more is committed, so that the stall buffer fills.
+/// Durable ids that are in no run are held in memory (16 bytes each) and in the id log. They become
+/// a run when they are seal_age old or seal_ids positions were settled: as many ids are in the
+/// tables of ingest, those of repeats that only the disk knew among them. The file is made on the
+/// maintenance thread. While that does not work, more are held, up to kUnsealedSeals times seal_ids;
+/// then has_room() is false and nothing more is committed, so that the stall buffer fills.
 /// Thread: storage.
 class IdKeeper {
 public:
@@ -118,12 +119,15 @@ private:
         Position last = 0;
     };
     [[nodiscard]] std::uint64_t unsealed() const noexcept;
+    /// Settled positions whose ids the tables of ingest still hold.
+    [[nodiscard]] std::uint64_t uncovered() const noexcept;
     [[nodiscard]] bool seal_is_due() const noexcept;
     [[nodiscard]] unsigned filter_bits() const noexcept;
     void begin_seal();
     /// False: nothing to do, or it did not work.
     [[nodiscard]] asio::awaitable<bool> step();
     [[nodiscard]] asio::awaitable<bool> seal();
+    void cover(Position last);
     [[nodiscard]] asio::awaitable<bool> merge(RunMerge merge);
     [[nodiscard]] bool expire(const std::vector<RunName>& names);
     void take_stock();

@@ -48,6 +48,22 @@ void start(StorageWorld& world) {
     world.start_ids();
 }
 
+/// Ids up to `last` once more, which a filter knows: as the next positions.
+void push_repeats(StorageWorld& world, Position last, std::uint32_t count) {
+    spool::Burst burst;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const Position id = i % last + 1;
+        burst.segment.payload += "again\n";
+        burst.segment.ids.push_back({id, id});
+        burst.segment.maybe.push_back({i, ++world.handed, false, {}});
+    }
+    burst.segment.received_unix_ms = unix_ms(world.clock.wall_now());
+    burst.segment.count = count;
+    burst.last = world.handed;
+    burst.totals.received = world.handed;
+    if (world.queue.push(burst)) world.committer.wake();
+}
+
 }  // namespace
 
 TEST_CASE("spool/id_keeper: durable ids become a run when there are enough, or after a while") {
@@ -72,6 +88,44 @@ TEST_CASE("spool/id_keeper: durable ids become a run when there are enough, or a
     CHECK(in_a_filter(world, 18));
     CHECK(world.ids.ids() == 18);
     CHECK(steps(world, IdStep::sealed) == 2);
+}
+
+TEST_CASE("spool/id_keeper: repeats that the disk knows do not stay in the tables of ingest") {
+    StorageWorld world(small());
+    start(world);
+    world.push(16);
+    world.run(milliseconds{10});
+    push_repeats(world, 16, 15);
+    world.run(milliseconds{10});
+    CHECK(world.view.covered == 16);
+    push_repeats(world, 16, 1);
+    world.run(milliseconds{10});
+    CHECK(world.view.covered == 32);
+    CHECK(world.store.id_runs().size() == 1);
+    SUBCASE("among them an id that is in no run") {
+        world.push(1);
+        world.run(milliseconds{10});
+        CHECK(world.view.covered == 32);
+        push_repeats(world, 16, 15);
+        world.run(milliseconds{10});
+        CHECK(world.view.covered == 48);
+        CHECK(in_a_filter(world, 33));
+        CHECK(world.store.id_runs().size() == 2);
+    }
+    SUBCASE("while no run can be made: commits wait") {
+        const LogCapture log;
+        world.store.fail_next(StoreCall::make_run, Errc::spool_full, 20);
+        world.push(1);
+        for (int i = 0; i < 10; ++i) {
+            push_repeats(world, 16, 16);
+            world.run(milliseconds{100});
+        }
+        CHECK_FALSE(world.ids.has_room());
+        CHECK(world.settled.back() == 32 + 1 + 64);
+        world.run(minutes{1});
+        CHECK(world.settled.back() == world.handed);
+        CHECK(world.ids.has_room());
+    }
 }
 
 TEST_CASE("spool/id_keeper: a closed generation becomes one run") {
