@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "config/fields.h"
 
@@ -16,12 +17,43 @@ constexpr Bytes kWriteBuffersMin = 6_MiB;
 constexpr Bytes kWriteBuffersMax = 32_MiB;
 constexpr Bytes kBlockCacheMin = 1_MiB;
 constexpr Bytes kBlockCacheMax = 16_MiB;
-constexpr Bytes kRoomy = 48_MiB;
-constexpr std::size_t kTableIds = 65'536;
-constexpr std::size_t kTableIdsWhenTight = 16'384;
-constexpr std::uint64_t kTables = 4;            // the one that fills, the rest on their way to runs
-constexpr std::uint64_t kBytesPerTableId = 48;  // 24 at half load
 constexpr std::uint64_t kFilterBytesPerId = 1;  // the least: 8 bits
+
+// Ids that are in no run: durable ones, up to spool::IdKeeper::kUnsealedSeals tables full and a
+// group more, which the keeper of runs holds too; those of events that wait for the disk; and a
+// table of which a part is filled.
+constexpr std::uint64_t kDurableTables = 5;
+constexpr std::uint64_t kFillingTables = 1;
+constexpr std::uint64_t kEventBytesMin = 128;   // few are smaller, as each waits with its id
+constexpr std::uint64_t kBytesPerTableId = 48;  // 24 at half load
+constexpr std::uint64_t kBytesPerKeptId = 16;
+
+// Large tables make fewer runs, and take a quarter of what there is at most.
+constexpr std::array<std::size_t, 4> kTableIds{65'536, 32'768, 16'384, 8192};
+constexpr std::uint64_t kTablesPart = 4;
+
+Bytes exact_ids(std::size_t table_ids, Bytes stall_buffer) noexcept {
+    const auto durable = kDurableTables * table_ids;
+    const auto waiting = stall_buffer.count / kEventBytesMin;
+    const auto in_tables = durable + waiting + kFillingTables * table_ids;
+    return {in_tables * kBytesPerTableId + durable * kBytesPerKeptId};
+}
+
+// What everything takes at least, with tables of that many ids.
+Bytes least_for(const MemoryNeeds& needs, std::size_t table_ids) noexcept {
+    // What waits lies in buffers that are not full to the last byte.
+    const Bytes waiting{needs.stall_buffer.count + needs.stall_buffer.count / 4};
+    return kProgram + kCommit + waiting + exact_ids(table_ids, needs.stall_buffer) +
+           Bytes{needs.ids * kFilterBytesPerId} + kWriteBuffersMin + kBlockCacheMin;
+}
+
+std::size_t table_ids_for(const MemoryNeeds& needs) noexcept {
+    const auto* const found = std::find_if(kTableIds.begin(), kTableIds.end(), [&](auto ids) {
+        return exact_ids(ids, needs.stall_buffer).count * kTablesPart <= needs.max.count &&
+               least_for(needs, ids) <= needs.max;
+    });
+    return found == kTableIds.end() ? kTableIds.back() : *found;
+}
 
 Bytes up_to_a_mebibyte(Bytes bytes) { return {(bytes.count + (1_MiB).count - 1) >> 20U << 20U}; }
 
@@ -29,15 +61,11 @@ Bytes up_to_a_mebibyte(Bytes bytes) { return {(bytes.count + (1_MiB).count - 1) 
 
 Result<MemoryPlan> plan_memory(const MemoryNeeds& needs) {
     MemoryPlan plan;
-    plan.table_ids = needs.max >= kRoomy ? kTableIds : kTableIdsWhenTight;
+    plan.table_ids = table_ids_for(needs);
     plan.filters = Bytes{needs.ids * kFilterBytesPerId};
     plan.write_buffers = kWriteBuffersMin;
     plan.block_cache = kBlockCacheMin;
-    // What waits lies in buffers that are not full to the last byte.
-    const Bytes waiting{needs.stall_buffer.count + needs.stall_buffer.count / 4};
-    const auto least = kProgram + kCommit + waiting +
-                       Bytes{kTables * kBytesPerTableId * plan.table_ids} + plan.filters +
-                       plan.write_buffers + plan.block_cache;
+    const auto least = least_for(needs, plan.table_ids);
     if (least > needs.max) {
         return Error{
             Errc::config_invalid,

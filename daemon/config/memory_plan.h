@@ -22,7 +22,7 @@ struct MemoryPlan {
     Bytes write_buffers;        // RocksDB's memory tables; 6 to 32 MiB
     Bytes block_cache;          // 1 to 16 MiB
     Bytes filters;              // of remembered ids: one to two bytes each
-    std::size_t table_ids = 0;  // of an exact table; up to four exist, at 48 bytes an id
+    std::size_t table_ids = 0;  // of an exact table, at 48 bytes an id
 };
 
 /// Errors: config_invalid, when not even the least of each share fits, naming what would.

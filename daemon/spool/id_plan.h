@@ -47,8 +47,9 @@ public:
     [[nodiscard]] std::optional<std::int64_t> oldest_ms() const noexcept;
 
     static constexpr std::size_t kGenerations = 12;
-    /// The open generation has at most this many runs before they are merged into one.
-    static constexpr std::size_t kOpenRunsMax = 16;
+    /// The open generation has at most this many runs before they are merged into one. One of ten
+    /// million ids in seals of 32,768 closes before that, and is written twice, not three times.
+    static constexpr std::size_t kOpenRunsMax = 28;
 
 private:
     struct Generation {

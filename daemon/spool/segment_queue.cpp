@@ -57,9 +57,8 @@ bool SegmentQueue::push(Burst& burst) {
 void SegmentQueue::merge(Burst& burst) {
     auto& more = burst.segment;
     auto* into = groups_.empty() ? nullptr : find_lane(groups_.back(), more.lane);
-    const bool new_group =
-        groups_.empty() || (into != nullptr && more.count > 0 && !fits(*into, more));
-    if (new_group) {
+    const bool full = into != nullptr && more.count > 0 && !fits(*into, more);
+    if (groups_.empty() || full) {
         groups_.emplace_back();
         into = nullptr;
     }
@@ -70,6 +69,9 @@ void SegmentQueue::merge(Burst& burst) {
             if (!spare_.empty()) {
                 fresh = std::move(spare_.back());
                 spare_.pop_back();
+            } else if (full) {
+                // It will be full too: growing it would leave holes of all sizes in the heap.
+                fresh.payload.reserve(kSegmentRawBytesMax.count);
             }
             fresh.lane = more.lane;
             fresh.received_unix_ms = more.received_unix_ms;
