@@ -59,9 +59,9 @@ constexpr std::string_view to_string(IdLookup l) { return kIdLookups.at(index_of
 /// Durable ids that are in no run are held in memory (16 bytes each) and in the id log. They become
 /// a run when they are seal_age old or seal_ids positions were settled: as many ids are in the
 /// tables of ingest, those of repeats that only the disk knew among them. The file is made on the
-/// maintenance thread. While that does not work, more are held, up to kUnsealedSeals times seal_ids;
-/// then has_room() is false and nothing more is committed, so that the stall buffer fills.
-/// Thread: storage.
+/// maintenance thread. While that does not work, more are held, up to kUnsealedSeals times
+/// seal_ids; then has_room() is false and nothing more is committed, so that the stall buffer
+/// fills. Thread: storage.
 class IdKeeper {
 public:
     struct Executors {
