@@ -3,8 +3,10 @@
 kept and delivered, or given up as the configuration says, and counted. Nothing needs a restart."""
 
 import base64
+import contextlib
 import os
 import random
+import threading
 import unittest
 
 from acked_sender import AckedSender
@@ -18,6 +20,16 @@ def large(event_id):
     """An event that does not compress."""
     noise = random.Random(event_id).randbytes(30_000)
     return event(event_id, padding=base64.b64encode(noise).decode())
+
+
+def directory_bytes(directory):
+    """What it takes on disk; files may vanish meanwhile."""
+    total = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(place, name)).st_blocks * 512
+    return total
 
 
 class FullTest(RelayTest):
@@ -142,6 +154,38 @@ class FullTest(RelayTest):
         self.assertEqual(relay.end(), 0)
         self.record("tmpfs volume", "filled by the spool, `drop_oldest`",
                     "goes on accepting; the oldest are given up, counted")
+
+    def test_the_limit_holds_while_dead_letters_come_on_top(self):
+        """Each takes as much as its record, which goes only when those before it have ended too."""
+        limit = 64 << 20
+        upstream = self.start_upstream("--ids-only")
+        upstream.control(down=True)
+        relay = self.start_relay(config="spool: {max_bytes: 64MiB}\n")
+        stop = threading.Event()
+        sizes = []
+
+        def watch():
+            while not stop.wait(0.005):
+                sizes.append(directory_bytes(relay.spool_dir))
+
+        def fill_and_refuse():
+            try:
+                for number in range(4000):
+                    status, _, body = relay.post(large(f"limit-{number}"))
+                    if status != 200:
+                        break
+                self.assertEqual((status, body["reason"]), (503, "spool_full"))
+                upstream.control(down=False, rates={"400": 450})
+                self.wait_ledger(relay, spooled=0, dropped=0)
+            finally:
+                stop.set()
+
+        in_threads([watch, fill_and_refuse])
+        self.assertLess(max(sizes), limit)
+        self.assertGreater(relay.ledger()["dead"], 200)
+        self.assertEqual(relay.end(), 0)
+        self.record("`spool.max_bytes`", "reached, then many records refused by upstream",
+                    "the directory is never larger than the limit")
 
     def test_volume_bytes_stands_for_a_volume_that_does_not_know_its_size(self):
         upstream = self.start_upstream()
