@@ -61,6 +61,11 @@ const std::array kKeys{
                     return assign(o.connections, count_field(key, text, {1, 64}));
                 },
                 [](const Options& o) { return fmt::format("{}", o.connections); }},
+    UpstreamKey{"upstream.pipeline", false, false,
+                [](Options& o, View key, View text) {
+                    return assign(o.pipeline, count_field(key, text, {1, 16}));
+                },
+                [](const Options& o) { return fmt::format("{}", o.pipeline); }},
     UpstreamKey{"upstream.concurrency", false, false,
                 [](Options& o, View key, View text) {
                     return assign(o.concurrency, enum_field(key, text, forward::kConcurrencyModes));

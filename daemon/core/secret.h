@@ -1,6 +1,7 @@
 // Text that must not stay behind in memory: API keys and passwords.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
 #include <string>
@@ -47,6 +48,17 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return text_.size(); }
     bool operator==(const Secret&) const = default;
 
+    void append(std::string_view more) {
+        const auto size = text_.size() + more.size();
+        if (size > text_.capacity()) {
+            std::string longer;
+            longer.reserve(std::max(size, 2 * text_.capacity()));
+            longer = text_;
+            wipe();
+            text_.swap(longer);  // of a short text the bytes, which are wiped
+        }
+        text_ += more;
+    }
     /// Forgets the text.
     void wipe() noexcept {
         // To the capacity: an earlier, longer text may have been there, and a moved-from string

@@ -26,16 +26,24 @@ Load load_of(const Reply& reply, Verdict verdict) noexcept {
     return unavailable || reply.transport == Transport::timeout ? Load::strained : Load::unknown;
 }
 
-Concurrency::Concurrency(ConcurrencyMode mode, std::size_t most)
-    : most_(std::max<std::size_t>(most, 1)),
-      adaptive_(mode == ConcurrencyMode::adaptive && most_ > 1),
-      limit_(most_) {
-    if (adaptive_) took_.reserve(std::max(2 * most_, kRoundMin));
+Concurrency::Concurrency(ConcurrencyMode mode, std::size_t most) : mode_(mode) { set_most(most); }
+
+void Concurrency::set_most(std::size_t most) {
+    const bool at_top = limit_ == most_;
+    most_ = std::max<std::size_t>(most, 1);
+    limit_ = at_top ? most_ : std::min(limit_, most_);
+    if (adaptive()) took_.reserve(std::max(2 * most_, kRoundMin));
+    begin_round();
+    trial_.reset();
+    slow_rounds_ = 0;
+    fastest_ = nanoseconds::max();
+    fastest_before_ = nanoseconds::max();
+    rounds_ = 0;
 }
 
 Concurrency::Change Concurrency::on_reply(Load load, TimePoint sent, TimePoint now,
                                           std::size_t in_flight) {
-    if (!adaptive_ || load == Load::unknown || sent < lowered_at_) return Change::none;
+    if (!adaptive() || load == Load::unknown || sent < lowered_at_) return Change::none;
     const bool alone = in_flight <= 1;  // as a probe is: then it was not one too many
     if (load != Load::taken && alone) return Change::none;
     if (load == Load::refused) return refuse(now);

@@ -44,6 +44,8 @@ public:
     /// Between 1 and `most`; of mode `fixed` always `most`.
     Concurrency(ConcurrencyMode mode, std::size_t most);
 
+    /// Another `most`. A limit at the top stays there; what was learnt about times is forgotten.
+    void set_most(std::size_t most);
     /// Requests that may be in flight.
     [[nodiscard]] std::size_t limit() const noexcept { return limit_; }
     /// A reply that came at `now` to what was sent at `sent`, one of `in_flight` requests.
@@ -56,10 +58,13 @@ private:
     [[nodiscard]] bool is_slow(nanoseconds median) const noexcept;
     void note_median(nanoseconds median) noexcept;
     void begin_round() noexcept;
+    [[nodiscard]] bool adaptive() const noexcept {
+        return mode_ == ConcurrencyMode::adaptive && most_ > 1;
+    }
 
-    const std::size_t most_;
-    const bool adaptive_;
-    std::size_t limit_;
+    const ConcurrencyMode mode_;
+    std::size_t most_ = 1;
+    std::size_t limit_ = 1;
     TimePoint lowered_at_ = TimePoint::min();  // what was sent before says nothing any more
 
     // The round: so many replies that half of them saw this limit and nothing else.

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "core/nothrow.h"
-#include "forward/reply_reader.h"
+#include "forward/connection_impl.h"
 
 namespace opsrelay::forward {
 
@@ -38,77 +38,11 @@ bool expect_peer(SSL* session, const Endpoint& endpoint) {
 
 namespace ssl = asio::ssl;
 using boost::system::error_code;
-using Socket = asio::generic::stream_protocol::socket;  // TCP or Unix
-using Tls = ssl::stream<Socket>;
-
-// One read buffer per connection: the rest of a header line and a piece of body.
-constexpr std::size_t kReadBufferMax = 16U << 10U;
 
 // An idle connection whose peer has gone without a word is found out within half a minute.
 constexpr int kKeepaliveIdle = 15;     // seconds
 constexpr int kKeepaliveInterval = 5;  // seconds
 constexpr int kKeepaliveProbes = 3;
-
-Reply failure(Transport transport, std::string error) {
-    Reply reply;
-    reply.transport = transport;
-    reply.error = std::move(error);
-    return reply;
-}
-
-/// Closes a socket when a deadline passes. A request sets a deadline and takes it back; the timer
-/// is armed anew only when it fires before the deadline that counts then, so that a stream of
-/// requests costs one wait in a while and not one each. Shared with that wait's handler, which may
-/// run after the connection is gone.
-class Watch : public std::enable_shared_from_this<Watch> {
-public:
-    explicit Watch(const asio::any_io_executor& executor) : timer_(executor) {}
-
-    void set(Socket& socket, TimePoint due) {
-        socket_ = &socket;
-        due_ = due;
-        if (due_ < armed_for_) arm();
-    }
-    /// The socket is not touched any more.
-    void clear() noexcept { socket_ = nullptr; }
-    void stop() {
-        clear();
-        timer_.cancel();
-    }
-    /// A deadline passed, and the socket is closed.
-    [[nodiscard]] bool expired() const noexcept { return expired_; }
-
-private:
-    void arm() {
-        armed_for_ = due_;
-        timer_.expires_at(due_);
-        timer_.async_wait([self = shared_from_this(), at = due_](const error_code& ec) {
-            if (!ec) self->fired(at);
-        });
-    }
-    void fired(TimePoint at) {
-        if (at != armed_for_) return;  // armed anew when this one was already on its way
-        armed_for_ = TimePoint::max();
-        if (socket_ == nullptr) return;
-        if (due_ > at) return arm();
-        expired_ = true;
-        error_code ignored;  // the descriptor is gone either way
-        socket_->close(ignored);
-    }
-
-    asio::steady_timer timer_;
-    Socket* socket_ = nullptr;
-    TimePoint due_ = TimePoint::max();
-    TimePoint armed_for_ = TimePoint::max();  // no wait is pending
-    bool expired_ = false;
-};
-
-// What the kernel takes at once, which is nearly always everything.
-std::size_t send_now(Socket& socket, std::string_view bytes) {
-    error_code ignored;  // comes again where the rest is sent
-    return socket.write_some(asio::buffer(bytes.data(), bytes.size()), ignored);
-}
-std::size_t send_now(Tls&, std::string_view) { return 0; }
 
 void set_option(Socket& socket, int level, int option, int value) {
     // Only latency, and how soon a dead peer is noticed, depend on them.
@@ -116,7 +50,7 @@ void set_option(Socket& socket, int level, int option, int value) {
 }
 
 void prepare(Socket& socket, const Route& route) {
-    error_code ignored;  // known to work on every socket; send_now() is why it is asked for
+    error_code ignored;  // known to work on every socket; Impl::send() is why it is asked for
     socket.non_blocking(true, ignored);
     if (route.address.protocol().family() == AF_UNIX) return;
     set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -146,36 +80,13 @@ std::optional<int> tunnel_status(std::string_view head) {
 
 }  // namespace
 
-struct Connection::Impl {
-    Impl(asio::any_io_executor e, const Endpoint& where, Route way)
-        : executor(std::move(e)),
-          endpoint(where),
-          route(std::move(way)),
-          watch(std::make_shared<Watch>(executor)) {}
-    ~Impl() { watch->stop(); }
+Reply failure(Transport transport, std::string error) {
+    Reply reply;
+    reply.transport = transport;
+    reply.error = std::move(error);
+    return reply;
+}
 
-    [[nodiscard]] Socket& lowest() { return secure ? secure->next_layer() : *plain; }
-    asio::awaitable<Reply> ask_for_tunnel();
-    asio::awaitable<Reply> shake_hands();
-    template <typename Stream>
-    asio::awaitable<Exchange> exchange_over(Stream& stream, std::string_view request);
-    template <typename Stream>
-    asio::awaitable<void> read_reply(Stream& stream, Exchange& out);
-    [[nodiscard]] Reply failed(std::string_view doing, const error_code& ec, Transport otherwise);
-    [[nodiscard]] ReplyReader::State feed();
-
-    asio::any_io_executor executor;
-    const Endpoint& endpoint;
-    Route route;
-    std::optional<Socket> plain;  // one of the two
-    std::optional<Tls> secure;
-    std::shared_ptr<Watch> watch;  // shared with its timer's handler
-    ReplyReader reader;
-    std::vector<char> buffer = std::vector<char>(kReadBufferMax);
-    std::size_t buffered = 0;  // bytes of it that the reader has not used
-};
-
-// The one place where errors of Asio, Beast and OpenSSL become ours.
 Reply Connection::Impl::failed(std::string_view doing, const error_code& ec, Transport otherwise) {
     if (watch->expired()) {
         return failure(Transport::timeout, fmt::format("{}: no answer in time", doing));
@@ -187,9 +98,16 @@ Reply Connection::Impl::failed(std::string_view doing, const error_code& ec, Tra
 }
 
 Connection::Connection(asio::any_io_executor executor, const Endpoint& endpoint, Route route)
-    : impl_(std::make_unique<Impl>(std::move(executor), endpoint, std::move(route))) {}
+    : impl_(std::make_shared<Impl>(std::move(executor), endpoint, std::move(route))) {}
 
-Connection::~Connection() = default;
+Connection::~Connection() { impl_->close(); }
+
+void Connection::Impl::close() {
+    watch->stop();
+    if (!plain && !secure) return;
+    error_code ignored;  // the descriptor is gone either way
+    lowest().close(ignored);
+}
 
 asio::awaitable<Reply> Connection::open(TimePoint connect_by, TimePoint deadline) {
     auto& plain = impl_->plain.emplace(impl_->executor);
@@ -213,7 +131,7 @@ asio::awaitable<Reply> Connection::open(TimePoint connect_by, TimePoint deadline
     co_return reply;
 }
 
-void Connection::keep_date() { impl_->reader.keep_date(); }
+void Connection::keep_date() { impl_->reply.keep_date(); }
 
 std::optional<PeerCertificate> Connection::certificate() const {
     if (!impl_->secure) return std::nullopt;
@@ -280,67 +198,6 @@ asio::awaitable<Reply> Connection::Impl::shake_hands() {
                                                       X509_verify_cert_error_string(verdict)));
     }
     co_return failed(doing, ec, Transport::tls);
-}
-
-asio::awaitable<Exchange> Connection::exchange(std::string_view request, TimePoint deadline) {
-    impl_->watch->set(impl_->lowest(), deadline);
-    if (impl_->secure) return impl_->exchange_over(*impl_->secure, request);
-    return impl_->exchange_over(*impl_->plain, request);
-}
-
-template <typename Stream>
-asio::awaitable<Exchange> Connection::Impl::exchange_over(Stream& stream,
-                                                          std::string_view request) {
-    Exchange out;
-    request.remove_prefix(send_now(stream, request));
-    if (!request.empty()) {
-        const auto [ec, written] = co_await asio::async_write(
-            stream, asio::buffer(request.data(), request.size()), nothrow);
-        if (ec) {
-            out.reply = failed("send", ec, Transport::reset);
-            co_return out;
-        }
-    }
-    co_await read_reply(stream, out);
-    // An idle connection must not run into the deadline of the request it served.
-    watch->clear();
-    co_return out;
-}
-
-ReplyReader::State Connection::Impl::feed() {
-    const auto progress = reader.feed({buffer.data(), buffered});
-    buffered -= progress.used;
-    std::memmove(buffer.data(), buffer.data() + progress.used, buffered);
-    return progress.state;
-}
-
-template <typename Stream>
-asio::awaitable<void> Connection::Impl::read_reply(Stream& stream, Exchange& out) {
-    reader.begin();
-    auto state = ReplyReader::State::more;
-    error_code ec;
-    while (state == ReplyReader::State::more) {
-        // Beast refuses a header long before it fills the buffer.
-        const auto room = asio::buffer(buffer.data() + buffered, buffer.size() - buffered);
-        const auto [read_ec, read] = co_await stream.async_read_some(room, nothrow);
-        if (read_ec) {
-            ec = read_ec;
-            const bool ended = ec == asio::error::eof || ec == ssl::error::stream_truncated;
-            state = ended ? reader.end(ec == asio::error::eof) : ReplyReader::State::failed;
-            break;
-        }
-        out.any_reply = true;
-        buffered += read;
-        state = feed();
-    }
-    if (state == ReplyReader::State::failed) {
-        if (reader.error()) ec = reader.error();
-        const auto doing = reader.in_body() ? "read reply body" : "read reply";
-        out.reply = failed(doing, ec, Transport::reset);
-        co_return;
-    }
-    out.reusable = reader.reusable() && buffered == 0;
-    out.reply = reader.take();
 }
 
 }  // namespace opsrelay::forward

@@ -56,15 +56,20 @@ std::string_view what_next(LaneState state) {
 
 Lane::Lane(LaneId id, const Options& options, Rng& rng, Moment start)
     : id_(id),
-      connections_(std::max(1U, options.connections)),
+      most_(std::max(1U, options.connections)),
       rng_(rng),
       backoff_(options.backoff_base, options.backoff_max, rng),
       record_backoff_(options.backoff_base, options.backoff_max, rng),
       since_(start.wall),
       cause_("no API key") {}
 
+void Lane::set_most(std::size_t requests) noexcept {
+    most_ = requests;
+    window_ = std::min(window_, most_);
+}
+
 Permit Lane::next(TimePoint now) const {
-    if (paused_ || state_ == LaneState::no_key || in_flight_ >= connections_) return {};
+    if (paused_ || state_ == LaneState::no_key || in_flight_ >= most_) return {};
     if (state_ == LaneState::active) {
         return {in_flight_now_ < window_ ? Action::start : Action::wait, TimePoint::max()};
     }
@@ -169,7 +174,7 @@ void Lane::note_delivered(bool current) {
     failures_in_row_ = 0;
     if (++delivered_in_round_ < window_) return;
     delivered_in_round_ = 0;
-    window_ = std::min(window_ * 2, connections_);
+    window_ = std::min(window_ * 2, most_);
 }
 
 bool Lane::blames_event(std::uint64_t content_hash) const {

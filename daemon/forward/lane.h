@@ -122,6 +122,8 @@ public:
     /// The same, but a wait that upstream asked for (Retry-After) is kept.
     void skip_wait(Moment at);
     void on_paused(bool paused, Moment at);
+    /// Requests that may be in flight; at least 1. It begins with Options::connections.
+    void set_most(std::size_t requests) noexcept;
     /// What upstream asked the lane of this name to wait, before it was made anew: the first key
     /// does not end it.
     void keep_wait(TimePoint until) noexcept { kept_wait_ = until; }
@@ -170,7 +172,7 @@ private:
     [[nodiscard]] bool blames_event(std::uint64_t content_hash) const;
 
     LaneId id_;
-    std::size_t connections_;
+    std::size_t most_;  // requests in flight
     Rng& rng_;
     Backoff backoff_;         // of the lane
     Backoff record_backoff_;  // of single records while their neighbours pass

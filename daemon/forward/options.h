@@ -45,8 +45,8 @@ constexpr std::string_view to_string(BatchCoding c) { return kBatchCodings.at(in
 
 /// How many requests a lane has in flight.
 enum class ConcurrencyMode : std::uint8_t {
-    adaptive,  // up to `connections`, fewer while upstream shows that it bears fewer
-    fixed      // `connections`
+    adaptive,  // up to `connections` times `pipeline`, fewer while upstream bears fewer
+    fixed      // always as many
 };
 inline constexpr std::array<EnumName<ConcurrencyMode>, 2> kConcurrencyModes{{
     {ConcurrencyMode::adaptive, "adaptive"},
@@ -79,6 +79,7 @@ struct Options {
     bool proxy_off = false;        // no proxy, whatever the environment names
     bool allow_plaintext = false;  // http:// to a host that is not loopback
     unsigned connections = 8;      // 1..64 keep-alive connections
+    unsigned pipeline = 1;         // 1..16 requests that one of them carries; 1: one after another
     ConcurrencyMode concurrency = ConcurrencyMode::adaptive;
     milliseconds timeout{10'000};      // one request, from connect to the last byte of the reply
     std::size_t in_flight_max = 4096;  // records read but not settled

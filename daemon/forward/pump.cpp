@@ -55,6 +55,7 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
       plan_gauges_(registry, name_.name),
       retry_at_gauge_(registry.gauge(observe::kLaneRetryAt, name_.name)),
       concurrency_gauge_(registry.gauge(observe::kLaneConcurrency, name_.name)),
+      depth_gauge_(registry.gauge(observe::kPipelineDepth, name_.name)),
       seconds_(registry.histogram(observe::kUpstreamSeconds, name_.name)) {
     for (std::size_t i = 0; i < kLaneStates.size(); ++i) {
         states_[i] = &registry.gauge(observe::kLaneState, name_.name, kLaneStates[i].name);
@@ -66,8 +67,21 @@ Pump::Pump(asio::any_io_executor forward, Clock& clock, Rng& rng, spool::Settler
     plan_gauges_.show(plan_fields_);
     status_.lane = name_.lane;
     status_.name = name_.name;
+    follow_pipelining();
     publish_refusal();
     publish();
+}
+
+void Pump::follow_pipelining() {
+    const auto now = upstream_.pipelining();
+    if (now.depth == depth_) return;
+    const auto was = std::exchange(depth_, now.depth);
+    depth_gauge_.set(depth_);
+    const auto carried = std::size_t{std::max(1U, options_.connections)} * depth_;
+    const auto most = std::min(carried, options_.in_flight_max);
+    lane_.set_most(most);
+    concurrency_.set_most(most);
+    if (was > 0) log_pipelining(now, was);
 }
 
 void Pump::start(const spool::LaneStart& from) {
@@ -353,6 +367,7 @@ asio::awaitable<void> Pump::watch_loop() {
         if (!waiting) progress_at_ = now;
         const bool stalled = now - progress_at_ >= options_.stall_limit;
         upstream_.tend_connections(stalled);
+        follow_pipelining();
         if (!stalled) continue;
         log_stall(now - progress_at_);
         progress_at_ = now;

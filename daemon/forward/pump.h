@@ -159,6 +159,8 @@ private:
     asio::awaitable<void> hasten_deferred();
     asio::awaitable<void> expire_deferred();
     asio::awaitable<void> send(Work work);
+    /// It says nothing about upstream, and is sent again as soon as the lane permits.
+    void take_back(Work work);
     asio::awaitable<void> check_status(Ticket ticket);
     asio::awaitable<void> read_status(std::function<void()> done);
     /// A reply to workspace-status: what it says is kept, if it can be read.
@@ -173,6 +175,8 @@ private:
 
     void on_reply(Work work, const Reply& reply);
     void on_batch_reply(Work work, const Reply& reply);
+    /// As many requests may be in flight as upstream's connections carry at present.
+    void follow_pipelining();
     /// What the reply to a request sent at `sent`, still in flight, says about upstream's load.
     void note_load(Load load, TimePoint sent);
     /// One reply, which holds for everything that was sent.
@@ -217,6 +221,7 @@ private:
     void log_split(const Reply& reply, std::size_t events, Bytes bytes);
     void log_held_up();
     void log_concurrency(Concurrency::Change change, std::size_t before);
+    void log_pipelining(const Pipelining& now, unsigned was);
     void log_drop(DropReason reason, std::uint64_t records);
     void publish();
     void publish_refusal();
@@ -239,6 +244,7 @@ private:
 
     Lane lane_;
     Concurrency concurrency_;
+    unsigned depth_ = 0;  // requests that one connection carries; 0: not asked yet
     Batcher batcher_;
     std::vector<Item> gathered_;  // for the next batch
     Bytes gathered_bytes_;
@@ -304,6 +310,7 @@ private:
     PlanGauges plan_gauges_;
     observe::Gauge& retry_at_gauge_;
     observe::Gauge& concurrency_gauge_;
+    observe::Gauge& depth_gauge_;
     observe::Histogram& seconds_;
 
     // Any thread.

@@ -58,6 +58,26 @@ void Pump::log_failure(Verdict verdict) {
                {"suppressed", *hidden}});
 }
 
+void Pump::log_pipelining(const Pipelining& now, unsigned was) {
+    const bool lowered = now.depth < was;
+    const auto hidden = outage_throttle_.allow(lowered ? "pipelining" : "pipelining_again");
+    if (!hidden) return;
+    if (!lowered) {
+        log::info(
+            "forward", "requests are pipelined again",
+            {{"lane", name_.name}, {"was", was}, {"now", now.depth}, {"suppressed", *hidden}});
+        return;
+    }
+    log::warn("forward", "requests are not pipelined for a while; each waits for the one before",
+              {{"lane", name_.name},
+               {"was", was},
+               {"now", now.depth},
+               {"cause", now.cause},
+               {"retry_in_ms", ms_until(now.retry_at, clock_.now())},
+               {"next", "if it goes on, set upstream.pipeline to 1: a proxy may not bear it"},
+               {"suppressed", *hidden}});
+}
+
 void Pump::log_drop(DropReason reason, std::uint64_t records) {
     const auto hidden = outage_throttle_.allow(to_string(reason));
     if (!hidden) return;

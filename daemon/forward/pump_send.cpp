@@ -118,13 +118,12 @@ asio::awaitable<void> Pump::send(Work first) {
         } else {
             reply = co_await upstream_.send(work->items.front().payload, began + options_.timeout);
         }
-        if (aborting_ && reply.transport != Transport::ok) {
-            lane_.on_abandoned(work->ticket);
-            for (auto& item : work->items) put_back(std::move(item), clock_.now());
-            co_return;
-        }
+        if (aborting_ && reply.transport != Transport::ok) co_return take_back(std::move(*work));
         count_request(reply, began);
-        if (options_.kind == UpstreamKind::batch) {
+        follow_pipelining();
+        if (reply.transport == Transport::unanswered) {
+            take_back(std::move(*work));
+        } else if (options_.kind == UpstreamKind::batch) {
             on_batch_reply(std::move(*work), reply);
         } else {
             on_reply(std::move(*work), reply);
@@ -134,6 +133,13 @@ asio::awaitable<void> Pump::send(Work first) {
         work = next_work(until);
         go_on();
     }
+}
+
+// No limit on how often: each connection that ends so had at least one reply or failure, and
+// PipelineDepth sees to it that it had many, or that there is none behind it any more.
+void Pump::take_back(Work work) {
+    lane_.on_abandoned(work.ticket);
+    for (auto& item : work.items) put_back(std::move(item), clock_.now());
 }
 
 asio::awaitable<void> Pump::check_status(Ticket ticket) {

@@ -77,6 +77,7 @@ void Pump::clear_metrics() {
     plan_gauges_.clear();
     retry_at_gauge_.set(0);
     concurrency_gauge_.set(0);
+    depth_gauge_.set(0);
 }
 
 void Pump::try_now() {

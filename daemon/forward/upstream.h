@@ -17,14 +17,17 @@ namespace opsrelay::forward {
 
 /// Where an exchange ended. All but `ok` are label values of `code` in
 /// opsrelay_upstream_requests_total; a complete reply has its status there.
-enum class Transport : std::uint8_t { ok, timeout, reset, refused, resolve, tls };
-inline constexpr std::array<EnumName<Transport>, 6> kTransports{{
+enum class Transport : std::uint8_t { ok, timeout, reset, refused, resolve, tls, unanswered };
+inline constexpr std::array<EnumName<Transport>, 7> kTransports{{
     {Transport::ok, "ok"},            // a complete reply was read
     {Transport::timeout, "timeout"},  // the deadline passed
     {Transport::reset, "reset"},      // closed or reset before a complete reply, or not HTTP
     {Transport::refused, "refused"},  // no connection
     {Transport::resolve, "resolve"},  // the name has no address
     {Transport::tls, "tls"},          // handshake or certificate
+    // Its connection ended because of another request, or was never made: says nothing about this
+    // one, which is to be sent again and has not failed. Only of send() and send_batch().
+    {Transport::unanswered, "unanswered"},
 }};
 static_assert(dense(kTransports));
 constexpr std::string_view to_string(Transport t) { return kTransports.at(index_of(t)).name; }
@@ -41,6 +44,13 @@ struct Reply {
     std::optional<std::string> date;         // read only beside Retry-After, or when asked for
 };
 inline constexpr std::size_t kReplyBodyMax = 64U << 10U;
+
+/// How many requests one connection carries at a time.
+struct Pipelining {
+    unsigned depth = 1;
+    std::string_view cause;                 // why not as many as configured; "": as many
+    TimePoint retry_at = TimePoint::max();  // when that is tried again
+};
 
 /// One upstream. Thread: forward. Every call ends by its deadline.
 class Upstream {
@@ -60,6 +70,8 @@ public:
     /// Closes idle connections that are too old, or with `rebuild` all of them; those in use then
     /// end with their request, and the next ones resolve and connect anew. Never waits.
     virtual void tend_connections(bool rebuild) { static_cast<void>(rebuild); }
+    /// At present; changes only within the other calls.
+    [[nodiscard]] virtual Pipelining pipelining() const { return {}; }
 };
 
 }  // namespace opsrelay::forward

@@ -130,9 +130,15 @@ inline constexpr Metric kLaneRetryAt{"opsrelay_lane_retry_at_seconds", Kind::gau
                                      "lane"};
 
 /// lane: as above.
-inline constexpr Metric kLaneConcurrency{
-    "opsrelay_lane_concurrency", Kind::gauge,
-    "Requests the lane may have in flight now; at most upstream.connections", "lane"};
+inline constexpr Metric kLaneConcurrency{"opsrelay_lane_concurrency", Kind::gauge,
+                                         "Requests the lane may have in flight now; at most "
+                                         "upstream.connections times upstream.pipeline",
+                                         "lane"};
+/// lane: as above.
+inline constexpr Metric kPipelineDepth{
+    "opsrelay_upstream_pipeline_depth", Kind::gauge,
+    "Requests that a connection carries at a time; below upstream.pipeline: it broke of late",
+    "lane"};
 
 /// lane: names of the spool's lanes, configured or not; at most 16.
 inline constexpr Metric kLaneSpooled{"opsrelay_lane_spooled_events", Kind::gauge,
@@ -212,22 +218,22 @@ inline constexpr Metric kProcessMaxFds{"process_max_fds", Kind::gauge,
 inline constexpr Metric kBuildInfo{"opsrelay_build_info", Kind::gauge, "1", "version"};
 
 inline constexpr std::array kMetrics{
-    &kEventsReceived,   &kEventsAccepted,     &kEventsDuplicate,  &kEventsRejected,
-    &kEventsShed,       &kEventsPending,      &kEventsRecovered,  &kEventsReplayed,
-    &kEventsDelivered,  &kEventsLate,         &kEventsDead,       &kEventsDropped,
-    &kLedgerImbalance,  &kEventsRepaired,     &kSpoolEvents,      &kSpoolBytes,
-    &kSpoolLimitBytes,  &kSpoolReserveBytes,  &kSpoolDamaged,     &kSpoolOldestAge,
-    &kDeadLetters,      &kDeadBytes,          &kDeadLimitBytes,   &kCommitSeconds,
-    &kCommitEvents,     &kDedupeIds,          &kDedupeWindow,     &kDedupeRuns,
-    &kDedupeLookups,    &kDedupeDamaged,      &kUpstreamRequests, &kUpstreamSeconds,
-    &kUpstreamRetries,  &kLaneState,          &kLaneRetryAt,      &kLaneConcurrency,
-    &kLaneSpooled,      &kLaneDeferred,       &kLaneDeferredDue,  &kKernelDrops,
-    &kListenerReceived, &kConnectionsRefused, &kPeersRefused,     &kClientDropped,
-    &kOutageLeft,       &kPlanTier,           &kPlanPaused,       &kPlanLimitReached,
-    &kBudgetWarning,    &kBudgetExceeded,     &kLlmRequests,      &kLlmInputTokens,
-    &kLlmOutputTokens,  &kProcessCpu,         &kProcessStart,     &kProcessResident,
-    &kProcessVirtual,   &kProcessThreads,     &kProcessOpenFds,   &kProcessMaxFds,
-    &kBuildInfo,
+    &kEventsReceived,   &kEventsAccepted,    &kEventsDuplicate,    &kEventsRejected,
+    &kEventsShed,       &kEventsPending,     &kEventsRecovered,    &kEventsReplayed,
+    &kEventsDelivered,  &kEventsLate,        &kEventsDead,         &kEventsDropped,
+    &kLedgerImbalance,  &kEventsRepaired,    &kSpoolEvents,        &kSpoolBytes,
+    &kSpoolLimitBytes,  &kSpoolReserveBytes, &kSpoolDamaged,       &kSpoolOldestAge,
+    &kDeadLetters,      &kDeadBytes,         &kDeadLimitBytes,     &kCommitSeconds,
+    &kCommitEvents,     &kDedupeIds,         &kDedupeWindow,       &kDedupeRuns,
+    &kDedupeLookups,    &kDedupeDamaged,     &kUpstreamRequests,   &kUpstreamSeconds,
+    &kUpstreamRetries,  &kPipelineDepth,     &kLaneState,          &kLaneRetryAt,
+    &kLaneConcurrency,  &kLaneSpooled,       &kLaneDeferred,       &kLaneDeferredDue,
+    &kKernelDrops,      &kListenerReceived,  &kConnectionsRefused, &kPeersRefused,
+    &kClientDropped,    &kOutageLeft,        &kPlanTier,           &kPlanPaused,
+    &kPlanLimitReached, &kBudgetWarning,     &kBudgetExceeded,     &kLlmRequests,
+    &kLlmInputTokens,   &kLlmOutputTokens,   &kProcessCpu,         &kProcessStart,
+    &kProcessResident,  &kProcessVirtual,    &kProcessThreads,     &kProcessOpenFds,
+    &kProcessMaxFds,    &kBuildInfo,
 };
 
 /// Any thread.

@@ -37,6 +37,7 @@ const Case kCases[] = {
      "*** names a proxy that is not reached by http://; write http://host:port"},
     {"upstream.allow_plaintext", "true", "1", "\"1\" is neither true nor false"},
     {"upstream.connections", "64", "65", "65 is outside [1, 64]"},
+    {"upstream.pipeline", "16", "17", "17 is outside [1, 16]"},
     {"upstream.concurrency", "fixed", "auto", "\"auto\" is not known; allowed: adaptive, fixed"},
     {"upstream.timeout", "3s", "99ms", "99ms is outside [100ms, 300000ms]"},
     {"upstream.batch_max_events", "100", "1001", "1001 is outside [1, 1000]"},

@@ -41,8 +41,10 @@ TEST_CASE("config/print: both forms show every section") {
           std::string::npos);
     const auto json = to_json(config);
     CHECK(json.starts_with("{\"config\":{\"upstream\":{\"kind\":\"opsmeter\","));
-    CHECK(json.find("\"connections\":8,\"concurrency\":\"adaptive\",\"timeout\":\"10s\",") !=
-          std::string::npos);
+    CHECK(
+        json.find(
+            "\"connections\":8,\"pipeline\":1,\"concurrency\":\"adaptive\",\"timeout\":\"10s\",") !=
+        std::string::npos);
     CHECK(json.find("\"batch_compression\":\"gzip\"},\"run_dir\":\"/run/opsrelay\",") !=
           std::string::npos);
     CHECK(json.find("\"warnings\":[\"no API key") != std::string::npos);

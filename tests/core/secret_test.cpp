@@ -25,6 +25,25 @@ TEST_CASE("core/secret: it is a text") {
     CHECK(copied.view() == "x");
 }
 
+TEST_CASE("core/secret: it grows, and leaves nothing where it was") {
+    Secret secret("kkkk");
+    const auto* const inside = reinterpret_cast<const char*>(&secret);
+    secret.append("kk");
+    CHECK(secret.view() == "kkkkkk");
+    secret.append(std::string(100, 'x'));
+    CHECK(secret.view() == "kkkkkk" + std::string(100, 'x'));
+    CHECK(std::string_view(inside, sizeof secret).find("kkk") == std::string_view::npos);
+    std::string all(secret.view());
+    for (int i = 0; i < 50; ++i) {
+        const std::string more(static_cast<std::size_t>(i), 'm');
+        secret.append(more);
+        all += more;
+    }
+    CHECK(secret.view() == all);
+    secret.append({});
+    CHECK(secret.view() == all);
+}
+
 TEST_CASE("core/secret: nothing stays behind in memory that is still there") {
     for (const bool longer : {false, true}) {
         CAPTURE(longer);

@@ -36,6 +36,7 @@ REFUSED = (
     ("opsrelay.spool.maxBytes=1GiB", "sizeLimit: 1Gi is too small for spool.maxBytes 1GiB; .*1600Mi"),
     ("opsrelay.spool.sizeLimit=831Mi", "sizeLimit: 831Mi is too small .*832Mi"),
     ("opsrelay.upstream.connections=65", "upstream.connections: Must be less than or equal to 64"),
+    ("opsrelay.upstream.pipeline=17", "upstream.pipeline: Must be less than or equal to 16"),
     ("opsrelay.upstream.concurrency=off", "upstream.concurrency must be one of"),
     ("opsrelay.lanes.eu.upstream.url=https://x,opsrelay.lanes.eu.upstream.batchCompression=br",
      "upstream.batchCompression must be one of"),
@@ -210,7 +211,7 @@ class Facts(unittest.TestCase):
             "url": "https://asia.example", "allow_plaintext": False})
         self.assertEqual(config["lanes"]["europe"], {
             "kind": "opsmeter", "url": "https://eu.example", "connections": 4,
-            "concurrency": "adaptive", "batch_compression": "none", "timeout": "3s",
+            "pipeline": 1, "concurrency": "adaptive", "batch_compression": "none", "timeout": "3s",
             "allow_plaintext": False, "api_key_file": "/etc/opsrelay-key-europe/api-key",
             "ca_file": "/etc/opsrelay-ca-europe/ca.crt",
             "client_cert_file": "/etc/opsrelay-cert-europe/tls.crt",

@@ -279,6 +279,25 @@ TEST_CASE("forward/concurrency: a lane that does not use what it may is left alo
     CHECK(concurrency.limit() == 6);
 }
 
+TEST_CASE(
+    "forward/concurrency: another most moves a limit that is at the top, and bounds the others") {
+    for (const auto mode : {Mode::fixed, Mode::adaptive}) {
+        Concurrency concurrency(mode, 8);
+        concurrency.set_most(128);
+        CHECK(concurrency.limit() == 128);
+        concurrency.set_most(0);
+        CHECK(concurrency.limit() == 1);
+        concurrency.set_most(16);
+        CHECK(concurrency.limit() == 16);
+    }
+    Concurrency lowered(Mode::adaptive, 16);
+    CHECK(lowered.on_reply(Load::refused, TimePoint{}, TimePoint{}, 16) == Change::refused);
+    lowered.set_most(128);
+    CHECK(lowered.limit() == 12);
+    lowered.set_most(4);
+    CHECK(lowered.limit() == 4);
+}
+
 TEST_CASE("forward/concurrency: fixed is fixed") {
     Concurrency concurrency(Mode::fixed, 8);
     auto at = TimePoint{};

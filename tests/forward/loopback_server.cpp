@@ -5,9 +5,11 @@
 #include <openssl/x509v3.h>
 
 #include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <stdexcept>
 
@@ -135,9 +137,19 @@ asio::awaitable<void> LoopbackServer::serve(Stream& stream) {
         buffer.erase(0, whole);
         const auto served = handler_(requests_.size() - 1, requests_.back());
         if (served.hang) continue;
-        const auto [write_ec, sent] =
-            co_await asio::async_write(stream, asio::buffer(served.bytes), nothrow);
-        if (write_ec || served.close) co_return;
+        asio::steady_timer timer(stream.get_executor(), served.pause);
+        if (served.pause > milliseconds{0}) co_await timer.async_wait(nothrow);
+        const auto piece = served.piece == 0 ? served.bytes.size() : served.piece;
+        bool broken = false;
+        for (std::size_t at = 0; at < served.bytes.size() && !broken; at += piece) {
+            const auto part = std::string_view(served.bytes).substr(at, piece);
+            const auto [write_ec, sent] =
+                co_await asio::async_write(stream, asio::buffer(part), nothrow);
+            broken = write_ec.failed();
+            if (served.piece > 0) co_await asio::post(asio::use_awaitable);
+        }
+        if (served.reset) stream.lowest_layer().set_option(tcp::socket::linger(true, 0));
+        if (broken || served.close) co_return;
     }
 }
 

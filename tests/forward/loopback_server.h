@@ -19,7 +19,10 @@ namespace opsrelay::test {
 struct Served {
     std::string bytes;
     bool close = false;
-    bool hang = false;  // no reply at all; the connection stays open
+    bool hang = false;      // no reply yet, or at all; the next request is read
+    std::size_t piece = 0;  // bytes of a write, each sent by itself; 0: one write
+    bool reset = false;     // with `close`: by RST
+    milliseconds pause{0};  // before all that
 };
 
 /// "HTTP/1.1 200 OK" with Content-Length and this body.

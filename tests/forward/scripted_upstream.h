@@ -45,6 +45,8 @@ public:
     [[nodiscard]] asio::awaitable<forward::Reply> workspace_status(TimePoint deadline) override;
     void set_api_key(const Secret& key) override { key_ = key.view(); }
     void tend_connections(bool rebuild) override { rebuilds_ += rebuild ? 1 : 0; }
+    [[nodiscard]] forward::Pipelining pipelining() const override { return pipelines; }
+    forward::Pipelining pipelines;
 
     /// The next requests get these, in order.
     void script(std::vector<Step> steps);

@@ -22,6 +22,7 @@ enum class Fault : std::uint8_t {
     error_500,          // for one request, with a page of HTML
     request_timeout,    // 408
     too_early,          // 425
+    unanswered,         // the connection ended because of another request; stored or not
     throttle,           // 429, with Retry-After in one of its forms, or without
     far_future,         // 429 with a Retry-After of months: cut to a week
     clock_skew,         // the server's clock is hours off ours; its Date says so
@@ -50,7 +51,7 @@ enum class Fault : std::uint8_t {
     ok_false_paused,    // 200 with ok:false, plan_limit_reached, for a while
     ok_false_key,       // 200 with ok:false, invalid_api_key, for a while
 };
-inline constexpr std::array<EnumName<Fault>, 35> kFaults{{
+inline constexpr std::array<EnumName<Fault>, 36> kFaults{{
     {Fault::latency, "latency"},
     {Fault::reset_before, "reset_before"},
     {Fault::reset_after, "reset_after"},
@@ -59,6 +60,7 @@ inline constexpr std::array<EnumName<Fault>, 35> kFaults{{
     {Fault::error_500, "error_500"},
     {Fault::request_timeout, "request_timeout"},
     {Fault::too_early, "too_early"},
+    {Fault::unanswered, "unanswered"},
     {Fault::throttle, "throttle"},
     {Fault::far_future, "far_future"},
     {Fault::clock_skew, "clock_skew"},

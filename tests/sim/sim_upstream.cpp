@@ -270,6 +270,10 @@ asio::awaitable<Reply> SimUpstream::decide(std::string id, TimePoint deadline) {
         if (rng_.chance(500)) store(id);
         co_return broken(Transport::reset);
     }
+    if (draw(Fault::unanswered, 20)) {
+        if (rng_.chance(500)) store(id);
+        co_return broken(Transport::unanswered);
+    }
     Reply reply;
     if (unreachable_for_a_while(reply) || refusing_for_a_while(reply) || refuses_event(id, reply) ||
         fails_once(reply)) {
@@ -290,6 +294,12 @@ asio::awaitable<Reply> SimUpstream::decide_batch(const std::vector<std::string>&
             if (rng_.chance(500)) store(id);
         }
         co_return broken(Transport::reset);
+    }
+    if (draw(Fault::unanswered, 20)) {
+        for (const auto& id : ids) {
+            if (rng_.chance(500)) store(id);
+        }
+        co_return broken(Transport::unanswered);
     }
     Reply reply;
     if (unreachable_for_a_while(reply) || refusing_for_a_while(reply) ||

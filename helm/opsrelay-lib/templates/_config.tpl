@@ -26,6 +26,7 @@ url: {{ $up.url | quote }}
 path: {{ $up.path | quote }}
 {{- end }}
 connections: {{ $up.connections }}
+pipeline: {{ $up.pipeline }}
 concurrency: {{ $up.concurrency }}
 batch_compression: {{ $up.batchCompression }}
 timeout: {{ $up.timeout }}
