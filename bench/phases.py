@@ -17,7 +17,8 @@ MIB_PER_SECOND_EVENTS = 2**20 // 332  # events/s that make 1 MiB/s
 class Scene:
     """A directory with an upstream and a daemon; both end with it."""
 
-    def __init__(self, options, directory, progress, *, up, environment=None, config=""):
+    def __init__(self, options, directory, progress, *, up, environment=None, config="", way=None):
+        """`way` says where the daemon finds the upstream, unless it asks there itself."""
         self.options, self.progress = options, progress
         self.directory = os.path.join(directory, f"scene-{time.monotonic_ns()}")
         os.makedirs(self.directory)
@@ -26,7 +27,8 @@ class Scene:
         self.relay = None
         try:
             self.upstream.control(down=not up)
-            self.relay = Relay(self.directory, self.upstream.url, environment=environment,
+            url = way.url(self.upstream.url) if way else self.upstream.url
+            self.relay = Relay(self.directory, url, environment=environment,
                                config=f"spool: {{max_bytes: {options.spool}}}\n{config}")
             self.processes.append(self.relay)
         except BaseException:

@@ -84,6 +84,18 @@ ROWS = [
         ("batch_zstd_cpu_us", "zstd: CPU an event, us", ""),
         ("batch_zstd_events_per_s", "  events/s", ""),
     ]),
+    ("Delivery by single POSTs, 16 at a time on a connection against 1, 8 connections", [
+        ("pipelined_near_ratio", "upstream beside it: events/s, ratio", ""),
+        ("pipelined_near_1_events_per_s", "  1 at a time: events/s", ""),
+        ("pipelined_near_16_events_per_s", "  16 at a time: events/s", ""),
+        ("pipelined_near_1_cpu_us", "  1 at a time: CPU an event, us", ""),
+        ("pipelined_near_16_cpu_us", "  16 at a time: CPU an event, us", ""),
+        ("pipelined_far_ratio", "50 ms away: events/s, ratio", ""),
+        ("pipelined_far_1_events_per_s", "  1 at a time: events/s", ""),
+        ("pipelined_far_16_events_per_s", "  16 at a time: events/s", ""),
+        ("pipelined_far_1_cpu_us", "  1 at a time: CPU an event, us", ""),
+        ("pipelined_far_16_cpu_us", "  16 at a time: CPU an event, us", ""),
+    ]),
     ("Delivery to an upstream 50 ms away, 1 % of its replies a 503, 8 connections", [
         ("goodput_fixed_to_ideal", "fixed: over connections / latency", ""),
         ("goodput_adaptive_to_ideal", "adaptive: over connections / latency", ""),

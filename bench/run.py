@@ -10,6 +10,7 @@ Phases (all by default), each with a daemon and a spool of its own:
   udp, http reception over those sockets
   drain     the spool alone: read, decompress, acknowledge
   batch     a backlog in batches of 500 events: as it is, gzip, zstd
+  pipelined a backlog by single POSTs, 1 and 16 of them at a time on a connection: near, and 50 ms away
   goodput   a backlog to an upstream 50 ms away that fails one request in a hundred
   paced     10,000 events/s and 1 MiB/s, one event a write
   app       what a sender of non-blocking datagrams feels, with a stalled disk too
@@ -35,13 +36,14 @@ import goodput  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 import phases  # noqa: E402
+import pipelined  # noqa: E402
 import report  # noqa: E402
 from faults import SHIM  # noqa: E402
 from observe import Failure, Progress, file_system, machine  # noqa: E402
 from programs import built  # noqa: E402
 
-PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "batch", "goodput", "paced", "app",
-          "damaged", "peers")
+PHASES = ("idle", "stream", "datagram", "udp", "http", "drain", "batch", "pipelined", "goodput",
+          "paced", "app", "damaged", "peers")
 
 
 def drain(options, directory, progress):
@@ -79,6 +81,7 @@ def idle(options, directory, progress):
 
 RUN = {"idle": idle, "stream": phases.stream, "datagram": phases.datagram, "udp": phases.udp,
        "http": phases.http, "drain": drain, "batch": batch.batch, "goodput": goodput.goodput,
+       "pipelined": pipelined.pipelined,
        "paced": phases.paced, "app": phases.app_side, "damaged": damage.damaged, "large": phases.large}
 
 
