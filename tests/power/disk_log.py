@@ -1,5 +1,6 @@
 """What a disk holds after its power was cut: everything before the last flush, and of the writes
-since then whatever the dice say, torn at sectors.
+since then whatever the dice say, torn at blocks of 4 KiB: ext4 does not mount where a commit block
+of its journal is torn, so a disk under it must write as much as a whole.
 
 The writes come from QEMU's driver blklogwrites, in the format of dm-log-writes
 (Documentation/admin-guide/device-mapper/log-writes.rst in the Linux source): little-endian, a
@@ -12,21 +13,23 @@ MAGIC = 0x6a736677736872
 SUPER = struct.Struct("<QQQI")  # magic, version, entries (not kept up to date), sector size
 ENTRY = struct.Struct("<QQQQ")  # sector, sectors, flags, length of the data
 FLUSH, FUA, DISCARD = 1, 2, 4
+BLOCK = 4096
 
 
 class Write:
-    """One request: `data` at byte `offset`; None: discarded."""
+    """One request: `data` at byte `offset`; None: discarded. `logged`: the log's size with it."""
 
-    def __init__(self, offset, length, flags, data):
+    def __init__(self, offset, length, flags, data, logged):
         self.offset, self.length, self.flags, self.data = offset, length, flags, data
+        self.logged = logged
 
 
 def read_log(path):
-    """(writes, sector size); what QEMU was writing when it was killed is left out."""
+    """The writes; what QEMU was writing when it was killed is left out."""
     with open(path, "rb") as log:
         head = log.read(SUPER.size)
         if len(head) < SUPER.size:
-            return [], 512
+            return []
         magic, _, _, sector_size = SUPER.unpack(head)
         if magic != MAGIC:
             raise ValueError(f"{path}: not a log of writes")
@@ -44,8 +47,8 @@ def read_log(path):
             data = None if discards else log.read(length)
             if data is not None and len(data) < length:
                 break
-            writes.append(Write(sector * sector_size, length, flags, data))
-        return writes, sector_size
+            writes.append(Write(sector * sector_size, length, flags, data, log.tell()))
+        return writes
 
 
 def last_flush(writes):
@@ -56,23 +59,34 @@ def last_flush(writes):
     return 0
 
 
-def cut(image, log, rng):
-    """Makes `image`, as it was before the run, what it may be after the cut. (kept, dice) counts
-    of the writes that were certain and of those that were not."""
-    writes, sector_size = read_log(log)
+# As many writes may be under way at a time.
+UNDER_WAY_MAX = 16
+# Moments that are looked at; most come right after a flush, when nothing is left to the dice.
+MOMENTS = 4
+
+
+def cut(image, log, logged, rng):
+    """Makes `image`, as it was before the run, what it may be after a cut that came when the log
+    had `logged` bytes or a few writes later. (kept, dice) counts of the writes that were certain
+    and of those that were not."""
+    writes = read_log(log)
+    before = sum(1 for write in writes if write.logged <= logged)
+    counts = [min(before + rng.randint(0, UNDER_WAY_MAX), len(writes)) for _ in range(MOMENTS)]
+    count = max(counts, key=lambda one: one - last_flush(writes[:one]))
+    writes = writes[:count]
     certain = last_flush(writes)
     with open(image, "r+b") as disk:
         for number, write in enumerate(writes):
             if number < certain or write.flags & FUA:
-                sectors = None
+                blocks = None
             else:
-                sectors = torn(write.length // sector_size, rng)
-            apply(disk, write, sectors, sector_size)
+                blocks = torn(-(-write.length // BLOCK), rng)
+            apply(disk, write, blocks)
     return certain, len(writes) - certain
 
 
 def torn(count, rng):
-    """Which sectors of an unflushed write arrive: all, none, the first ones, or any."""
+    """Which blocks of an unflushed write arrive: all, none, the first ones, or any."""
     kind = rng.randrange(4)
     if kind == 0:
         return range(count)
@@ -80,18 +94,18 @@ def torn(count, rng):
         return ()
     if kind == 2:
         return range(rng.randint(0, count))
-    return [sector for sector in range(count) if rng.random() < 0.5]
+    return [block for block in range(count) if rng.random() < 0.5]
 
 
-def apply(disk, write, sectors, sector_size):
-    """Puts the sectors of a write, or all of it, onto the disk. A discard leaves what was there."""
+def apply(disk, write, blocks):
+    """Puts the blocks of a write, or all of it, onto the disk. A discard leaves what was there."""
     if write.data is None or write.length == 0:
         return
-    if sectors is None:
+    if blocks is None:
         disk.seek(write.offset)
         disk.write(write.data)
         return
-    for sector in sectors:
-        begin = sector * sector_size
+    for block in blocks:
+        begin = block * BLOCK
         disk.seek(write.offset + begin)
-        disk.write(write.data[begin:begin + sector_size])
+        disk.write(write.data[begin:begin + BLOCK])

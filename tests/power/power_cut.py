@@ -3,8 +3,10 @@
 that was acknowledged in it.
 
 The machine is QEMU with Debian's cloud kernel, BusyBox, opsrelay and three senders (1, 20 and 2,000
-events a write). All writes to its disk are logged; after the cut the disk is what disk_log.py makes
-of it: everything up to the last flush, and of later writes whatever the dice say, torn at sectors.
+events a write). All writes to its disk are logged, and the power goes at any moment of its life
+under load; what it had acknowledged by then counts. After the cut the disk is what disk_log.py
+makes of it: everything up to the last flush, and of later writes whatever the dice say, torn at
+blocks.
 The next cycle goes on with that disk, so ext4 and opsrelay recover from it. In the end one more
 machine delivers everything, and each acknowledged event must be a row, once.
 
@@ -187,12 +189,19 @@ def load_cycle(options, scratch, boot, image, cycle, rng):
              "-blockdev", "driver=blklogwrites,node-name=disk,file=base,log=log"]
     with Machine(scratch, boot, drive, f"power=load cycle={cycle}") as machine:
         machine.wait(options.boot_seconds, lambda lines: "READY" in lines)
-        machine.wait(options.boot_seconds, lambda lines: any(one.startswith("ACK") for one in lines))
-        time.sleep(rng.uniform(0.0, options.seconds_max))
+        machine.wait(options.boot_seconds,
+                     lambda lines: any(one.startswith("ACK") for one in lines))
+        moments = []
+        end = time.monotonic() + options.seconds_max
+        while not moments or time.monotonic() < end:
+            # In this order: what was acknowledged was flushed, so the log has it.
+            lines = machine.report()
+            moments.append((lines, log.stat().st_size))
+            time.sleep(0.01)
         machine.cut()
-        ids = list(acknowledged(machine.report()))
-    kept, dice = disk_log.cut(image, log, rng)
-    return ids, kept, dice
+    lines, logged = rng.choice(moments)
+    kept, dice = disk_log.cut(image, log, logged, rng)
+    return list(acknowledged(lines)), kept, dice
 
 
 def drain(options, scratch, boot, image):
@@ -249,6 +258,7 @@ def main():
     if absent:
         print(f"power_cut: not installed: {', '.join(absent)}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the machine ends too
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="opsrelay-power-"))
     try:
         work(options, scratch)
