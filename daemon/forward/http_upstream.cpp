@@ -176,8 +176,7 @@ asio::awaitable<std::shared_ptr<Connection>> HttpUpstream::open(TimePoint deadli
     co_return pool_.emplace_back(std::move(opened.connection));
 }
 
-bool HttpUpstream::expired(const Connection& connection) const {
-    const auto now = clock_.now();
+bool HttpUpstream::expired(const Connection& connection, TimePoint now) const {
     const bool idle = connection.under_way() == 0;
     return connection.generation != generation_ ||
            now - connection.opened_at >= kConnectionAgeMax ||
@@ -185,20 +184,22 @@ bool HttpUpstream::expired(const Connection& connection) const {
 }
 
 std::shared_ptr<Connection> HttpUpstream::pick(Company company) {
-    std::erase_if(pool_, [this](const auto& connection) { return expired(*connection); });
-    std::shared_ptr<Connection> best;
+    const auto now = clock_.now();
+    std::erase_if(pool_, [&](const auto& connection) { return expired(*connection, now); });
+    const std::shared_ptr<Connection>* found = nullptr;
     for (const auto& connection : pool_) {
         const bool proven = connection->answered() > 0;
         const std::size_t room = company == Company::any && proven ? depth_.depth() : 1;
         const auto under_way = connection->under_way();
         if (connection->alone || connection->ended() || under_way >= room) continue;
-        const bool better = !best || under_way < best->under_way() ||
+        const auto* const best = found == nullptr ? nullptr : found->get();
+        const bool better = best == nullptr || under_way < best->under_way() ||
                             (under_way == best->under_way() && connection->used_at > best->used_at);
-        if (better) best = connection;
+        if (better) found = &connection;
     }
     // Evenly: many on one connection wait for each other.
-    if (best && best->under_way() > 0 && !full()) return nullptr;
-    return best;
+    if (found == nullptr || ((*found)->under_way() > 0 && !full())) return nullptr;
+    return *found;
 }
 
 void HttpUpstream::give_back(const std::shared_ptr<Connection>& connection) {
@@ -209,7 +210,7 @@ void HttpUpstream::give_back(const std::shared_ptr<Connection>& connection) {
         const bool idle = connection->under_way() == 0;
         const bool surplus = idle && pool_.size() > options_.connections;
         if (connection->ended()) depth_.note_end(*connection->ended(), now);
-        if (connection->ended() || surplus || expired(*connection)) pool_.erase(known);
+        if (connection->ended() || surplus || expired(*connection, now)) pool_.erase(known);
     }
     room_.notify_all();
 }
@@ -225,10 +226,11 @@ Pipelining HttpUpstream::pipelining() const {
 }
 
 void HttpUpstream::tend_connections(bool rebuild) {
-    depth_.note_time(clock_.now());
+    const auto now = clock_.now();
+    depth_.note_time(now);
     const bool outdated = connector_->refresh();
     if (rebuild || outdated) ++generation_;
-    std::erase_if(pool_, [this](const auto& connection) { return expired(*connection); });
+    std::erase_if(pool_, [&](const auto& connection) { return expired(*connection, now); });
 }
 
 }  // namespace opsrelay::forward

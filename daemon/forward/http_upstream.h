@@ -74,7 +74,7 @@ private:
     /// A new one, in the pool; null: `failure` says why.
     asio::awaitable<std::shared_ptr<Connection>> open(TimePoint deadline, Reply& failure);
     void give_back(const std::shared_ptr<Connection>& connection);
-    [[nodiscard]] bool expired(const Connection& connection) const;
+    [[nodiscard]] bool expired(const Connection& connection, TimePoint now) const;
 
     Clock& clock_;
     const Options options_;
