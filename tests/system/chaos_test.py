@@ -37,12 +37,15 @@ def config(kind, more=""):
 
 class ChaosTest(RelayTest):
     def run_chaos(self, kind):
-        print(f"RELAYTEST_CHAOS_SEED={SEED} kind={kind} seconds={SECONDS:.0f}", flush=True)
         self.kind = kind
         self.rng = random.Random(f"{SEED} {kind}")
+        self.depth = self.rng.choice((1, 8))
+        print(f"RELAYTEST_CHAOS_SEED={SEED} kind={kind} pipeline={self.depth} "
+              f"seconds={SECONDS:.0f}", flush=True)
         self.service = Service(self.directory, KEY)
         self.processes.append(self.service.now)
-        self.relay = self.start_relay(upstream_url=self.service.now.url, config=config(kind))
+        self.relay = self.start_relay(upstream_url=self.service.now.url,
+                                      config=config(kind, f"  pipeline: {self.depth}\n"))
         self.ends = 0      # of the relay
         self.restarts = 0  # of the upstream
         stream = AckedSender(self.relay.path("telemetry.stream.sock"), self.rng.random(), pause=0.4)
@@ -178,7 +181,7 @@ class ChaosTest(RelayTest):
         self.assertLessEqual(len(letters), self.service.refused)
         self.assertEqual((ledger["shed"], ledger["dropped"], ledger["rejected"]), (0, 0, 0))
         # A request is repeated only when its reply was lost, or its ack.
-        together = BATCH_MAX if self.kind == "batch" else 1
+        together = self.depth * (BATCH_MAX if self.kind == "batch" else 1)
         lost = together * sum(faults[fault] for fault in LOST_REPLIES)
         interrupted = together * (self.restarts + self.ends) * CONNECTIONS
         self.assertLessEqual(len(dead & set(rows)), lost + interrupted)
