@@ -11,7 +11,6 @@ from programs import STREAM_EVENTS_PER_WRITE, load
 
 DEPTHS = (1, 16)
 WAY_SECONDS = 0.025  # in each direction: 50 ms from request to reply
-FAR_EVENTS_MAX = 40_000
 PIECE = 1 << 16
 
 
@@ -19,7 +18,7 @@ def pipelined(options, directory, progress):
     """The phase: near and far, by depth."""
     figures = {}
     near = max(options.events // 4, 1000)
-    far = min(max(options.events // 25, 400), FAR_EVENTS_MAX)
+    far = max(options.events // 250, 400)
     for name, count, way in (("near", near, 0.0), ("far", far, WAY_SECONDS)):
         rates = {}
         for depth in DEPTHS:
