@@ -14,8 +14,8 @@ constexpr milliseconds kTickMax{30'000};
 constexpr milliseconds kRetryEvery{1'000};
 constexpr milliseconds kTroubleLogEvery{10'000};
 constexpr std::int64_t kWindowTicks = 48;
-constexpr std::uint64_t kFilterBits = 16;
-constexpr std::uint64_t kFilterBitsMin = 8;
+constexpr unsigned kFilterBits = 16;
+constexpr unsigned kFilterBitsMin = 8;
 // Times beyond it come from a damaged value; adding a window to it must not overflow.
 constexpr std::int64_t kTimeMax = std::int64_t{1} << 60U;
 
@@ -155,12 +155,21 @@ void IdKeeper::begin_seal() {
     seal_->last = committed_;
 }
 
+// Of a run in the open generation. There are many and all are asked, so their filters are seldom
+// wrong.
+unsigned IdKeeper::open_filter_bits() const noexcept {
+    return options_.filter_bits != 0 ? options_.filter_bits : kFilterBits;
+}
+
 unsigned IdKeeper::filter_bits() const noexcept {
     if (options_.filter_bits != 0) return options_.filter_bits;
     const auto bits_max = 8 * options_.filters_max.count;
     // Runs keep the bits they were made with: the second half of the memory is for all the rest.
     if (ids() * kFilterBits <= bits_max / 2) return kFilterBits;
-    return static_cast<unsigned>(std::clamp(bits_max / ids_max_, kFilterBitsMin, kFilterBits));
+    const auto open = ids_max_ / IdPlan::kGenerations;
+    const auto closed_bits = bits_max - std::min(bits_max, open * kFilterBits);
+    const auto bits = closed_bits / std::max<std::uint64_t>(1, ids_max_ - open);
+    return static_cast<unsigned>(std::clamp<std::uint64_t>(bits, kFilterBitsMin, kFilterBits));
 }
 
 asio::awaitable<bool> IdKeeper::seal() {
@@ -168,7 +177,8 @@ asio::awaitable<bool> IdKeeper::seal() {
     if (store_.id_log_begin() < seal_->log_end) {
         const auto name = plan_.next_run(seal_->oldest_ms);
         auto job = store_.seal_job(
-            {name, seal_->oldest_ms, seal_->newest_ms, seal_->log_end, filter_bits()}, seal_->ids);
+            {name, seal_->oldest_ms, seal_->newest_ms, seal_->log_end, open_filter_bits()},
+            seal_->ids);
         const auto made = co_await run_on(executors_.maintenance, std::move(job));
         const auto taken = made ? store_.adopt_run(*made) : Result<void>(made.error());
         if (!taken) {

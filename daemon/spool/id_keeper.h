@@ -122,6 +122,7 @@ private:
     /// Settled positions whose ids the tables of ingest still hold.
     [[nodiscard]] std::uint64_t uncovered() const noexcept;
     [[nodiscard]] bool seal_is_due() const noexcept;
+    [[nodiscard]] unsigned open_filter_bits() const noexcept;
     [[nodiscard]] unsigned filter_bits() const noexcept;
     void begin_seal();
     /// False: nothing to do, or it did not work.
