@@ -5,6 +5,7 @@
 #include <rocksdb/table.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 
 #include "spool/disk_budget.h"
@@ -22,6 +23,15 @@ constexpr std::size_t kBlockBytes =
 bool is_small(std::string_view family) noexcept {
     return family == kDeadFamily || family == kDeferredFamily || family == kDefaultFamily ||
            family == kIdsFamily;
+}
+
+// The manifest grows with every table made or deleted until it is written anew, by default at a
+// gibibyte: more than a whole spool. Anew it has some 250 bytes a table, and a spool of this size
+// has a table for each kTableFileBytes, so it is written anew rarely.
+Bytes manifest_bytes_max(const Options& options) noexcept {
+    constexpr std::uint64_t kMin = 16U << 10U;
+    constexpr std::uint64_t kMax = 64U << 20U;
+    return Bytes{std::clamp(options.bytes_max.count / 64, kMin, kMax)};
 }
 
 }  // namespace
@@ -56,6 +66,7 @@ rocksdb::DBOptions make_db_options(const Options& options) {
     db.info_log_level = rocksdb::WARN_LEVEL;
     db.info_log = make_logger();
     db.max_total_wal_size = kLogBytesMax.count;
+    db.max_manifest_file_size = manifest_bytes_max(options).count;
     db.db_write_buffer_size = options.write_buffers.count;
     db.recycle_log_file_num = 0;
     db.bytes_per_sync = 1U << 20U;

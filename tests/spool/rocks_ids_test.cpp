@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <string>
 
 #include "core/random.h"
 #include "samples.h"
@@ -306,6 +308,42 @@ TEST_CASE("spool/rocks_ids: a spool of before there were runs opens, with its lo
     spool.seal({1, 1}, ids);
     spool.restart();
     CHECK(spool.found(ids) == 20);
+}
+
+// In weeks of work on a busy host, tables are made and deleted a million times.
+TEST_CASE("spool/rocks_ids: the manifest is written anew before it takes a spool's space") {
+    Spool spool;
+    spool.store.reset();
+    spool.options.bytes_max = Bytes{1U << 20U};
+    spool.open();
+    constexpr std::uint64_t kMax = 16U << 10U;
+    constexpr std::uint64_t kEditMax = 4U << 10U;
+    constexpr std::uint32_t kRuns = 200;
+    const auto ids = random_ids(1, 3);
+    std::uint64_t most = 0;
+    std::set<std::string> manifests;
+    for (std::uint32_t run = 1; run <= kRuns; ++run) {
+        CAPTURE(run);
+        spool.seal({1, run}, ids);
+        if (run > 1) {
+            const RunName old{1, run - 1};
+            REQUIRE(spool.store->drop_runs(std::span(&old, 1)).has_value());
+        }
+        std::uint64_t bytes = 0;
+        for (const auto& entry : fs::directory_iterator(database_dir(spool.options))) {
+            const auto name = entry.path().filename().string();
+            if (!name.starts_with("MANIFEST-")) continue;
+            bytes += entry.file_size();
+            manifests.insert(name);
+        }
+        most = std::max(most, bytes);
+    }
+    CHECK(most > kMax / 2);  // else nothing was tried
+    CHECK(most < kMax + kEditMax);
+    CHECK(manifests.size() > 1);
+    spool.restart();
+    CHECK(spool.found(ids) == 3);
+    CHECK(spool.names() == std::vector<RunName>{{1, kRuns}});
 }
 
 TEST_CASE("spool/rocks_ids: a closed spool finds nothing and takes nothing in") {
