@@ -22,6 +22,7 @@
 #include "core/nothrow.h"
 #include "listen/http_answer.h"
 #include "listen/http_rules.h"
+#include "listen/input_room.h"
 #include "listen/ready_fd.h"
 
 namespace opsrelay::listen {
@@ -48,6 +49,7 @@ public:
           ingest_(ingest),
           scratch_(scratch.first(std::min(scratch.size(), kReadBytes))),
           answer_(state, ingest, key_of_connection(connection.get())),
+          place_(state.input_room, {}),
           socket_(ingest, std::move(connection)) {}
 
     HttpSession(const HttpSession&) = delete;
@@ -68,7 +70,12 @@ private:
 
     asio::awaitable<ReadEnd> read_request();
     asio::awaitable<std::optional<ReadEnd>> read_more(TimePoint due);
+    asio::awaitable<std::optional<ReadEnd>> make_room(TimePoint due);
     [[nodiscard]] std::optional<ReadEnd> parse();
+    void refuse_for_memory();
+    [[nodiscard]] bool is_batch() const noexcept {
+        return body_begun_ && route_.target == HttpTarget::batch;
+    }
     asio::awaitable<bool> continue_if_expected(TimePoint due);
     asio::awaitable<HttpReply> answer(ReadEnd end);
     [[nodiscard]] std::optional<ReadEnd> begin_body();
@@ -87,6 +94,8 @@ private:
     asio::any_io_executor ingest_;
     std::span<char> scratch_;
     HttpAnswer answer_;
+    InputRoom::Place place_;  // of the request in hand
+    std::size_t taken_ = 0;   // its bytes
     ReadyFd socket_;
     std::optional<Parser> parser_;
     std::string input_;  // received, not yet parsed: an incomplete head, or pipelined requests
@@ -134,6 +143,9 @@ asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
     (void)answer_.hold({});
     route_ = {};
     body_begun_ = continued_ = false;
+    if (input_.empty()) std::string().swap(input_);  // its capacity would stay while nothing comes
+    taken_ = input_.size();
+    place_.note(0);
     bool begun = false;
     auto due = state_.clock.now() + state_.options.http_idle_timeout;
     for (;;) {
@@ -147,6 +159,7 @@ asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
             const bool open = co_await continue_if_expected(due);
             if (!open) co_return ReadEnd::closed;
         }
+        if (const auto refused = co_await make_room(due)) co_return *refused;
         const auto end = co_await read_more(due);
         if (end) {
             const bool expired = *end == ReadEnd::too_slow;
@@ -159,9 +172,13 @@ asio::awaitable<HttpSession::ReadEnd> HttpSession::read_request() {
 asio::awaitable<std::optional<HttpSession::ReadEnd>> HttpSession::read_more(TimePoint due) {
     const auto stop = co_await asio::this_coro::cancellation_state;
     for (;;) {
-        const auto got = socket_.receive(scratch_);
+        const bool freely = is_batch() || place_.may_grow();
+        const auto room = freely ? scratch_ : scratch_.first(InputRoom::kSmallBytes);
+        const auto got = socket_.receive(room);
         if (got.state == Transfer::State::done) {
-            input_.append(scratch_.data(), got.bytes);
+            input_.append(room.data(), got.bytes);
+            taken_ += got.bytes;
+            place_.note(is_batch() ? 0 : taken_);
             if (turn_is_over()) co_await asio::post(ingest_, nothrow);
             // A peer that trickles bytes never waits, so its deadline is looked at here too.
             if (state_.clock.now() < due) co_return std::nullopt;
@@ -175,6 +192,26 @@ asio::awaitable<std::optional<HttpSession::ReadEnd>> HttpSession::read_more(Time
         if (waited == WaitEnd::timed_out) co_return ReadEnd::too_slow;
         steps_ = 0;
     }
+}
+
+// Waits for the place of a large request; a value when there is none in time. Batches have a bound
+// of their own.
+asio::awaitable<std::optional<HttpSession::ReadEnd>> HttpSession::make_room(TimePoint due) {
+    const auto stop = co_await asio::this_coro::cancellation_state;
+    while (!is_batch() && place_.missing()) {
+        if (is_terminal(stop)) co_return ReadEnd::closed;
+        if (state_.clock.now() >= due) {
+            refuse_for_memory();
+            co_return ReadEnd::refused;
+        }
+        co_await place_.wait(due);
+    }
+    co_return std::nullopt;
+}
+
+void HttpSession::refuse_for_memory() {
+    refusal_ = error_reply(503, "memory_full", "", "not accepted; send it again");
+    refusal_->retry_after = 1;
 }
 
 // Gives the parser what is there; a value when the request is complete or cannot become so.
@@ -194,8 +231,7 @@ std::optional<HttpSession::ReadEnd> HttpSession::parse() {
     }
     if (route_.target == HttpTarget::batch && body_begun_ &&
         !answer_.hold({parser_->get().body().size()})) {
-        refusal_ = error_reply(503, "memory_full", "", "not accepted; send it again");
-        refusal_->retry_after = 1;
+        refuse_for_memory();
         std::string().swap(parser_->get().body());
         (void)answer_.hold({});
     }

@@ -21,11 +21,15 @@ public:
     /// up.
     void feed(std::string_view chunk) noexcept;
     /// The next line, or nullopt when the chunk is used up (its unfinished last line is kept). A
-    /// message is valid until the next feed() or finish().
+    /// message is valid until the next feed(), finish() or release().
     [[nodiscard]] std::optional<Message> next();
     /// At the end of the stream: the last line when no newline ended it, if there is one.
     [[nodiscard]] std::optional<Message> finish();
 
+    /// After the last use of what next() returned: gives its memory back.
+    void release() noexcept { release(finished_); }
+    /// Of the line whose end has not come.
+    [[nodiscard]] std::size_t unfinished_bytes() const noexcept { return unfinished_.size(); }
     /// Memory held between two chunks; at most twice line_bytes_max and a little.
     [[nodiscard]] std::size_t held_bytes() const noexcept {
         return unfinished_.capacity() + finished_.capacity();

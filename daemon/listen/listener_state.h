@@ -16,6 +16,7 @@
 #include "core/units.h"
 #include "listen/connection_budget.h"
 #include "listen/inlet.h"
+#include "listen/input_room.h"
 #include "listen/options.h"
 #include "listen/peer.h"
 #include "listen/rate_limiter.h"
@@ -76,6 +77,7 @@ struct ListenerState {
     Clock& clock;
     RoomWatch& room;
     ConnectionBudget& connections;  // shared with the other listeners
+    InputRoom& input_room;          // the same
     Origin origin;
     PlanStates& plans;
     RefreshWorkspace refresh_workspace;  // may be empty

@@ -18,6 +18,7 @@
 #include "listen/connection_budget.h"
 #include "listen/inherited.h"
 #include "listen/inlet.h"
+#include "listen/input_room.h"
 #include "listen/listener_state.h"
 #include "listen/options.h"
 #include "observe/metrics.h"
@@ -99,6 +100,7 @@ private:
 
     // Ingest thread.
     ConnectionBudget connections_;
+    InputRoom input_room_;
     RoomWatch room_;
     std::unique_ptr<char[]> scratch_;  // read buffer of all sessions
     log::Throttle throttle_;

@@ -52,6 +52,8 @@ struct Options {
     std::size_t http_header_bytes_max = 8U << 10U;
     milliseconds http_idle_timeout{60'000};  // between two requests of a connection
     milliseconds http_read_timeout{10'000};  // header and body of a request; also a reply's writing
+    /// A stream whose large line has no end for this long is closed when others need the memory.
+    milliseconds unfinished_patience{10'000};
     /// Acks that no commit caused (rejected lines, known duplicates) are held back at most this
     /// long.
     milliseconds stream_ack_delay{50};

@@ -13,6 +13,7 @@
 #include "core/nothrow.h"
 #include "listen/ack_tracker.h"
 #include "listen/control_line.h"
+#include "listen/input_room.h"
 #include "listen/line_framer.h"
 #include "listen/ready_fd.h"
 
@@ -34,6 +35,7 @@ public:
           socket_(tasks.executor(), std::move(connection)),
           framer_(kEventBytesMax.count),
           burst_(state),
+          place_(state.input_room, [this] { give_way(); }),
           lines_changed_(tasks.executor(), state.clock),
           acks_moved_(tasks.executor(), state.clock),
           ack_writer_ended_(tasks.executor(), state.clock) {}
@@ -44,7 +46,7 @@ private:
     enum class Acks : std::uint8_t {
         off,
         on,
-        lost  // the peer no longer reads them; its lines are still taken
+        lost  // the peer does not read or get them any more; its lines are still taken
     };
     enum class Read : std::uint8_t { would_block, more, ended };
 
@@ -54,8 +56,11 @@ private:
     [[nodiscard]] bool must_wait_for_acks() const noexcept {
         return acks_ == Acks::on && !tracker_.has_capacity();
     }
+    asio::awaitable<void> unread(asio::awaitable<void> wait);
+    Read end_input();
     void take(const Message& line);
     void offer();
+    void give_way();
     void note(const Offered& offered);
 
     // Acknowledging.
@@ -73,6 +78,7 @@ private:
     ReadyFd socket_;
     LineFramer framer_;
     Burst burst_;
+    InputRoom::Place place_;  // of framer_'s unfinished line
     AckTracker tracker_;
     Signal lines_changed_;  // the reader tells the ack writer
     Signal acks_moved_;     // the ack writer tells the reader
@@ -82,7 +88,8 @@ private:
     bool first_line_ = true;
     bool shed_ = false;  // a line was not taken: nothing after it can be acknowledged
     bool reading_ended_ = false;
-    bool broken_ = false;  // to be closed without a final ack
+    bool broken_ = false;   // to be closed without a final ack
+    bool overdue_ = false;  // its line takes memory that others need, and does not end
     bool ack_writer_runs_ = false;
     bool commit_moved_ = false;  // counts moved by a commit: send at once
     AckCounts seen_;             // counts when they were last looked at
@@ -103,16 +110,24 @@ asio::awaitable<void> StreamSession::read_lines() {
     std::size_t drained = 0;
     while (!broken_ && !is_terminal(stop)) {
         if (!state_.inlet.has_room()) {
-            co_await state_.room.wait();
+            co_await unread(state_.room.wait());
             continue;
         }
         if (must_wait_for_acks()) {
-            co_await acks_moved_.wait();
+            co_await unread(acks_moved_.wait());
             continue;
         }
         const bool stopping = state_.stopping || stop.cancelled() != asio::cancellation_type::none;
         if (!stopping && state_.clock.now() < unread_until_) {
-            co_await acks_moved_.wait_until(unread_until_);
+            co_await unread(acks_moved_.wait_until(unread_until_));
+            continue;
+        }
+        if (overdue_) {
+            end_input();
+            break;
+        }
+        if (!stopping && place_.missing()) {
+            co_await place_.wait(TimePoint::max());
             continue;
         }
         const auto read = read_turn(stopping);
@@ -131,22 +146,47 @@ asio::awaitable<void> StreamSession::read_lines() {
 StreamSession::Read StreamSession::read_turn(bool draining) {
     const std::size_t reads_max = draining ? 1 : kReadsPerTurn;
     for (std::size_t i = 0; i < reads_max; ++i) {
-        const auto got = socket_.receive(scratch_);
+        const auto room = place_.may_grow() ? scratch_ : scratch_.first(InputRoom::kSmallBytes);
+        const auto got = socket_.receive(room);
         if (got.state == Transfer::State::would_block) return Read::would_block;
-        if (got.state == Transfer::State::ended) {
-            // A reset counts as an end: what came before it was sent, and a duplicate does no harm.
-            if (const auto last = framer_.finish()) take(*last);
-            offer();
-            return Read::ended;
+        // A reset counts as an end: what came before it was sent, and a duplicate does no harm.
+        if (got.state == Transfer::State::ended) return end_input();
+        framer_.feed({room.data(), got.bytes});
+        bool ended = false;
+        while (const auto line = framer_.next()) {
+            take(*line);
+            ended = true;
         }
-        framer_.feed({scratch_.data(), got.bytes});
-        while (const auto line = framer_.next()) take(*line);
         offer();
+        framer_.release();
+        if (ended) place_.note_end();
+        place_.note(framer_.unfinished_bytes());
+        if (!draining && place_.missing()) return Read::more;
         if (shed_ || must_wait_for_acks() || !state_.inlet.has_room()) return Read::more;
         if (state_.clock.now() < unread_until_) return Read::more;
-        if (got.bytes < scratch_.size()) return Read::more;
+        if (got.bytes < room.size()) return Read::more;
     }
     return Read::more;
+}
+
+// That a line does not end meanwhile is not its peer's doing.
+asio::awaitable<void> StreamSession::unread(asio::awaitable<void> wait) {
+    place_.pause();
+    co_await std::move(wait);
+    place_.resume();
+}
+
+StreamSession::Read StreamSession::end_input() {
+    if (const auto last = framer_.finish()) take(*last);
+    offer();
+    return Read::ended;
+}
+
+// What there is of the line counts as one for us; for the peer, who did not send it, it is none.
+void StreamSession::give_way() {
+    overdue_ = true;
+    if (acks_ == Acks::on) acks_ = Acks::lost;
+    socket_.cancel();
 }
 
 void StreamSession::take(const Message& line) {
@@ -277,6 +317,7 @@ void StreamSession::give_up_connection() {
     (void)::shutdown(socket_.native(), SHUT_RDWR);
     socket_.cancel();
     acks_moved_.notify_all();
+    place_.wake();
     state_.room.wake_all();
 }
 

@@ -78,12 +78,14 @@ private:
     testing::FakeInlet inlet_{io_.get_executor(), clock_};
     RoomWatch room_{io_.get_executor(), inlet_, clock_};
     ConnectionBudget budget_;
+    InputRoom input_room_{io_.get_executor(), clock_, milliseconds{10'000}};
     PlanStates plans_;
     ListenerState state_{.options = options_,
                          .inlet = inlet_,
                          .clock = clock_,
                          .room = room_,
                          .connections = budget_,
+                         .input_room = input_room_,
                          .origin = {.kind = ListenerKind::http},
                          .plans = plans_,
                          .refresh_workspace = {},

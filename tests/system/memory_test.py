@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """A flood under a limit of memory, as a container sets it: memory.max_bytes and what the program
-itself takes stay below, so that the kernel never ends the daemon; everything arrives."""
+itself takes stay below, so that the kernel never ends the daemon; everything arrives. And peers
+that take memory without sending anything whole."""
 
 import contextlib
 import os
+import socket
 import threading
 import time
 import unittest
@@ -121,6 +123,26 @@ class MemoryTest(RelayTest):
         self.run_under(56, "spool: {max_bytes: 2GiB}\n"
                            "memory: {max_bytes: 32MiB, stall_buffer: 2MiB}\n"
                            "dedupe: {max_ids: 200000}\n")
+
+    def test_hundreds_that_stop_in_the_middle_take_no_more_than_a_few(self):
+        upstream = self.start_upstream("--ids-only")
+        relay = self.start_relay(upstream_url=upstream.url)
+        with contextlib.ExitStack() as clients:
+            for name, beginning in (
+                    ("telemetry.stream.sock", b""),
+                    ("http.sock", b"POST /v1/ingest/llm-request HTTP/1.1\r\nHost: localhost\r\n"
+                                  b"Content-Type: application/json\r\n"
+                                  b"Content-Length: 64000\r\n\r\n")):
+                for _ in range(200):
+                    client = clients.enter_context(socket.socket(socket.AF_UNIX))
+                    client.settimeout(harness.DEADLINE)
+                    client.connect(relay.path(name))
+                    client.send(beginning + b'{"model":"' + b"x" * 60_000)
+            self.assertEqual(relay.send_acked([harness.event(str(i)) for i in range(1000)]),
+                             (1000, 0))
+            self.wait_ledger(relay, delivered=1000)
+            self.assertLess(peak_mib(relay.pid), 32)
+        self.assertEqual(relay.end(), 0)
 
 
 if __name__ == "__main__":
