@@ -20,11 +20,14 @@ void clear(Segment& segment) {
     segment.count = 0;
 }
 
+bool of_same_time(const Segment& into, const Segment& more) {
+    return more.received_unix_ms - into.received_unix_ms <= kSegmentSpanMax.count() &&
+           more.received_unix_ms >= into.received_unix_ms;  // the wall clock may have stepped back
+}
+
 bool fits(const Segment& into, const Segment& more) {
     return into.payload.size() + more.payload.size() <= kSegmentRawBytesMax.count &&
-           into.count + more.count <= kSegmentEventsMax &&
-           more.received_unix_ms - into.received_unix_ms <= kSegmentSpanMax.count() &&
-           more.received_unix_ms >= into.received_unix_ms;  // the wall clock may have stepped back
+           into.count + more.count <= kSegmentEventsMax && of_same_time(into, more);
 }
 
 Segment* find_lane(Group& group, LaneId lane) {
@@ -58,6 +61,7 @@ void SegmentQueue::merge(Burst& burst) {
     auto& more = burst.segment;
     auto* into = groups_.empty() ? nullptr : find_lane(groups_.back(), more.lane);
     const bool full = into != nullptr && more.count > 0 && !fits(*into, more);
+    const bool busy = full && of_same_time(*into, more);
     if (groups_.empty() || full) {
         groups_.emplace_back();
         into = nullptr;
@@ -69,8 +73,9 @@ void SegmentQueue::merge(Burst& burst) {
             if (!spare_.empty()) {
                 fresh = std::move(spare_.back());
                 spare_.pop_back();
-            } else if (full) {
-                // It will be full too: growing it would leave holes of all sizes in the heap.
+            } else if (busy) {
+                // It will be full too: growing it would leave holes of all sizes in the heap. One
+                // of each second with little in it would take much, while many wait for a disk.
                 fresh.payload.reserve(kSegmentRawBytesMax.count);
             }
             fresh.lane = more.lane;

@@ -70,6 +70,29 @@ TEST_CASE("spool/segment_queue: a segment stays in its limits, the next group ta
     }
 }
 
+TEST_CASE(
+    "spool/segment_queue: memory is set aside for a segment that will be full, for no other") {
+    SegmentQueue queue(8_MiB);
+    // An event now and then, while the disk hangs for long.
+    for (Position at = 1; at <= 100; ++at) {
+        auto burst = burst_of(1, 300, static_cast<std::int64_t>(at) * 2000, at);
+        static_cast<void>(queue.push(burst));
+    }
+    std::size_t memory = 0;
+    for (int i = 0; i < 100; ++i) {
+        const auto group = queue.take();
+        REQUIRE(group.has_value());
+        memory += group->segments[0].payload.capacity();
+    }
+    CHECK(memory < 100U * 1024U);
+    for (Position at = 1; at <= 2; ++at) {
+        auto burst = burst_of(1, 400U << 10U, 0, at);
+        static_cast<void>(queue.push(burst));
+    }
+    CHECK(queue.take().has_value());
+    CHECK(queue.take()->segments[0].payload.capacity() >= kSegmentRawBytesMax.count);
+}
+
 TEST_CASE("spool/segment_queue: room ends at the capacity and comes back with take") {
     SegmentQueue queue(1_KiB);
     CHECK(queue.has_room());
