@@ -223,7 +223,20 @@ void Batcher::settled(Seq seq) {
         --out_;
     }
     if (copied == 0) release(loaded);
-    while (!loaded_.empty() && loaded_.front().open == 0) loaded_.pop_front();
+    if (loaded.open == 0) ++done_;
+    forget_done();
+}
+
+// Those in front at once. Behind a stuck record there may be one for each of the records that have
+// passed it: they go when they are half of all, so that each costs little.
+void Batcher::forget_done() {
+    while (!loaded_.empty() && loaded_.front().open == 0) {
+        loaded_.pop_front();
+        --done_;
+    }
+    if (2 * done_ <= loaded_.size()) return;
+    std::erase_if(loaded_, [](const Loaded& loaded) { return loaded.open == 0; });
+    done_ = 0;
 }
 
 std::optional<Seq> Batcher::end_of_older(std::int64_t received_unix_ms) const noexcept {

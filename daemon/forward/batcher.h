@@ -109,6 +109,8 @@ public:
     /// kHeldBytesMax is reached.
     [[nodiscard]] bool held_up() const noexcept;
     [[nodiscard]] Bytes held() const noexcept { return {held_bytes_}; }
+    /// Segments that are remembered: at most twice those with an unsettled record.
+    [[nodiscard]] std::size_t segments() const noexcept { return loaded_.size(); }
     /// Receive time of the oldest unsettled record held.
     [[nodiscard]] std::optional<std::int64_t> oldest_received_unix_ms() const noexcept;
     [[nodiscard]] std::optional<Seq> oldest_unsettled() const noexcept;
@@ -139,6 +141,7 @@ private:
     void note_stuck(Item& item);
     /// One record less needs its segment.
     void release(Loaded& loaded);
+    void forget_done();
 
     std::size_t in_flight_max_;
     Bytes held_max_ = kHeldBytesMax;
@@ -147,6 +150,7 @@ private:
     bool caught_up_ = false;
     bool noted_ = false;         // since the last read returned: its answer may be out of date
     std::deque<Loaded> loaded_;  // in order of seq; the front has an unsettled record
+    std::size_t done_ = 0;       // those of them that have none
     std::map<Seq, Waiting> again_;
     std::set<std::pair<TimePoint, Seq>> due_;  // of again_: not known to be due yet
     std::set<Seq> ready_;                      // of again_: due, not stuck

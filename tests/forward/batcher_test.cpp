@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -215,6 +216,41 @@ TEST_CASE("forward/batcher: a segment with a stuck record is let go") {
     CHECK(batcher.held() < before);
     CHECK(batcher.want_read() == first);
     CHECK_FALSE(batcher.held_up());
+}
+
+TEST_CASE(
+    "forward/batcher: segments that passed a stuck record are forgotten, what is left is found") {
+    Batcher batcher(1, 100);
+    constexpr Seq kLast = 10'000;
+    batcher.on_read(segment(1, 1));
+    make_stuck(batcher, 1);
+    std::size_t most = 0;
+    std::vector<Seq> slow;  // sent, and settled in the end
+    for (Seq seq = 2; seq <= kLast; ++seq) {
+        batcher.on_read(segment(seq, 1));
+        REQUIRE(batcher.next(kNow)->seq == seq);
+        if (seq % 1000 == 0) {
+            slow.push_back(seq);
+        } else {
+            batcher.settled(seq);
+        }
+        most = std::max(most, batcher.segments());
+    }
+    CHECK(most <= 2 * (slow.size() + 1));
+    CHECK(batcher.want_read() == kLast + 1);
+    CHECK(batcher.span() == kLast);
+    for (const auto seq : slow) {
+        CHECK(batcher.oldest_unsettled() == 1);
+        batcher.settled(seq);
+    }
+    CHECK(batcher.segments() <= 2);
+    batcher.settled(1);
+    batcher.on_read({});
+    CHECK(batcher.drained());
+    CHECK(batcher.segments() == 0);
+    batcher.note_records();
+    batcher.on_read(segment(kLast + 1, 2));
+    CHECK(batcher.next(kNow)->seq == kLast + 1);
 }
 
 TEST_CASE("forward/batcher: the next segment is asked for early, and held bytes are bounded") {
