@@ -112,6 +112,8 @@ set(nowhere "^$")
 set(not_a_member "[^a-zA-Z0-9_.>]")  # before a C function's name; also lets std:: and :: through
 forbid(rocksdb "#include <rocksdb/" "^daemon/spool/rocks_[a-z_]+\\.cpp$"
   "only daemon/spool/rocks_*.cpp includes RocksDB; use spool/store.h" ${daemon_files})
+forbid(cli11 "#include <CLI/" "^daemon/cli/command\\.cpp$"
+  "CLI11 is slow to compile; only daemon/cli/command.cpp includes it: use cli/command.h" ${daemon_files})
 forbid(beast "#include <boost/beast" "\\.cpp$"
   "Beast is slow to compile; include it in a .cpp file" ${daemon_files})
 forbid(umbrella "#include <boost/(asio|beast)\\.hpp>" "${nowhere}"

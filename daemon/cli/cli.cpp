@@ -3,13 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <iterator>
-#include <map>
-#include <sstream>
 #include <string_view>
 
 #include "cli/commands.h"
@@ -33,18 +30,17 @@ Examples:
 Exit codes: 0 ok; 1 failed or not ready; 2 usage or configuration; 3 spool locked by another
 process; 4 spool unusable; 5 address in use; 6 storage failed at run time.)";
 
-std::vector<std::string> command_names(const CLI::App& app) {
+std::vector<std::string> command_names(const CommandPage& page) {
     std::vector<std::string> names;
-    for (const auto* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-        names.push_back(command->get_name());
-    }
+    for (const auto& command : page.commands) names.push_back(command.name);
     return names;
 }
 
-std::vector<std::string> flag_names(const CLI::App& command) {
+std::vector<std::string> flag_names(const CommandPage& page) {
     std::vector<std::string> names;
-    for (const auto* option : command.get_options()) {
-        for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+    for (const auto& option : page.options) {
+        std::copy_if(option.names.begin(), option.names.end(), std::back_inserter(names),
+                     [](const std::string& name) { return name.starts_with("--"); });
     }
     return names;
 }
@@ -61,27 +57,20 @@ int usage_error(Program& program, std::string_view command, std::string_view com
     return kExitUsage;
 }
 
-// CLI11's text, with the nearest flag for one that does not exist.
-int parse_error(Program& program, const CLI::App& app, const CLI::ParseError& error) {
-    const CLI::App* chosen = &app;
-    std::string name;
-    while (!chosen->get_subcommands().empty()) {  // of a group: the one in it
-        chosen = chosen->get_subcommands().front();
-        name += fmt::format("{}{}", name.empty() ? "" : " ", chosen->get_name());
-    }
-    const CLI::App& command = *chosen;
-    const auto extras = app.remaining(true);
-    const auto first = extras.empty() ? "" : extras.front().substr(0, extras.front().find('='));
+// The complaint, with the nearest flag for one that does not exist.
+int explain(Program& program, const Mistake& mistake) {
+    const auto& command = mistake.command;
+    const auto& first = mistake.unknown;
     const auto names = command_names(command);
     if (!first.empty() && !first.starts_with('-') && !names.empty()) {
-        return usage_error(program, name,
+        return usage_error(program, command.path,
                            fmt::format("unknown command {}{}", first, suggestion(first, names)));
     }
-    if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr || first.empty()) {
-        return usage_error(program, name, error.what());
+    if (!mistake.only_unknown || first.empty()) {
+        return usage_error(program, command.path, mistake.complaint);
     }
     return usage_error(
-        program, name,
+        program, command.path,
         fmt::format("unknown argument {}{}", first, suggestion(first, flag_names(command))));
 }
 
@@ -92,21 +81,17 @@ int fail(Program& program, const Error& error) {
     return exit_code(error.code);
 }
 
-void add_output(CLI::App& command, Output& output) {
-    const std::map<std::string, Output> names{{"text", Output::text}, {"json", Output::json}};
-    command.add_option("--output", output, "How to print: text or json")
-        ->type_name("text|json")
-        ->transform(CLI::Transformer(names).description(""))
-        ->check([](const std::string& value) {
-            return value == "0" || value == "1" ? std::string{} : "write text or json";
-        });
+void add_output(Command command, Output& output) {
+    command.add_choice<Output>("--output", output, "How to print: text or json",
+                               {{"text", Output::text}, {"json", Output::json}});
 }
 
 int dispatch(const std::vector<std::string>& arguments, Program& program) {
-    CLI::App app("opsrelay makes LLM-cost telemetry durable, deduplicates it and delivers it.",
-                 "opsrelay");
+    CommandLine line("opsrelay",
+                     "opsrelay makes LLM-cost telemetry durable, deduplicates it and delivers it.");
+    const auto app = line.root();
     Action action;
-    app.require_subcommand(1);
+    app.require_subcommand();
     app.footer(kFooter);
     add_run(app, program, action);
     add_check(app, program, action);
@@ -125,20 +110,16 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
     add_version(app, program, action);
     if (arguments.empty()) return usage_error(program, "", "a command is missing");
     const auto& first = arguments.front();
-    const auto names = command_names(app);
+    const auto names = command_names(app.page());
     if (!first.starts_with('-') && std::find(names.begin(), names.end(), first) == names.end()) {
         return usage_error(program, "",
                            fmt::format("unknown command {}{}", first, suggestion(first, names)));
     }
-    try {
-        app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-    } catch (const CLI::Success& help) {
-        std::ostringstream text;
-        const int code = app.exit(help, text, text);
-        fmt::print(program.out, "{}", text.str());
-        return code;
-    } catch (const CLI::ParseError& error) {
-        return parse_error(program, app, error);
+    const auto parsed = line.parse(arguments);
+    if (parsed.mistake) return explain(program, *parsed.mistake);
+    if (!parsed.help.empty()) {
+        fmt::print(program.out, "{}", parsed.help);
+        return 0;
     }
     return action();
 }

@@ -4,10 +4,8 @@
 #include <rapidjson/stringbuffer.h>
 #include <rapidjson/writer.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <map>
 
 #include "cli/commands.h"
 #include "cli/dead_text.h"
@@ -299,69 +297,66 @@ int purge(const DeadOptions& given, Program& program) {
     return 0;
 }
 
-void add_filters(CLI::App& command, DeadOptions& into) {
-    command.add_option("--kind", into.kind, "admission or upstream")->type_name("KIND");
-    command.add_option("--lane", into.lane, "Of this lane")->type_name("NAME");
+void add_filters(Command command, DeadOptions& into) {
+    command.add_option("--kind", into.kind, "admission or upstream").type_name("KIND");
+    command.add_option("--lane", into.lane, "Of this lane").type_name("NAME");
     command.add_option("--reason", into.reason, "With this reason, such as upstream_400")
-        ->type_name("REASON");
+        .type_name("REASON");
 }
 
-void add_choice(CLI::App& command, DeadOptions& into) {
-    command.add_option("keys", into.keys, "Keys, as `dead list` shows them")->type_name("KEY");
+void add_choice(Command command, DeadOptions& into) {
+    command.add_option("keys", into.keys, "Keys, as `dead list` shows them").type_name("KEY");
     command.add_flag("--all", into.all, "All that match the filters");
     add_filters(command, into);
 }
 
 }  // namespace
 
-void add_dead(CLI::App& app, Program& program, Action& action) {
-    auto* const group = app.add_subcommand("dead", "Dead letters: events that will not be sent");
-    group->require_subcommand(1);
-    group->footer(kFooter);
-    const auto given = std::make_shared<DeadOptions>();  // lives as long as CLI11 refers to it
+void add_dead(Command app, Program& program, Action& action) {
+    const auto group = app.add_subcommand("dead", "Dead letters: events that will not be sent");
+    group.require_subcommand();
+    group.footer(kFooter);
+    const auto given = std::make_shared<DeadOptions>();  // lives as long as options refer to it
     const auto add = [&](const char* name, const char* help,
                          int (*run)(const DeadOptions&, Program&)) {
-        auto* const command = group->add_subcommand(name, help);
-        add_spool_flags(*command, given->where);
-        command->callback([given, run, &program, &action] {
+        const auto command = group.add_subcommand(name, help);
+        add_spool_flags(command, given->where);
+        command.callback([given, run, &program, &action] {
             action = [given, run, &program] { return run(*given, program); };
         });
         return command;
     };
 
-    auto* command = add("list", "List them, oldest of each kind and lane first", list);
-    add_filters(*command, *given);
-    command->add_option("--limit", given->limit, "At most this many; default 100")
-        ->check(CLI::Range(std::size_t{1}, std::size_t{1'000'000}))
-        ->type_name("N");
-    command->add_option("--after", given->after, "Begin behind this key")->type_name("KEY");
-    add_output(*command, given->output);
+    auto command = add("list", "List them, oldest of each kind and lane first", list);
+    add_filters(command, *given);
+    command.add_option("--limit", given->limit, "At most this many; default 100")
+        .range(1, 1'000'000)
+        .type_name("N");
+    command.add_option("--after", given->after, "Begin behind this key").type_name("KEY");
+    add_output(command, given->output);
 
     command = add("show", "Print everything that is kept of one", show);
-    command->add_option("key", given->keys, "Its key")->required()->expected(1)->type_name("KEY");
-    add_output(*command, given->output);
+    command.add_option("key", given->keys, "Its key").required().expected(1, 1).type_name("KEY");
+    add_output(command, given->output);
 
     command = add("export", "Print all of them with their events", export_all);
-    add_filters(*command, *given);
-    const std::map<std::string, Format> formats{{"ndjson", Format::ndjson}, {"csv", Format::csv}};
-    command->add_option("--format", given->format, "ndjson (default) or csv")
-        ->type_name("ndjson|csv")
-        ->transform(CLI::CheckedTransformer(formats).description(""));
+    add_filters(command, *given);
+    command.add_choice<Format>("--format", given->format, "ndjson (default) or csv",
+                               {{"ndjson", Format::ndjson}, {"csv", Format::csv}});
 
     command = add("replay", "Put them back to be sent, changed if need be", replay);
-    add_choice(*command, *given);
+    add_choice(command, *given);
     command
-        ->add_option("--set", given->set,
-                     "Change a field of each event; the value is JSON or else a text")
-        ->type_name("FIELD=VALUE")
-        ->take_all()
-        ->allow_extra_args(false);
-    add_output(*command, given->output);
+        .add_option("--set", given->set,
+                    "Change a field of each event; the value is JSON or else a text")
+        .type_name("FIELD=VALUE")
+        .repeatable();
+    add_output(command, given->output);
 
     command = add("purge", "Give them up for good", purge);
-    add_choice(*command, *given);
-    command->add_flag("--yes", given->yes, "Do it");
-    add_output(*command, given->output);
+    add_choice(command, *given);
+    command.add_flag("--yes", given->yes, "Do it");
+    add_output(command, given->output);
 }
 
 }  // namespace opsrelay::cli

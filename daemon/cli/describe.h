@@ -1,13 +1,9 @@
-// The command line as data, taken from the CLI11 definitions: completions and the manual page are
-// made of it, so that they cannot say anything else than `--help`.
+// The command line as data, taken from its own definitions (command.h): completions and the manual
+// page are made of it, so that they cannot say anything else than `--help`.
 #pragma once
 
 #include <string>
 #include <vector>
-
-namespace CLI {
-class App;
-}
 
 namespace opsrelay::cli {
 
@@ -39,7 +35,8 @@ struct CommandPage {
     std::vector<CommandPage> commands;
 };
 
-[[nodiscard]] CommandPage describe(const CLI::App& app);
+/// The value of an option that takes one: its type, and how that is completed.
+void set_type(OptionPage& page, std::string type);
 
 /// A script that bash sources, one that zsh autoloads (as _opsrelay), and a page of section 1 in
 /// man(7) macros.

@@ -1,7 +1,6 @@
 // `doctor` looks at everything that delivery depends on, and says what to do.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <utility>
 
 #include "cli/commands.h"
@@ -100,16 +99,16 @@ int doctor(const DoctorOptions& given, Program& program) {
 
 }  // namespace
 
-void add_doctor(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("doctor", "Check everything that delivery depends on");
-    const auto given = std::make_shared<DoctorOptions>();  // lives as long as CLI11 refers to it
-    add_run_flags(*command, given->flags);
-    command->add_option("--timeout", given->timeout, "Wait this long for each step; default 5s")
-        ->type_name("DURATION");
-    add_colour(*command, given->colour);
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+void add_doctor(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("doctor", "Check everything that delivery depends on");
+    const auto given = std::make_shared<DoctorOptions>();  // lives as long as options refer to it
+    add_run_flags(command, given->flags);
+    command.add_option("--timeout", given->timeout, "Wait this long for each step; default 5s")
+        .type_name("DURATION");
+    add_colour(command, given->colour);
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return doctor(*given, program); };
     });
 }

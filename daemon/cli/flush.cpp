@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iterator>
 
@@ -159,17 +158,18 @@ int flush(const FlushOptions& given, Program& program) {
 
 }  // namespace
 
-void add_flush(CLI::App& app, Program& program, Action& action) {
-    auto* const command =
+void add_flush(Command app, Program& program, Action& action) {
+    const auto command =
         app.add_subcommand("flush", "Wait until what was accepted is delivered or dead");
-    const auto given = std::make_shared<FlushOptions>();  // lives as long as CLI11 refers to it
-    add_client_flags(*command, given->where);
-    command->add_option("--lane", given->lane, "Only this lane")->type_name("NAME");
-    command->add_option("--timeout", given->timeout, "Wait at most this long; default 30s")
-        ->type_name("DURATION");
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+    const auto given =
+        std::make_shared<FlushOptions>();  // lives as long as the option refers to it
+    add_client_flags(command, given->where);
+    command.add_option("--lane", given->lane, "Only this lane").type_name("NAME");
+    command.add_option("--timeout", given->timeout, "Wait at most this long; default 30s")
+        .type_name("DURATION");
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return flush(*given, program); };
     });
 }

@@ -1,6 +1,5 @@
 #include "cli/locate.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 
@@ -39,14 +38,14 @@ std::string join(const std::string& directory, const char* name) {
 
 }  // namespace
 
-void add_client_flags(CLI::App& command, ClientFlags& into) {
+void add_client_flags(Command command, ClientFlags& into) {
     command.add_option("--run-dir", into.run_dir, "Directory of the daemon's sockets")
-        ->type_name("DIR");
+        .type_name("DIR");
     command
         .add_option("--config", into.file,
                     "The daemon's configuration file, to find its sockets in")
-        ->type_name("FILE")
-        ->excludes("--run-dir");
+        .type_name("FILE")
+        .excludes("--run-dir");
 }
 
 Result<std::vector<std::string>> stream_sockets(const ClientFlags& flags, const Program& program) {

@@ -9,11 +9,8 @@
 
 #include "cli/admin_client.h"
 #include "cli/cli.h"
+#include "cli/command.h"
 #include "core/error.h"
-
-namespace CLI {
-class App;
-}
 
 namespace opsrelay::cli {
 
@@ -22,7 +19,7 @@ struct ClientFlags {
     std::optional<std::string> file;
     std::optional<std::string> run_dir;
 };
-void add_client_flags(CLI::App& command, ClientFlags& into);
+void add_client_flags(Command command, ClientFlags& into);
 
 /// Paths of the stream socket to try, best first; never empty. Error: config_invalid.
 [[nodiscard]] Result<std::vector<std::string>> stream_sockets(const ClientFlags& flags,

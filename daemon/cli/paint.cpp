@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-#include <map>
-
 namespace opsrelay::cli {
 
 namespace {
@@ -16,16 +13,10 @@ std::string variable(const Program& program, const char* name) {
 
 }  // namespace
 
-void add_colour(CLI::App& command, Colour& colour) {
-    const std::map<std::string, Colour> names{
-        {"auto", Colour::automatic}, {"always", Colour::always}, {"never", Colour::never}};
-    command.add_option("--color", colour, "When to colour; default auto: on a terminal")
-        ->type_name("auto|always|never")
-        ->transform(CLI::Transformer(names).description(""))
-        ->check([](const std::string& value) {
-            return value == "0" || value == "1" || value == "2" ? std::string{}
-                                                                : "write auto, always or never";
-        });
+void add_colour(Command command, Colour& colour) {
+    command.add_choice<Colour>(
+        "--color", colour, "When to colour; default auto: on a terminal",
+        {{"auto", Colour::automatic}, {"always", Colour::always}, {"never", Colour::never}});
 }
 
 Paint::Paint(Colour colour, const Program& program) {

@@ -6,17 +6,14 @@
 #include <string_view>
 
 #include "cli/cli.h"
-
-namespace CLI {
-class App;
-}
+#include "cli/command.h"
 
 namespace opsrelay::cli {
 
 enum class Colour : std::uint8_t { automatic, always, never };
 
 /// `--color auto|always|never`.
-void add_colour(CLI::App& command, Colour& colour);
+void add_colour(Command command, Colour& colour);
 
 /// With `auto`: standard output is a terminal, NO_COLOR is not set (no-color.org) and TERM is not
 /// "dumb".

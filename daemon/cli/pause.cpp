@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
-
 #include "cli/commands.h"
 #include "cli/json_fields.h"
 #include "cli/spool_ask.h"
@@ -67,26 +65,24 @@ int set_paused(const PauseOptions& given, bool paused, Program& program) {
     return 0;
 }
 
-void add(CLI::App& app, Program& program, Action& action, bool paused) {
-    auto* const command =
+void add(Command app, Program& program, Action& action, bool paused) {
+    const auto command =
         app.add_subcommand(paused ? "pause" : "resume", paused ? "Stop sending; events are spooled"
                                                                : "Go on sending after a pause");
-    const auto given = std::make_shared<PauseOptions>();  // lives as long as CLI11 refers to it
-    add_spool_flags(*command, given->where);
-    command->add_option("--lane", given->lane, "Only this lane")->type_name("NAME");
-    add_output(*command, given->output);
-    command->footer(paused ? kPauseFooter : kResumeFooter);
-    command->callback([given, paused, &program, &action] {
+    const auto given = std::make_shared<PauseOptions>();  // lives as long as options refer to it
+    add_spool_flags(command, given->where);
+    command.add_option("--lane", given->lane, "Only this lane").type_name("NAME");
+    add_output(command, given->output);
+    command.footer(paused ? kPauseFooter : kResumeFooter);
+    command.callback([given, paused, &program, &action] {
         action = [given, paused, &program] { return set_paused(*given, paused, program); };
     });
 }
 
 }  // namespace
 
-void add_pause(CLI::App& app, Program& program, Action& action) { add(app, program, action, true); }
+void add_pause(Command app, Program& program, Action& action) { add(app, program, action, true); }
 
-void add_resume(CLI::App& app, Program& program, Action& action) {
-    add(app, program, action, false);
-}
+void add_resume(Command app, Program& program, Action& action) { add(app, program, action, false); }
 
 }  // namespace opsrelay::cli

@@ -1,9 +1,6 @@
 // `completion` and `man` print what the command line itself tells.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-#include <map>
-
 #include "cli/commands.h"
 #include "cli/describe.h"
 
@@ -30,16 +27,16 @@ Exit codes: 0 ok; 2 usage.)";
 
 }  // namespace
 
-void add_completion(CLI::App& app, Program& program, Action& action) {
-    auto* const group = app.add_subcommand("completion", "Print the completions of a shell");
-    group->require_subcommand(1);
-    group->footer(kCompletionFooter);
+void add_completion(Command app, Program& program, Action& action) {
+    const auto group = app.add_subcommand("completion", "Print the completions of a shell");
+    group.require_subcommand();
+    group.footer(kCompletionFooter);
     const auto add = [&](const char* shell, const char* help,
                          std::string (*make)(const CommandPage&)) {
-        auto* const command = group->add_subcommand(shell, help);
-        command->callback([&app, make, &program, &action] {
-            action = [&app, make, &program] {
-                fmt::print(program.out, "{}", make(describe(app)));
+        const auto command = group.add_subcommand(shell, help);
+        command.callback([app, make, &program, &action] {
+            action = [app, make, &program] {
+                fmt::print(program.out, "{}", make(app.page()));
                 return 0;
             };
         });
@@ -48,12 +45,12 @@ void add_completion(CLI::App& app, Program& program, Action& action) {
     add("zsh", "For zsh", zsh_completion);
 }
 
-void add_man(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("man", "Print the manual page");
-    command->footer(kManFooter);
-    command->callback([&app, &program, &action] {
-        action = [&app, &program] {
-            fmt::print(program.out, "{}", manual_page(describe(app)));
+void add_man(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("man", "Print the manual page");
+    command.footer(kManFooter);
+    command.callback([app, &program, &action] {
+        action = [app, &program] {
+            fmt::print(program.out, "{}", manual_page(app.page()));
             return 0;
         };
     });

@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
-
 #include "cli/commands.h"
 #include "cli/dead_text.h"
 #include "cli/json_fields.h"
@@ -59,16 +57,16 @@ int reload(const ReloadOptions& given, Program& program) {
 
 }  // namespace
 
-void add_reload(CLI::App& app, Program& program, Action& action) {
-    auto* const command =
+void add_reload(Command app, Program& program, Action& action) {
+    const auto command =
         app.add_subcommand("reload", "Take over a changed configuration, or change nothing");
-    const auto given = std::make_shared<ReloadOptions>();  // lives as long as CLI11 refers to it
-    add_client_flags(*command, given->where);
-    command->add_option("--timeout", given->timeout, "Wait this long for the answer; default 10s")
-        ->type_name("DURATION");
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+    const auto given = std::make_shared<ReloadOptions>();  // lives as long as options refer to it
+    add_client_flags(command, given->where);
+    command.add_option("--timeout", given->timeout, "Wait this long for the answer; default 10s")
+        .type_name("DURATION");
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return reload(*given, program); };
     });
 }

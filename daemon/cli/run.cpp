@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <filesystem>
 
@@ -115,10 +114,10 @@ int check(const RunFlags& given, Output output, Program& program) {
 
 }  // namespace
 
-void add_run_flags(CLI::App& command, RunFlags& into) {
-    const auto add = [&command](const char* name, std::optional<std::string>& value,
-                                const char* help, const char* type) {
-        command.add_option(name, value, help)->type_name(type);
+void add_run_flags(Command command, RunFlags& into) {
+    const auto add = [command](const char* name, std::optional<std::string>& value,
+                               const char* help, const char* type) {
+        command.add_option(name, value, help).type_name(type);
     };
     auto& flags = into.flags;
     add("--config", into.file, "Configuration file; default /etc/opsrelay/opsrelay.yaml if present",
@@ -153,28 +152,28 @@ Result<config::Config> load(const RunFlags& given, const Program& program) {
     return config::load_config(sources);
 }
 
-void add_run(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("run", "Run the daemon in the foreground");
-    const auto given = std::make_shared<RunFlags>();  // lives as long as CLI11 refers to it
-    add_run_flags(*command, *given);
-    command->footer(kRunFooter);
-    command->callback([given, &program, &action] {
+void add_run(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("run", "Run the daemon in the foreground");
+    const auto given = std::make_shared<RunFlags>();  // lives as long as options refer to it
+    add_run_flags(command, *given);
+    command.footer(kRunFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return run(*given, program); };
     });
 }
 
-void add_check(CLI::App& app, Program& program, Action& action) {
+void add_check(Command app, Program& program, Action& action) {
     struct Options {
         RunFlags flags;
         Output output = Output::text;
     };
-    auto* const command =
+    const auto command =
         app.add_subcommand("check", "Validate the configuration and print the effective one");
-    const auto given = std::make_shared<Options>();  // lives as long as CLI11 refers to it
-    add_run_flags(*command, given->flags);
-    add_output(*command, given->output);
-    command->footer(kCheckFooter);
-    command->callback([given, &program, &action] {
+    const auto given = std::make_shared<Options>();  // lives as long as options refer to it
+    add_run_flags(command, given->flags);
+    add_output(command, given->output);
+    command.footer(kCheckFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return check(given->flags, given->output, program); };
     });
 }

@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 
@@ -132,31 +131,30 @@ int send(const SendOptions& given, Program& program) {
 
 }  // namespace
 
-void add_send(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("send", "Send events and wait until they are durable");
-    const auto given = std::make_shared<SendOptions>();  // lives as long as CLI11 refers to it
-    auto* const events =
-        command->add_option("events", given->events, "Events, one JSON object each")
-            ->type_name("EVENT");
-    command->add_option("--file", given->file, "Read the events from FILE; - is standard input")
-        ->type_name("FILE")
-        ->excludes(events);
-    command->add_option("--socket", given->socket, "Path of the daemon's stream socket")
-        ->type_name("PATH");
-    add_client_flags(*command, given->where);
+void add_send(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("send", "Send events and wait until they are durable");
+    const auto given = std::make_shared<SendOptions>();  // lives as long as options refer to it
+    const auto events = command.add_option("events", given->events, "Events, one JSON object each")
+                            .type_name("EVENT");
+    command.add_option("--file", given->file, "Read the events from FILE; - is standard input")
+        .type_name("FILE")
+        .excludes(events);
+    command.add_option("--socket", given->socket, "Path of the daemon's stream socket")
+        .type_name("PATH");
+    add_client_flags(command, given->where);
     command
-        ->add_option("--timeout", given->timeout,
-                     "Give up when nothing was confirmed for this long; default 30s")
-        ->type_name("DURATION");
+        .add_option("--timeout", given->timeout,
+                    "Give up when nothing was confirmed for this long; default 30s")
+        .type_name("DURATION");
     command
-        ->add_option("--retries", given->retries,
-                     "Connections in a row without progress before giving up; default 5")
-        ->type_name("N")
-        ->check(CLI::Range(0U, 1'000'000U));
-    command->add_flag("--quiet", given->quiet, "Print errors only");
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+        .add_option("--retries", given->retries,
+                    "Connections in a row without progress before giving up; default 5")
+        .type_name("N")
+        .range(0, 1'000'000);
+    command.add_flag("--quiet", given->quiet, "Print errors only");
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return send(*given, program); };
     });
 }

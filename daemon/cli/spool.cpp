@@ -1,5 +1,4 @@
 // `spool` looks after the stored records.
-#include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
 
@@ -24,15 +23,15 @@ Exit codes: 0 ok; 1 damage found, or failed; 2 usage or configuration; 3 a daemo
 
 }  // namespace
 
-void add_spool(CLI::App& app, Program& program, Action& action) {
-    auto* const group = app.add_subcommand("spool", "The records that wait to be sent");
-    group->require_subcommand(1);
-    group->footer(kFooter);
-    add_spool_export(*group, program, action);
-    add_spool_purge(*group, program, action);
-    add_spool_repair(*group, program, action);
-    add_spool_stat(*group, program, action);
-    add_spool_verify(*group, program, action);
+void add_spool(Command app, Program& program, Action& action) {
+    const auto group = app.add_subcommand("spool", "The records that wait to be sent");
+    group.require_subcommand();
+    group.footer(kFooter);
+    add_spool_export(group, program, action);
+    add_spool_purge(group, program, action);
+    add_spool_repair(group, program, action);
+    add_spool_stat(group, program, action);
+    add_spool_verify(group, program, action);
 }
 
 }  // namespace opsrelay::cli

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 
 #include "cli/admin_client.h"
@@ -53,15 +52,15 @@ Result<std::optional<AdminTarget>> reach(const ClientFlags& flags, const Program
 
 }  // namespace
 
-void add_spool_flags(CLI::App& command, SpoolFlags& into) {
+void add_spool_flags(Command command, SpoolFlags& into) {
     add_client_flags(command, into.where);
     command
         .add_option("--spool-dir", into.spool_dir,
                     "Work on this spool, which no daemon may have open")
-        ->type_name("DIR")
-        ->excludes("--run-dir");
+        .type_name("DIR")
+        .excludes("--run-dir");
     command.add_option("--timeout", into.timeout, "Wait this long for an answer; default 30s")
-        ->type_name("DURATION");
+        .type_name("DURATION");
 }
 
 Ask ask_daemon(AdminTarget target, milliseconds timeout) {

@@ -18,7 +18,7 @@ struct SpoolFlags {
     std::optional<std::string> spool_dir;
     std::string timeout = "30s";  // of one request
 };
-void add_spool_flags(CLI::App& command, SpoolFlags& into);
+void add_spool_flags(Command command, SpoolFlags& into);
 
 /// With --spool-dir that spool, opened here. Else the daemon, over the admin sockets that
 /// admin_targets() names; when none of them answers, the spool of the configuration, but not with

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -86,22 +85,21 @@ int run(const Given& given, Program& program) {
 
 }  // namespace
 
-void add_spool_export(CLI::App& group, Program& program, Action& action) {
-    auto* const command =
-        group.add_subcommand("export", "Print every record that waits, as NDJSON");
-    const auto given = std::make_shared<Given>();  // lives as long as CLI11 refers to it
-    add_offline_flags(*command, given->where);
+void add_spool_export(Command group, Program& program, Action& action) {
+    const auto command = group.add_subcommand("export", "Print every record that waits, as NDJSON");
+    const auto given = std::make_shared<Given>();  // lives as long as options refer to it
+    add_offline_flags(command, given->where);
     command
-        ->add_option("--from", given->from, "Read the files of this directory instead of the spool")
-        ->type_name("DIR")
-        ->excludes("--spool-dir")
-        ->excludes("--config");
-    command->add_option("--lane", given->lane, "Only this lane, by name or number")
-        ->type_name("LANE");
-    command->add_option("--output-file", given->file, "Write to FILE, which must not exist")
-        ->type_name("FILE");
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+        .add_option("--from", given->from, "Read the files of this directory instead of the spool")
+        .type_name("DIR")
+        .excludes("--spool-dir")
+        .excludes("--config");
+    command.add_option("--lane", given->lane, "Only this lane, by name or number")
+        .type_name("LANE");
+    command.add_option("--output-file", given->file, "Write to FILE, which must not exist")
+        .type_name("FILE");
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return run(*given, program); };
     });
 }

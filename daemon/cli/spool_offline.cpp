@@ -2,17 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-
 #include "core/clock.h"
 
 namespace opsrelay::cli {
 
-void add_offline_flags(CLI::App& command, OfflineFlags& into) {
-    command.add_option("--spool-dir", into.spool_dir, "Directory of the spool")->type_name("DIR");
+void add_offline_flags(Command command, OfflineFlags& into) {
+    command.add_option("--spool-dir", into.spool_dir, "Directory of the spool").type_name("DIR");
     command
         .add_option("--config", into.file, "The daemon's configuration file, to find the spool in")
-        ->type_name("FILE");
+        .type_name("FILE");
 }
 
 Result<spool::Options> spool_options(const OfflineFlags& given, const Program& program) {

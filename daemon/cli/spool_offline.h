@@ -14,7 +14,7 @@ struct OfflineFlags {
     std::optional<std::string> spool_dir;
 };
 /// --config and --spool-dir.
-void add_offline_flags(CLI::App& command, OfflineFlags& into);
+void add_offline_flags(Command command, OfflineFlags& into);
 /// The spool's options as `run` would have them.
 [[nodiscard]] Result<spool::Options> spool_options(const OfflineFlags& given,
                                                    const Program& program);

@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
-
 #include "cli/commands.h"
 #include "cli/spool_ask.h"
 #include "core/json_text.h"
@@ -61,17 +59,17 @@ int purge(const PurgeOptions& given, Program& program) {
 
 }  // namespace
 
-void add_spool_purge(CLI::App& group, Program& program, Action& action) {
-    auto* const command =
+void add_spool_purge(Command group, Program& program, Action& action) {
+    const auto command =
         group.add_subcommand("purge", "Give up the records of a lane that is not configured");
-    const auto given = std::make_shared<PurgeOptions>();  // lives as long as CLI11 refers to it
-    add_spool_flags(*command, given->where);
-    command->add_option("--lane", given->lane, "The lane's name")->required()->type_name("NAME");
-    command->add_flag("--configured", given->configured, "Although it is configured");
-    command->add_flag("--yes", given->yes, "Do it");
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+    const auto given = std::make_shared<PurgeOptions>();  // lives as long as options refer to it
+    add_spool_flags(command, given->where);
+    command.add_option("--lane", given->lane, "The lane's name").required().type_name("NAME");
+    command.add_flag("--configured", given->configured, "Although it is configured");
+    command.add_flag("--yes", given->yes, "Do it");
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return purge(*given, program); };
     });
 }

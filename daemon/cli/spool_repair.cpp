@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
-
 #include "admit/dedupe.h"
 #include "cli/spool_offline.h"
 #include "cli/status_text.h"
@@ -121,15 +119,15 @@ int run(const Given& given, Program& program) {
 
 }  // namespace
 
-void add_spool_repair(CLI::App& group, Program& program, Action& action) {
-    auto* const command =
+void add_spool_repair(Command group, Program& program, Action& action) {
+    const auto command =
         group.add_subcommand("repair", "Take records back from databases that were moved aside");
-    const auto given = std::make_shared<Given>();  // lives as long as CLI11 refers to it
-    add_offline_flags(*command, given->where);
-    command->add_flag("--write", given->write, "Do it; without it nothing is changed");
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+    const auto given = std::make_shared<Given>();  // lives as long as options refer to it
+    add_offline_flags(command, given->where);
+    command.add_flag("--write", given->write, "Do it; without it nothing is changed");
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return run(*given, program); };
     });
 }

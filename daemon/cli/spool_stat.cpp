@@ -2,7 +2,6 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <ctime>
 
 #include "cli/spool_offline.h"
@@ -133,25 +132,25 @@ int verify(const Given& given, Program& program) {
     return report->damaged == 0 ? 0 : kExitFailed;
 }
 
-void add(CLI::App& group, Program& program, Action& action, const char* name, const char* help,
+void add(Command group, Program& program, Action& action, const char* name, const char* help,
          int (*run)(const Given&, Program&)) {
-    auto* const command = group.add_subcommand(name, help);
-    const auto given = std::make_shared<Given>();  // lives as long as CLI11 refers to it
-    add_offline_flags(*command, given->where);
-    add_output(*command, given->output);
-    command->callback([given, run, &program, &action] {
+    const auto command = group.add_subcommand(name, help);
+    const auto given = std::make_shared<Given>();  // lives as long as options refer to it
+    add_offline_flags(command, given->where);
+    add_output(command, given->output);
+    command.callback([given, run, &program, &action] {
         action = [given, run, &program] { return run(*given, program); };
     });
 }
 
 }  // namespace
 
-void add_spool_stat(CLI::App& group, Program& program, Action& action) {
+void add_spool_stat(Command group, Program& program, Action& action) {
     add(group, program, action, "stat", "Sizes, lanes, records, dead letters, ids, kept damage",
         stat);
 }
 
-void add_spool_verify(CLI::App& group, Program& program, Action& action) {
+void add_spool_verify(Command group, Program& program, Action& action) {
     add(group, program, action, "verify", "Read everything and check every checksum", verify);
 }
 

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
 #include <utility>
@@ -201,31 +200,31 @@ int status(const StatusOptions& given, Program& program) {
 
 }  // namespace
 
-void add_status(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("status", "Show the state of a running daemon");
-    const auto given = std::make_shared<StatusOptions>();  // lives as long as CLI11 refers to it
-    add_client_flags(*command, given->where);
+void add_status(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("status", "Show the state of a running daemon");
+    const auto given = std::make_shared<StatusOptions>();  // lives as long as options refer to it
+    add_client_flags(command, given->where);
     command
-        ->add_option("--admin-port", given->admin_port,
-                     "Port of the daemon's admin listener on 127.0.0.1")
-        ->type_name("N");
-    command->add_option("--timeout", given->timeout, "Wait this long for the answer; default 3s")
-        ->type_name("DURATION");
-    auto* const ready = command->add_flag("--ready", given->ready,
-                                          "Exit 0 if it accepts events, else 1 with reasons");
-    command->add_flag("--live", given->live, "Exit 0 if it is alive, else 1")->excludes(ready);
-    auto* const watch = command
-                            ->add_option("--watch", given->interval,
-                                         "Show it again every SECONDS, with rates; default 2")
-                            ->type_name("SECONDS")
-                            ->expected(0, 1)
-                            ->excludes("--ready")
-                            ->excludes("--live");
-    add_colour(*command, given->colour);
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, watch, &program, &action] {
-        given->watched = watch->count() != 0;
+        .add_option("--admin-port", given->admin_port,
+                    "Port of the daemon's admin listener on 127.0.0.1")
+        .type_name("N");
+    command.add_option("--timeout", given->timeout, "Wait this long for the answer; default 3s")
+        .type_name("DURATION");
+    const auto ready = command.add_flag("--ready", given->ready,
+                                        "Exit 0 if it accepts events, else 1 with reasons");
+    command.add_flag("--live", given->live, "Exit 0 if it is alive, else 1").excludes(ready);
+    const auto watch = command
+                           .add_option("--watch", given->interval,
+                                       "Show it again every SECONDS, with rates; default 2")
+                           .type_name("SECONDS")
+                           .expected(0, 1)
+                           .excludes("--ready")
+                           .excludes("--live");
+    add_colour(command, given->colour);
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, watch, &program, &action] {
+        given->watched = watch.given();
         action = [given, &program] { return status(*given, program); };
     });
 }

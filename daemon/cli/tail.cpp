@@ -1,7 +1,7 @@
 // `tail` shows events as they pass, with what becomes of them.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
@@ -162,24 +162,24 @@ private:
 
 }  // namespace
 
-void add_tail(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("tail", "Show events as they pass");
-    const auto given = std::make_shared<TailOptions>();  // lives as long as CLI11 refers to it
-    add_client_flags(*command, given->where);
-    command->add_option("--outcome", given->outcomes, "Only these outcomes, by commas")
-        ->type_name("OUTCOME,...");
-    command->add_option("--lane", given->lane, "Only this lane")->type_name("NAME");
-    command->add_option("--model", given->model, "Only this model")->type_name("MODEL");
-    command->add_option("-n,--count", given->count, "End after this many; default: never")
-        ->type_name("N");
+void add_tail(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("tail", "Show events as they pass");
+    const auto given = std::make_shared<TailOptions>();  // lives as long as options refer to it
+    add_client_flags(command, given->where);
+    command.add_option("--outcome", given->outcomes, "Only these outcomes, by commas")
+        .type_name("OUTCOME,...");
+    command.add_option("--lane", given->lane, "Only this lane").type_name("NAME");
+    command.add_option("--model", given->model, "Only this model").type_name("MODEL");
+    command.add_option("-n,--count", given->count, "End after this many; default: never")
+        .type_name("N");
     command
-        ->add_option("--wait", given->wait,
-                     "Wait this long for a daemon that ended to return; default 30s")
-        ->type_name("DURATION");
-    add_colour(*command, given->colour);
-    add_output(*command, given->output);
-    command->footer(kFooter);
-    command->callback([given, &program, &action] {
+        .add_option("--wait", given->wait,
+                    "Wait this long for a daemon that ended to return; default 30s")
+        .type_name("DURATION");
+    add_colour(command, given->colour);
+    add_output(command, given->output);
+    command.footer(kFooter);
+    command.callback([given, &program, &action] {
         action = [given, &program] { return TailCommand(*given, program).run(); };
     });
 }

@@ -1,7 +1,7 @@
 // `version` names this program and the libraries it was built with.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
@@ -51,12 +51,13 @@ int version(Output output, Program& program) {
 
 }  // namespace
 
-void add_version(CLI::App& app, Program& program, Action& action) {
-    auto* const command = app.add_subcommand("version", "Print the version");
-    const auto output = std::make_shared<Output>(Output::text);  // as long as CLI11 refers to it
-    add_output(*command, *output);
-    command->footer("\nExamples:\n  opsrelay version\n  opsrelay version --output json");
-    command->callback([output, &program, &action] {
+void add_version(Command app, Program& program, Action& action) {
+    const auto command = app.add_subcommand("version", "Print the version");
+    const auto output =
+        std::make_shared<Output>(Output::text);  // as long as the option refers to it
+    add_output(command, *output);
+    command.footer("\nExamples:\n  opsrelay version\n  opsrelay version --output json");
+    command.callback([output, &program, &action] {
         action = [output, &program] { return version(*output, program); };
     });
 }

@@ -128,7 +128,7 @@ TEST_CASE("cli/dead: what could be meant otherwise is refused before anything is
         {{"dead", "purge", "k", "--kind", "upstream", "--yes"}, "go with --all"},
         {{"dead", "replay"}, "give keys, or --all"},
         {{"dead", "show"}, "required"},
-        {{"dead", "export", "--format", "xml"}, "--format"},
+        {{"dead", "export", "--format", "xml"}, "--format: write ndjson or csv\n"},
         {{"spool", "purge", "--lane", "x"}, "Repeat with --yes"},
         {{"spool", "purge", "--yes"}, "--lane is required"},
     };
