@@ -411,7 +411,7 @@ void Loader::add_warnings() {
     }
     if (const auto limit = spool::ids_limit(config_.spool); limit < config_.spool.ids.ids_max) {
         warnings.push_back(
-            fmt::format("dedupe.max_ids: {} ids would take more than half of spool.max_bytes ({}); "
+            fmt::format("dedupe.max_ids: {} ids would take too much of spool.max_bytes ({}); "
                         "{} are remembered",
                         config_.spool.ids.ids_max, format_bytes(config_.spool.bytes_max), limit));
     }

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "config/fields.h"
+#include "spool/options.h"
 
 namespace opsrelay::config {
 
@@ -14,7 +15,6 @@ namespace {
 constexpr Bytes kProgram = 14_MiB;  // code, threads, connections, RocksDB's own
 constexpr Bytes kCommit = 2_MiB;    // the segments being written and read
 constexpr Bytes kWriteBuffersMin = 6_MiB;
-constexpr Bytes kWriteBuffersMax = 32_MiB;
 constexpr Bytes kBlockCacheMin = 1_MiB;
 constexpr Bytes kBlockCacheMax = 16_MiB;
 constexpr std::uint64_t kFilterBytesPerId = 1;  // the least: 8 bits
@@ -81,7 +81,7 @@ Result<MemoryPlan> plan_memory(const MemoryNeeds& needs) {
     };
     give(plan.filters, std::min(plan.filters, Bytes{left.count * 6 / 10}));
     give(plan.write_buffers,
-         std::min(kWriteBuffersMax - plan.write_buffers, Bytes{left.count * 3 / 4}));
+         std::min(spool::kWriteBuffersMax - plan.write_buffers, Bytes{left.count * 3 / 4}));
     give(plan.block_cache, std::min(kBlockCacheMax - plan.block_cache, left));
     return plan;
 }

@@ -31,8 +31,6 @@ constexpr std::string_view to_string(Intake intake) { return kIntakes.at(index_o
 
 /// The live logs together, before the memory tables behind them are written out.
 inline constexpr Bytes kLogBytesMax{32U << 20U};
-/// The size of one compaction output.
-inline constexpr Bytes kTableFileBytes{16U << 20U};
 /// Free space below which nothing is taken in: this or a tenth of the volume, whichever is less,
 /// but what is under way, or a quarter of a small volume.
 inline constexpr Bytes kVolumeReserveMax{64U << 20U};

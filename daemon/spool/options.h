@@ -15,6 +15,10 @@ namespace opsrelay::spool {
 inline constexpr Bytes kSegmentRawBytesMax{512U << 10U};
 inline constexpr std::size_t kSegmentEventsMax = 8192;
 inline constexpr milliseconds kSegmentSpanMax{1000};
+/// The size of one compaction output.
+inline constexpr Bytes kTableFileBytes{16U << 20U};
+/// The most that Options::write_buffers is made.
+inline constexpr Bytes kWriteBuffersMax{32U << 20U};
 /// Lanes that may be configured at a time: each has memory and connections of its own.
 inline constexpr std::size_t kLanesMax = 16;
 
@@ -60,9 +64,13 @@ struct Options {
 inline constexpr std::uint64_t kDiskBytesPerId = 24;
 
 /// The ids that are remembered at most: ids.ids_max, or fewer when they would take more than half
-/// of a small spool; at least 1.
+/// of the spool, or so much of what lies below the headroom of DiskBudget that intake stayed closed
+/// for them alone, however much is delivered; at least 1.
 [[nodiscard]] constexpr std::uint64_t ids_limit(const Options& options) noexcept {
-    const auto fit = options.bytes_max.count / 2 / kDiskBytesPerId;
+    const auto half = options.bytes_max.count / 2;
+    const auto under_way = kWriteBuffersMax + kTableFileBytes + options.stall_buffer;
+    const auto below = options.bytes_max.count - std::min(half, under_way.count);
+    const auto fit = std::min(half, below / 16 * 9) / kDiskBytesPerId;
     return std::max<std::uint64_t>(1, std::min(options.ids.ids_max, fit));
 }
 

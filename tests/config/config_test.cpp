@@ -33,8 +33,8 @@ TEST_CASE("config/config: a spool that is too small for the ids is told, not ref
     const auto config = load_config(sources).value();
     REQUIRE(config.warnings.size() == 2);  // the other one: no API key
     CHECK(config.warnings.back() ==
-          "dedupe.max_ids: 2000000 ids would take more than half of spool.max_bytes (64MiB); "
-          "1398101 are remembered");
+          "dedupe.max_ids: 2000000 ids would take too much of spool.max_bytes (64MiB); "
+          "786432 are remembered");
 }
 
 TEST_CASE("config/config: without anything the defaults of root apply and a key is asked for") {
