@@ -116,6 +116,8 @@ forbid(cli11 "#include <CLI/" "^daemon/cli/command\\.cpp$"
   "CLI11 is slow to compile; only daemon/cli/command.cpp includes it: use cli/command.h" ${daemon_files})
 forbid(beast "#include <boost/beast" "\\.cpp$"
   "Beast is slow to compile; include it in a .cpp file" ${daemon_files})
+forbid(format_to "format_to\\(" "${nowhere}"
+  "it is compiled anew in each object: use fmt::format, or append the pieces" ${daemon_files})
 forbid(umbrella "#include <boost/(asio|beast)\\.hpp>" "${nowhere}"
   "include the narrowest header" ${daemon_files})
 forbid(iostream "#include <iostream>" "${nowhere}"

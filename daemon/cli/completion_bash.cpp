@@ -1,7 +1,5 @@
 #include <fmt/format.h>
 
-#include <iterator>
-
 #include "cli/describe.h"
 
 namespace opsrelay::cli {
@@ -45,30 +43,29 @@ std::string join(const std::vector<std::string>& words) {
 
 // What follows an option that takes a value.
 void append_values(std::string& out, const CommandPage& page) {
-    auto to = std::back_inserter(out);
     for (const auto& option : page.options) {
         if (option.kind == ValueKind::none || option.positional || option.optional_value) continue;
         std::string patterns;
         for (const auto& name : option.names) {
             patterns += fmt::format("{}\"{} {}\"", patterns.empty() ? "" : "|", page.path, name);
         }
-        fmt::format_to(to, "        {})\n", patterns);
+        out += fmt::format("        {})\n", patterns);
         switch (option.kind) {
             case ValueKind::none:
             case ValueKind::anything: break;
             case ValueKind::choice:
-                fmt::format_to(to,
-                               "            mapfile -t COMPREPLY < <(compgen -W \"{}\" -- "
-                               "\"$current\")\n",
-                               join(option.choices));
+                out += fmt::format(
+                    "            mapfile -t COMPREPLY < <(compgen -W \"{}\" -- "
+                    "\"$current\")\n",
+                    join(option.choices));
                 break;
             case ValueKind::file:
             case ValueKind::directory:
-                fmt::format_to(to,
-                               "            compopt -o filenames\n"
-                               "            mapfile -t COMPREPLY < <(compgen -{} -- "
-                               "\"$current\")\n",
-                               option.kind == ValueKind::file ? 'f' : 'd');
+                out += fmt::format(
+                    "            compopt -o filenames\n"
+                    "            mapfile -t COMPREPLY < <(compgen -{} -- "
+                    "\"$current\")\n",
+                    option.kind == ValueKind::file ? 'f' : 'd');
                 break;
         }
         out += "            return ;;\n";
@@ -81,8 +78,7 @@ void append_words(std::string& out, const CommandPage& page) {
     for (const auto& option : page.options) {
         if (!option.positional) words.insert(words.end(), option.names.begin(), option.names.end());
     }
-    fmt::format_to(std::back_inserter(out), "        \"{}\") words=\"{}\" ;;\n", page.path,
-                   join(words));
+    out += fmt::format("        \"{}\") words=\"{}\" ;;\n", page.path, join(words));
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include <fmt/format.h>
 
-#include <iterator>
-
 #include "cli/describe.h"
 
 namespace opsrelay::cli {
@@ -49,44 +47,41 @@ std::string function_name(const CommandPage& page) {
 }
 
 void append_options(std::string& out, const CommandPage& page) {
-    auto to = std::back_inserter(out);
     for (const auto& option : page.options) {
         if (option.positional) {
-            fmt::format_to(to, " \\\n        '*:{}: '", escaped(option.type));
+            out += fmt::format(" \\\n        '*:{}: '", escaped(option.type));
             continue;
         }
         for (const auto& name : option.names) {
             const bool split = option.kind != ValueKind::none && name.starts_with("--");
-            fmt::format_to(to, " \\\n        '{}{}[{}]{}{}'", name, split ? "=" : "",
-                           escaped(option.help), option.optional_value ? ":" : "",
-                           value_of(option));
+            out += fmt::format(" \\\n        '{}{}[{}]{}{}'", name, split ? "=" : "",
+                               escaped(option.help), option.optional_value ? ":" : "",
+                               value_of(option));
         }
     }
 }
 
 void append_command(std::string& out, const CommandPage& page) {
-    auto to = std::back_inserter(out);
-    fmt::format_to(to, "{}() {{\n    _arguments -s", function_name(page));
+    out += fmt::format("{}() {{\n    _arguments -s", function_name(page));
     append_options(out, page);
     out += "\n}\n\n";
 }
 
 // A list of commands and, once one is there, what it takes.
 void append_group(std::string& out, const CommandPage& page) {
-    auto to = std::back_inserter(out);
-    fmt::format_to(to, "{}() {{\n", page.path.empty() ? "_opsrelay" : function_name(page));
+    out += fmt::format("{}() {{\n", page.path.empty() ? "_opsrelay" : function_name(page));
     out += "    local context state state_descr line\n    typeset -A opt_args\n";
     out += "    _arguments -C";
     append_options(out, page);
     out += " \\\n        '1: :->command' '*:: :->rest'\n    case $state in\n    command)\n";
     out += "        local -a commands=(";
     for (const auto& command : page.commands) {
-        fmt::format_to(to, "\n            '{}:{}'", command.name, escaped(command.help));
+        out += fmt::format("\n            '{}:{}'", command.name, escaped(command.help));
     }
     out +=
         ")\n        _describe command commands\n        ;;\n    rest)\n        case $words[1] in\n";
     for (const auto& command : page.commands) {
-        fmt::format_to(to, "        {}) {} ;;\n", command.name, function_name(command));
+        out += fmt::format("        {}) {} ;;\n", command.name, function_name(command));
     }
     out += "        esac\n        ;;\n    esac\n}\n\n";
 }

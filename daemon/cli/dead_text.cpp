@@ -6,7 +6,6 @@
 #include <rapidjson/writer.h>
 
 #include <array>
-#include <iterator>
 
 #include "cli/status_text.h"
 
@@ -71,8 +70,8 @@ std::string letter_text(const Json& letter) {
     for (const auto* const name : kFields) {
         const auto value = printable(raw(letter, name));
         const bool missing = value.empty() && std::string_view(name) == "event";
-        fmt::format_to(std::back_inserter(out), "{}: {}\n", name,
-                       missing ? "not kept, so it cannot be replayed" : value);
+        out +=
+            fmt::format("{}: {}\n", name, missing ? "not kept, so it cannot be replayed" : value);
     }
     return out;
 }

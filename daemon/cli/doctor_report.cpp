@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "cli/status_text.h"
 #include "core/json_text.h"
@@ -42,28 +41,26 @@ bool any_failed(const Findings& findings) { return how_many(findings, Health::fa
 
 std::string findings_text(const Findings& findings, const Paint& paint) {
     std::string out;
-    auto to = std::back_inserter(out);
     std::size_t width = 0;
     for (const auto& finding : findings) width = std::max(width, name_of(finding).size());
     for (const auto& finding : findings) {
-        fmt::format_to(to, "{}  {:<{}}  {}\n", painted(finding.health, paint), name_of(finding),
-                       width, printable(finding.detail));
+        out += fmt::format("{}  {:<{}}  {}\n", painted(finding.health, paint), name_of(finding),
+                           width, printable(finding.detail));
         if (finding.remedy.empty()) continue;
-        fmt::format_to(to, "      {:<{}}  next: {}\n", "", width, printable(finding.remedy));
+        out += fmt::format("      {:<{}}  next: {}\n", "", width, printable(finding.remedy));
     }
-    fmt::format_to(to, "\n{} ok, {} to look at, {} failed\n", how_many(findings, Health::ok),
-                   how_many(findings, Health::warn), how_many(findings, Health::fail));
+    out += fmt::format("\n{} ok, {} to look at, {} failed\n", how_many(findings, Health::ok),
+                       how_many(findings, Health::warn), how_many(findings, Health::fail));
     return out;
 }
 
 std::string findings_json(const Findings& findings) {
     std::string checks;
     for (const auto& finding : findings) {
-        fmt::format_to(std::back_inserter(checks),
-                       R"({}{{"check":{},"lane":{},"result":"{}","detail":{},"remedy":{}}})",
-                       checks.empty() ? "" : ",", json_string(finding.check),
-                       json_or_null(finding.lane), to_string(finding.health),
-                       json_string(finding.detail), json_or_null(finding.remedy));
+        checks += fmt::format(R"({}{{"check":{},"lane":{},"result":"{}","detail":{},"remedy":{}}})",
+                              checks.empty() ? "" : ",", json_string(finding.check),
+                              json_or_null(finding.lane), to_string(finding.health),
+                              json_string(finding.detail), json_or_null(finding.remedy));
     }
     return fmt::format("{{\"ok\":{},\"checks\":[{}]}}\n", !any_failed(findings), checks);
 }

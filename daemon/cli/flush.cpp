@@ -4,7 +4,6 @@
 #include <rapidjson/document.h>
 
 #include <algorithm>
-#include <iterator>
 
 #include "cli/commands.h"
 #include "cli/connect.h"
@@ -54,8 +53,8 @@ std::string ends_body(const rapidjson::Value& reply) {
     std::string out;
     if (const auto* const ends = member(reply, "ends"); ends != nullptr && ends->IsObject()) {
         for (const auto& end : ends->GetObject()) {
-            fmt::format_to(std::back_inserter(out), "{}{}:{}", out.empty() ? "" : ",",
-                           json_string(text(end.name)), count(end.value));
+            out += fmt::format("{}{}:{}", out.empty() ? "" : ",", json_string(text(end.name)),
+                               count(end.value));
         }
     }
     return fmt::format("{{\"ends\":{{{}}}}}", out);
@@ -107,11 +106,11 @@ void show(const std::vector<LaneLeft>& left, Output output, Program& program) {
     if (output == Output::json) {
         std::string lanes;
         for (const auto& one : left) {
-            fmt::format_to(std::back_inserter(lanes),
-                           "{}{{\"name\":{},\"left\":{},\"deferred\":{},\"state\":{},"
-                           "\"last_error\":{}}}",
-                           lanes.empty() ? "" : ",", json_string(one.lane), one.events, one.resting,
-                           json_string(one.state), json_string(one.error));
+            lanes += fmt::format(
+                "{}{{\"name\":{},\"left\":{},\"deferred\":{},\"state\":{},"
+                "\"last_error\":{}}}",
+                lanes.empty() ? "" : ",", json_string(one.lane), one.events, one.resting,
+                json_string(one.state), json_string(one.error));
         }
         fmt::print(program.out, "{{\"empty\":{},\"lanes\":[{}]}}\n", left.empty(), lanes);
         return;

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <iterator>
 #include <string_view>
 
 #include "cli/describe.h"
@@ -61,7 +60,6 @@ void append_footer(std::string& out, std::string_view footer) {
 }
 
 void append_options(std::string& out, const CommandPage& page) {
-    auto to = std::back_inserter(out);
     for (const auto& option : page.options) {
         std::string names;
         for (const auto& name : option.names) {
@@ -73,13 +71,12 @@ void append_options(std::string& out, const CommandPage& page) {
             const auto type = fmt::format("\\fI{}\\fP", roff(option.type));
             names += option.optional_value ? " [" + type + "]" : " " + type;
         }
-        fmt::format_to(to, ".TP\n{}\n{}\n", names, roff(option.help));
+        out += fmt::format(".TP\n{}\n{}\n", names, roff(option.help));
     }
 }
 
 void append_command(std::string& out, const CommandPage& page) {
-    fmt::format_to(std::back_inserter(out), ".SS opsrelay {}\n{}.\n", roff(page.path),
-                   roff(page.help));
+    out += fmt::format(".SS opsrelay {}\n{}.\n", roff(page.path), roff(page.help));
     append_options(out, page);
     append_footer(out, page.footer);
 }

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <iterator>
 
 #include "cli/json_fields.h"
 
@@ -29,34 +28,32 @@ std::string age_text(double age_s) {
 }
 
 void append_ledger(std::string& out, const Json& ledger) {
-    auto to = std::back_inserter(out);
     constexpr std::array<const char*, 6> kIn{"received", "accepted", "duplicates",
                                              "rejected", "shed",     "pending"};
     constexpr std::array<const char*, 6> kOut{"recovered", "replayed", "delivered",
                                               "dead",      "dropped",  "spooled"};
     out += "\nevents\n";
     for (std::size_t i = 0; i < kIn.size(); ++i) {
-        fmt::format_to(to, "  {:<11}{:>14}    {:<11}{:>14}\n", kIn[i], count(ledger, kIn[i]),
-                       kOut[i], count(ledger, kOut[i]));
+        out += fmt::format("  {:<11}{:>14}    {:<11}{:>14}\n", kIn[i], count(ledger, kIn[i]),
+                           kOut[i], count(ledger, kOut[i]));
     }
     if (const auto imbalance = count(ledger, "imbalance"); imbalance != 0) {
-        fmt::format_to(to, "  imbalance {}: this is a bug, please report it\n", imbalance);
+        out += fmt::format("  imbalance {}: this is a bug, please report it\n", imbalance);
     }
     const auto* const reasons = member(ledger, "reasons");
     if (reasons == nullptr || !reasons->IsObject()) return;
     for (const auto& reason : reasons->GetObject()) {
         const auto name = printable({reason.name.GetString(), reason.name.GetStringLength()});
         const auto n = reason.value.IsUint64() ? reason.value.GetUint64() : 0;
-        fmt::format_to(to, "  {:<30}{:>14}\n", name, n);
+        out += fmt::format("  {:<30}{:>14}\n", name, n);
     }
 }
 
 void append_late(std::string& out, const Json& lane) {
     const auto* const late = member(lane, "late");
     if (late == nullptr || !late->IsObject() || count(*late, "day") == 0) return;
-    fmt::format_to(std::back_inserter(out),
-                   "    late: {} delivered after their UTC day, {} of them after their month\n",
-                   count(*late, "day"), count(*late, "month"));
+    out += fmt::format("    late: {} delivered after their UTC day, {} of them after their month\n",
+                       count(*late, "day"), count(*late, "month"));
 }
 
 // Their age is not that of the queue.
@@ -68,10 +65,10 @@ std::uint64_t deferred_events(const Json& lane) {
 void append_deferred(std::string& out, const Json& lane) {
     const auto events = deferred_events(lane);
     if (events == 0) return;
-    fmt::format_to(std::back_inserter(out),
-                   "    deferred: {} of them, which upstream fails on again and again; next "
-                   "attempt {}\n",
-                   events, text(*member(lane, "deferred"), "next"));
+    out += fmt::format(
+        "    deferred: {} of them, which upstream fails on again and again; next "
+        "attempt {}\n",
+        events, text(*member(lane, "deferred"), "next"));
 }
 
 std::string painted_state(const std::string& state, const Paint& paint) {
@@ -81,67 +78,64 @@ std::string painted_state(const std::string& state, const Paint& paint) {
 }
 
 void append_lanes(std::string& out, const Json& lanes, const Paint& paint) {
-    auto to = std::back_inserter(out);
     out += "\nlanes\n";
     for (const auto& lane : lanes.GetArray()) {
-        fmt::format_to(to, "  {}: {}", text(lane, "name"),
-                       painted_state(text(lane, "state"), paint));
+        out +=
+            fmt::format("  {}: {}", text(lane, "name"), painted_state(text(lane, "state"), paint));
         if (const auto since = text(lane, "since"); !since.empty()) {
-            fmt::format_to(to, " since {}", since);
+            out += fmt::format(" since {}", since);
         }
         if (const auto retry = text(lane, "retry_at"); !retry.empty()) {
-            fmt::format_to(to, ", next attempt {}", retry);
+            out += fmt::format(", next attempt {}", retry);
         }
-        fmt::format_to(to, ", {} spooled", count(lane, "spooled"));
+        out += fmt::format(", {} spooled", count(lane, "spooled"));
         if (count(lane, "spooled") > deferred_events(lane)) {
-            fmt::format_to(to, ", oldest {}", age_text(number(lane, "oldest_age_s")));
+            out += fmt::format(", oldest {}", age_text(number(lane, "oldest_age_s")));
         }
         if (text(lane, "state") == "active" && count(lane, "concurrency") != 0) {
-            fmt::format_to(to, ", up to {} requests at a time", count(lane, "concurrency"));
+            out += fmt::format(", up to {} requests at a time", count(lane, "concurrency"));
         }
         out += '\n';
         append_deferred(out, lane);
         append_late(out, lane);
         if (const auto error = text(lane, "last_error"); !error.empty()) {
-            fmt::format_to(to, "    last error: {}\n", error);
+            out += fmt::format("    last error: {}\n", error);
         }
         if (const auto next = text(lane, "next"); !next.empty()) {
-            fmt::format_to(to, "    next: {}\n", next);
+            out += fmt::format("    next: {}\n", next);
         }
     }
 }
 
 void append_spool(std::string& out, const Json& spool, const Json* dedupe) {
-    auto to = std::back_inserter(out);
     const auto bytes = number(spool, "bytes");
     const auto limit = number(spool, "limit");
-    fmt::format_to(to, "\nspool\n  {} of {}", size_text(bytes), size_text(limit));
-    if (limit > 0) fmt::format_to(to, " ({:.0f} %)", 100 * bytes / limit);
-    fmt::format_to(to, ", oldest {}, {} dead letters\n", age_text(number(spool, "oldest_age_s")),
-                   count(spool, "dead_letters"));
+    out += fmt::format("\nspool\n  {} of {}", size_text(bytes), size_text(limit));
+    if (limit > 0) out += fmt::format(" ({:.0f} %)", 100 * bytes / limit);
+    out += fmt::format(", oldest {}, {} dead letters\n", age_text(number(spool, "oldest_age_s")),
+                       count(spool, "dead_letters"));
     if (const auto* const damaged = member(spool, "damaged");
         damaged != nullptr && damaged->IsArray()) {
         for (const auto& path : damaged->GetArray()) {
             if (!path.IsString()) continue;
-            fmt::format_to(to, "  damaged, moved aside: {}\n    next: opsrelay spool repair\n",
-                           printable({path.GetString(), path.GetStringLength()}));
+            out += fmt::format("  damaged, moved aside: {}\n    next: opsrelay spool repair\n",
+                               printable({path.GetString(), path.GetStringLength()}));
         }
     }
     if (dedupe == nullptr) return;
-    fmt::format_to(to, "  {} of {} ids remembered, back to {} ago\n", count(*dedupe, "ids"),
-                   count(*dedupe, "ids_max"), age_text(number(*dedupe, "window_s")));
+    out += fmt::format("  {} of {} ids remembered, back to {} ago\n", count(*dedupe, "ids"),
+                       count(*dedupe, "ids_max"), age_text(number(*dedupe, "window_s")));
 }
 
 void append_listeners(std::string& out, const Json& listeners) {
-    auto to = std::back_inserter(out);
     out += "\nlisteners\n";
     for (const auto& listener : listeners.GetArray()) {
-        fmt::format_to(to, "  {:<14} {:<40} {:>12} received", text(listener, "type"),
-                       text(listener, "address"), count(listener, "received"));
+        out += fmt::format("  {:<14} {:<40} {:>12} received", text(listener, "type"),
+                           text(listener, "address"), count(listener, "received"));
         const auto* const inherited = member(listener, "inherited");
         if (inherited != nullptr && inherited->IsTrue()) out += ", inherited";
         if (const auto drops = count(listener, "kernel_drops"); drops != 0) {
-            fmt::format_to(to, ", {} dropped by the kernel", drops);
+            out += fmt::format(", {} dropped by the kernel", drops);
         }
         out += '\n';
     }

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <rapidjson/document.h>
 
-#include <iterator>
-
 #include "cli/json_fields.h"
 
 namespace opsrelay::cli {
@@ -41,23 +39,22 @@ std::optional<TailLine> read_tail_line(std::string_view json, bool chosen, const
     TailLine made{fmt::format("{} {} {}", at.size() > 12 ? at.substr(11, 12) : at,
                               painted(outcome, paint), lane.empty() ? "-" : lane),
                   true};
-    auto to = std::back_inserter(made.text);
     if (member(line, "events") != nullptr) {
-        fmt::format_to(to, " {} events", count(line, "events"));
+        made.text += fmt::format(" {} events", count(line, "events"));
     }
-    if (const auto id = text(line, "id"); !id.empty()) fmt::format_to(to, " {}", id);
+    if (const auto id = text(line, "id"); !id.empty()) made.text += fmt::format(" {}", id);
     const auto provider = text(line, "provider");
     const auto model = text(line, "model");
-    if (!provider.empty() || !model.empty()) fmt::format_to(to, " {}/{}", provider, model);
+    if (!provider.empty() || !model.empty()) made.text += fmt::format(" {}/{}", provider, model);
     if (member(line, "total_tokens") != nullptr) {
-        fmt::format_to(to, " {}+{}={} tokens", count(line, "input_tokens"),
-                       count(line, "output_tokens"), count(line, "total_tokens"));
+        made.text += fmt::format(" {}+{}={} tokens", count(line, "input_tokens"),
+                                 count(line, "output_tokens"), count(line, "total_tokens"));
     }
     if (const auto status = text(line, "status"); !status.empty()) {
-        fmt::format_to(to, " {}", status);
+        made.text += fmt::format(" {}", status);
     }
     if (const auto reason = text(line, "reason"); !reason.empty()) {
-        fmt::format_to(to, " ({})", reason);
+        made.text += fmt::format(" ({})", reason);
     }
     return made;
 }

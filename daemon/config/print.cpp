@@ -1,8 +1,6 @@
 // The effective configuration as YAML and JSON, from the table of keys.
 #include <fmt/format.h>
 
-#include <iterator>
-
 #include "config/config.h"
 #include "config/event_rules.h"
 #include "config/fields.h"
@@ -35,8 +33,8 @@ std::string json_value(std::string text, bool nullable, bool quoted) {
 std::string yaml_upstream(const forward::Options& upstream, std::string_view indent) {
     std::string out;
     for (const auto& key : upstream_keys()) {
-        fmt::format_to(std::back_inserter(out), "{}{}: {}\n", indent, key.short_name(),
-                       yaml_value(key.show(upstream), key.nullable, key.quoted));
+        out += fmt::format("{}{}: {}\n", indent, key.short_name(),
+                           yaml_value(key.show(upstream), key.nullable, key.quoted));
     }
     if (upstream.api_key.empty()) return out;
     return out + fmt::format("{}# OPSRELAY_API_KEY: \"{}\"\n", indent, kMask);
@@ -45,9 +43,8 @@ std::string yaml_upstream(const forward::Options& upstream, std::string_view ind
 std::string json_upstream(const forward::Options& upstream) {
     std::string out;
     for (const auto& key : upstream_keys()) {
-        fmt::format_to(std::back_inserter(out), "{}{}:{}", out.empty() ? "" : ",",
-                       json_string(key.short_name()),
-                       json_value(key.show(upstream), key.nullable, key.quoted));
+        out += fmt::format("{}{}:{}", out.empty() ? "" : ",", json_string(key.short_name()),
+                           json_value(key.show(upstream), key.nullable, key.quoted));
     }
     if (!upstream.api_key.empty()) out += fmt::format(",\"api_key\":{}", json_string(kMask));
     return fmt::format("{{{}}}", out);
@@ -77,8 +74,8 @@ std::string json_lanes(const Config& config) {
     }
     std::string out;
     for (const auto& [name, upstream] : config.lanes) {
-        fmt::format_to(std::back_inserter(out), "{}{}:{}", out.empty() ? "" : ",",
-                       json_string(name), json_upstream(upstream));
+        out += fmt::format("{}{}:{}", out.empty() ? "" : ",", json_string(name),
+                           json_upstream(upstream));
     }
     return fmt::format("\"lanes\":{{{}}}", out);
 }
@@ -158,22 +155,21 @@ Name split(std::string_view name) {
 
 std::string to_yaml(const Config& config) {
     std::string out = yaml_lanes(config);
-    auto to = std::back_inserter(out);
     std::string_view section;
     for (const auto& key : keys()) {
         if (key.upstream != nullptr) continue;
         const auto name = split(key.name);
         if (name.section != section && !name.section.empty()) {
-            fmt::format_to(to, "{}:\n", name.section);
+            out += fmt::format("{}:\n", name.section);
         }
         section = name.section;
-        fmt::format_to(to, "{}{}: {}\n", section.empty() ? "" : "  ", name.key,
-                       yaml_value(key.show(config), key.nullable, key.quoted));
+        out += fmt::format("{}{}: {}\n", section.empty() ? "" : "  ", name.key,
+                           yaml_value(key.show(config), key.nullable, key.quoted));
     }
     if (config.listen.listeners.empty()) return out + "listeners: []\n";
     out += "listeners:\n";
     for (const auto& listener : config.listen.listeners) {
-        fmt::format_to(to, "  - {}\n", listener_text(config, listener, false));
+        out += fmt::format("  - {}\n", listener_text(config, listener, false));
     }
     return out;
 }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <charconv>
-#include <iterator>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -93,12 +92,11 @@ Result<TailFilter> parse_tail_query(std::string_view query, std::span<const std:
 std::string tail_line(const observe::Sighting& seen, std::string_view lane, WallTime at) {
     std::string out =
         fmt::format(R"({{"at":"{}","outcome":"{}")", TimeStamp(at).text(), to_string(seen.sight));
-    const auto to = std::back_inserter(out);
-    const auto text = [&to](const char* key, std::string_view value) {
-        if (!value.empty()) fmt::format_to(to, R"(,"{}":{})", key, json_string(value));
+    const auto text = [&out](const char* key, std::string_view value) {
+        if (!value.empty()) out += fmt::format(R"(,"{}":{})", key, json_string(value));
     };
-    const auto number = [&to](const char* key, std::optional<std::uint64_t> value) {
-        if (value) fmt::format_to(to, R"(,"{}":{})", key, *value);
+    const auto number = [&out](const char* key, std::optional<std::uint64_t> value) {
+        if (value) out += fmt::format(R"(,"{}":{})", key, *value);
     };
     const auto& fields = seen.fields;
     text("lane", lane);
@@ -142,7 +140,7 @@ asio::awaitable<std::string> Tail::Reader::next(TimePoint due) {
     }
     auto out = std::exchange(lines_, {});
     if (const auto hidden = std::exchange(not_shown_, 0); hidden != 0) {
-        fmt::format_to(std::back_inserter(out), "{{\"not_shown\":{}}}\n", hidden);
+        out += fmt::format("{{\"not_shown\":{}}}\n", hidden);
     }
     co_return out;
 }

@@ -1,12 +1,9 @@
 #include "core/json_text.h"
 
-#include <fmt/format.h>
-
-#include <iterator>
-
 namespace opsrelay {
 
 std::string json_string(std::string_view text) {
+    constexpr std::string_view kHex = "0123456789abcdef";
     std::string out = "\"";
     for (const char c : text) {
         const auto byte = static_cast<unsigned char>(c);
@@ -14,7 +11,9 @@ std::string json_string(std::string_view text) {
             out += '\\';
             out += c;
         } else if (byte < 0x20 || byte == 0x7f) {
-            fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
+            out += "\\u00";
+            out += kHex[byte >> 4U];
+            out += kHex[byte & 15U];
         } else {
             out += c;
         }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <initializer_list>
 #include <mutex>
 
 #include "core/json_text.h"
@@ -62,6 +63,10 @@ bool is_bare(std::string_view text) {
     return true;
 }
 
+void append(fmt::memory_buffer& out, std::initializer_list<std::string_view> pieces) {
+    for (const auto piece : pieces) out.append(piece);
+}
+
 void append_value(fmt::memory_buffer& out, const Field& field, bool json) {
     if (field.is_text && (json || !is_bare(field.value))) {
         out.append(json_string(field.value));
@@ -74,19 +79,17 @@ void render(fmt::memory_buffer& out, Level level, std::string_view stage, std::s
             Fields fields) {
     const bool json = format() == Format::json;
     if (json) {
-        fmt::format_to(std::back_inserter(out), R"("level":"{}","stage":"{}","msg":)",
-                       level_name(level), stage);
-        out.append(json_string(fact));
+        append(out, {R"("level":")", level_name(level), R"(","stage":")", stage, R"(","msg":)",
+                     json_string(fact)});
         for (const auto& field : fields) {
-            fmt::format_to(std::back_inserter(out), ",\"{}\":", field.key);
+            append(out, {",\"", field.key, "\":"});
             append_value(out, field, true);
         }
         return;
     }
-    fmt::format_to(std::back_inserter(out), "level={} stage={} msg=", level_name(level), stage);
-    out.append(json_string(fact));
+    append(out, {"level=", level_name(level), " stage=", stage, " msg=", json_string(fact)});
     for (const auto& field : fields) {
-        fmt::format_to(std::back_inserter(out), " {}=", field.key);
+        append(out, {" ", field.key, "="});
         append_value(out, field, false);
     }
 }

@@ -1,10 +1,10 @@
 #include "listen/http_batch.h"
 
-#include <fmt/format.h>
 #include <rapidjson/memorystream.h>
 #include <rapidjson/reader.h>
 
 #include <algorithm>
+#include <string>
 
 namespace opsrelay::listen {
 
@@ -98,22 +98,20 @@ BatchResult result_of(const Offered& offered) noexcept {
 HttpReply batch_reply(std::span<const BatchResult> results, Settled settled) {
     const bool durable = settled == Settled::durable || settled == Settled::struck;
     const BatchResult waited{503, settled == Settled::given_up ? "given_up" : "not_confirmed"};
-    fmt::memory_buffer body;
-    fmt::format_to(std::back_inserter(body), "{{\"results\":[");
+    HttpReply reply;
+    auto& body = reply.body;
+    body = "{\"results\":[";
     for (std::size_t i = 0; i < results.size(); ++i) {
         const auto& result = results[i].status == 200 && !durable ? waited : results[i];
-        fmt::format_to(std::back_inserter(body),
-                       "{}{{\"index\":{},\"status\":{},\"reason\":", i == 0 ? "" : ",", i,
-                       result.status);
+        body.append(i == 0 ? "" : ",").append("{\"index\":").append(std::to_string(i));
+        body.append(",\"status\":").append(std::to_string(result.status)).append(",\"reason\":");
         if (result.reason.empty()) {
-            fmt::format_to(std::back_inserter(body), "null}}");
+            body.append("null}");
         } else {
-            fmt::format_to(std::back_inserter(body), "\"{}\"}}", result.reason);
+            body.append("\"").append(result.reason).append("\"}");
         }
     }
-    fmt::format_to(std::back_inserter(body), "]}}");
-    HttpReply reply;
-    reply.body = fmt::to_string(body);
+    body.append("]}");
     return reply;
 }
 

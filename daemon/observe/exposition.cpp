@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <iterator>
 
 #include "observe/metrics.h"
 
@@ -28,21 +27,19 @@ std::string labels_of(const Metric& metric, std::string_view label_value,
                       std::string_view second_value) {
     std::string labels;
     if (metric.label.empty()) return labels;
-    auto to = std::back_inserter(labels);
-    fmt::format_to(to, "{}=\"{}\"", metric.label, escaped(label_value));
+    labels += fmt::format("{}=\"{}\"", metric.label, escaped(label_value));
     if (!metric.second_label.empty()) {
-        fmt::format_to(to, ",{}=\"{}\"", metric.second_label, escaped(second_value));
+        labels += fmt::format(",{}=\"{}\"", metric.second_label, escaped(second_value));
     }
     return labels;
 }
 
 void append_series(std::string& out, std::string_view name, std::string_view labels,
                    std::string_view value) {
-    auto to = std::back_inserter(out);
     if (labels.empty()) {
-        fmt::format_to(to, "{} {}\n", name, value);
+        out += fmt::format("{} {}\n", name, value);
     } else {
-        fmt::format_to(to, "{}{{{}}} {}\n", name, labels, value);
+        out += fmt::format("{}{{{}}} {}\n", name, labels, value);
     }
 }
 
@@ -74,12 +71,11 @@ std::string number(double value) {
 void append_llm(std::string& out, const Metric& metric, const LlmUsage& usage,
                 const std::atomic<std::uint64_t> LlmSeries::*total) {
     usage.each([&](const LlmSeries& series) {
-        fmt::format_to(std::back_inserter(out),
-                       "{}{{{}=\"{}\",{}=\"{}\",{}=\"{}\",{}=\"{}\"}} {}\n", metric.name,
-                       metric.label, escaped(series.provider), metric.second_label,
-                       escaped(series.model), metric.more_labels[0], escaped(series.endpoint_tag),
-                       metric.more_labels[1], escaped(series.status),
-                       (series.*total).load(std::memory_order_relaxed));
+        out += fmt::format("{}{{{}=\"{}\",{}=\"{}\",{}=\"{}\",{}=\"{}\"}} {}\n", metric.name,
+                           metric.label, escaped(series.provider), metric.second_label,
+                           escaped(series.model), metric.more_labels[0],
+                           escaped(series.endpoint_tag), metric.more_labels[1],
+                           escaped(series.status), (series.*total).load(std::memory_order_relaxed));
     });
 }
 
@@ -89,8 +85,8 @@ std::string Registry::exposition() const {
     std::string out;
     const std::lock_guard lock(mutex_);
     for (const auto* metric : kMetrics) {
-        fmt::format_to(std::back_inserter(out), "# HELP {} {}\n# TYPE {} {}\n", metric->name,
-                       metric->help, metric->name, type_name(metric->kind));
+        out += fmt::format("# HELP {} {}\n# TYPE {} {}\n", metric->name, metric->help, metric->name,
+                           type_name(metric->kind));
         const auto labels = [&](const auto& series) {
             return labels_of(*metric, series.label_value, series.second_value);
         };

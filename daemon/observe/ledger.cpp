@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <iterator>
 #include <numeric>
 
 namespace opsrelay::observe {
@@ -24,8 +23,8 @@ void append_reasons(std::string& out, std::string_view prefix,
                     const std::array<std::uint64_t, N>& counts) {
     for (std::size_t i = 0; i < N; ++i) {
         if (counts[i] == 0) continue;
-        fmt::format_to(std::back_inserter(out), "{}\"{}.{}\":{}", out.back() == '{' ? "" : ",",
-                       prefix, names[i].name, counts[i]);
+        out += fmt::format("{}\"{}.{}\":{}", out.back() == '{' ? "" : ",", prefix, names[i].name,
+                           counts[i]);
     }
 }
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 #include <map>
 
 #include "core/json_text.h"
@@ -59,9 +58,9 @@ std::string to_json(const std::vector<Refused>& refused) {
     std::string out = "[";
     for (const auto& one : refused) {
         if (out.size() > 1) out += ',';
-        fmt::format_to(std::back_inserter(out), R"({{"key":{},"reason":{},"message":{}}})",
-                       json_string(to_text(one.key)), json_string(one.reason),
-                       json_string(one.message));
+        out +=
+            fmt::format(R"({{"key":{},"reason":{},"message":{}}})", json_string(to_text(one.key)),
+                        json_string(one.reason), json_string(one.message));
     }
     return out + "]";
 }

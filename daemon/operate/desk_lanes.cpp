@@ -1,8 +1,6 @@
 // What an operator does to whole lanes.
 #include <fmt/format.h>
 
-#include <iterator>
-
 #include "core/json_text.h"
 #include "core/log.h"
 #include "operate/desk.h"
@@ -80,8 +78,8 @@ AdminResponse Desk::flush(const Request& request) {
     std::string ends;
     for (const auto& lane : *lanes) {
         hooks_.flush(lane.lane);
-        fmt::format_to(std::back_inserter(ends), "{}{}:{}", ends.empty() ? "" : ",",
-                       json_string(lane.name), settler_.end(lane.lane));
+        ends += fmt::format("{}{}:{}", ends.empty() ? "" : ",", json_string(lane.name),
+                            settler_.end(lane.lane));
     }
     return {.body = fmt::format(R"({{"ok":true,"ends":{{{}}}}})", ends)};
 }
@@ -98,8 +96,8 @@ AdminResponse Desk::left(const Request& request) {
         const auto below = settler_.left_below(*lane, end);
         const auto* const comma = left.empty() ? "" : ",";
         const auto key = json_string(name);
-        fmt::format_to(std::back_inserter(left), "{}{}:{}", comma, key, below.records);
-        fmt::format_to(std::back_inserter(resting), "{}{}:{}", comma, key, below.resting);
+        left += fmt::format("{}{}:{}", comma, key, below.records);
+        resting += fmt::format("{}{}:{}", comma, key, below.resting);
     }
     return {.body = fmt::format(R"({{"ok":true,"left":{{{}}},"resting":{{{}}}}})", left, resting)};
 }
