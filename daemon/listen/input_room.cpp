@@ -86,6 +86,7 @@ void InputRoom::end_overdue() {
         log::warn("listen", "lines without an end are cut off, others need their memory",
                   {{"connections", gone.size()},
                    {"unfinished_for_ms", patience_.count()},
+                   {"next", "see which client writes a part of a line and stops"},
                    {"suppressed", *hidden}});
     }
 }

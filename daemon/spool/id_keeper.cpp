@@ -78,7 +78,7 @@ void IdKeeper::note_committed(std::span<const Segment> segments, Position last) 
         if (gathered_.empty()) gathered_oldest_ms_ = segment.id_clock_ms;
         gathered_.insert(gathered_.end(), segment.ids.begin(), segment.ids.end());
     }
-    if (gathered_.size() >= seal_ids_ || uncovered() >= seal_ids_) wake_.notify_all();
+    if (table_is_full()) wake_.notify_all();
 }
 
 std::vector<bool> IdKeeper::find(std::span<const IdHash> ids) {
@@ -94,6 +94,10 @@ std::uint64_t IdKeeper::unsealed() const noexcept {
 }
 
 std::uint64_t IdKeeper::uncovered() const noexcept { return committed_ - covered_.value_or(0); }
+
+bool IdKeeper::table_is_full() const noexcept {
+    return std::max<std::uint64_t>(gathered_.size(), uncovered()) >= seal_ids_;
+}
 
 bool IdKeeper::has_room() const noexcept {
     return std::max(unsealed(), uncovered()) < kUnsealedSeals * seal_ids_;
@@ -123,7 +127,7 @@ asio::awaitable<void> IdKeeper::run() {
 
 bool IdKeeper::seal_is_due() const noexcept {
     if (gathered_.empty()) return false;
-    if (gathered_.size() >= seal_ids_ || uncovered() >= seal_ids_) return true;
+    if (table_is_full()) return true;
     const auto now = now_ms();
     const auto end = plan_.generation_end_ms();
     return now - gathered_oldest_ms_ >= seal_age_.count() ||

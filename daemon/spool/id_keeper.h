@@ -121,6 +121,7 @@ private:
     [[nodiscard]] std::uint64_t unsealed() const noexcept;
     /// Settled positions whose ids the tables of ingest still hold.
     [[nodiscard]] std::uint64_t uncovered() const noexcept;
+    [[nodiscard]] bool table_is_full() const noexcept;
     [[nodiscard]] bool seal_is_due() const noexcept;
     [[nodiscard]] unsigned open_filter_bits() const noexcept;
     [[nodiscard]] unsigned filter_bits() const noexcept;
