@@ -137,8 +137,8 @@ class BareLoops:
 class Sink(Process):
     """A TCP listener that counts lines and distinct ids: what the peers deliver to."""
 
-    def __init__(self, directory, port=0):
-        super().__init__([built("load"), "sink", "--port", str(port)],
+    def __init__(self, directory, port=None):
+        super().__init__([built("load"), "sink", "--port", str(port or harness.hold_port())],
                          os.path.join(directory, "sink.log"))
         self.begin = 0
         found = wait_for(lambda: re.findall(r"listening on (\d+)", self.log()), "the sink listens")

@@ -61,6 +61,16 @@ void prepare(Socket& socket, const Route& route) {
     set_option(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(route.silence_max.count()));
 }
 
+// The kernel gave the client the very port that it calls, and connected it to itself: a
+// simultaneous open (RFC 9293 3.5) with oneself. So it is with a port of the ephemeral range of
+// this host that nobody listens on; the socket in our hands would even keep the server from its
+// port.
+bool calls_itself(const Socket& socket) {
+    error_code ec;
+    const auto here = socket.local_endpoint(ec);
+    return !ec && here.protocol().family() != AF_UNIX && here == socket.remote_endpoint(ec) && !ec;
+}
+
 std::string one_line(const X509_NAME* name) {
     std::array<char, 256> text{};
     const auto* const made = X509_NAME_oneline(name, text.data(), static_cast<int>(text.size()));
@@ -116,6 +126,13 @@ asio::awaitable<Reply> Connection::open(TimePoint connect_by, TimePoint deadline
     if (ec) {
         co_return impl_->failed(fmt::format("connect to {}", impl_->route.name), ec,
                                 Transport::refused);
+    }
+    if (calls_itself(plain)) {
+        co_return failure(
+            Transport::refused,
+            fmt::format("connect to {}: nobody listens there (the socket was connected "
+                        "to itself)",
+                        impl_->route.name));
     }
     prepare(plain, impl_->route);
     impl_->watch->set(plain, deadline);

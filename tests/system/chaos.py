@@ -2,7 +2,6 @@
 a seed, and clients that send an id again until they are told that it is safe."""
 
 import collections
-import contextlib
 import http.client
 import json
 import os
@@ -58,19 +57,6 @@ def storm(rng, kind):
     return settings
 
 
-def lasting_port():
-    """A free port that no client is given while the service is down; not even the relay, which would
-    connect to itself. 0, any, where every port may be given to clients."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="utf-8") as file:
-        first_of_clients = int(file.read().split()[0])
-    candidates = range(10_000, first_of_clients)
-    for port in random.sample(candidates, min(100, len(candidates))):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    return 0
-
-
 class Service:
     """The local upstream as a service with a database: killed and started again on the same port,
     it still has every row. Thread: the script's."""
@@ -84,9 +70,9 @@ class Service:
         self.kept = []                       # ids that were rows when the last life ended
         self.lives = 0
         self.now = None
-        self.start(lasting_port())
+        self.start()
 
-    def start(self, port):
+    def start(self, port=None):
         directory = os.path.join(self.directory, f"upstream-{self.lives}")
         os.makedirs(directory)
         self.lives += 1

@@ -135,13 +135,28 @@ class Process:
         return self.wait(deadline)
 
 
-class Upstream(Process):
-    """opsrelay-upstream on free ports, or on the port of one that has ended."""
+_HELD_PORTS = []
 
-    def __init__(self, directory, *options, key=KEY, port=0):
+
+def hold_port():
+    """A TCP port of 127.0.0.1 for servers of this test alone. A socket that never listens has it
+    until the test ends: while no server runs a client is refused, as it should be, and nobody else
+    is given the port; a client that calls would otherwise even be given it itself, and be
+    connected to itself. The servers must set SO_REUSEADDR."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    _HELD_PORTS.append(holder)
+    return holder.getsockname()[1]
+
+
+class Upstream(Process):
+    """opsrelay-upstream on a port that is held, or on the port of one that has ended."""
+
+    def __init__(self, directory, *options, key=KEY, port=None):
         self.key = key
-        arguments = [UPSTREAM, "--port", str(port), "--control-port", "0", "--api-key", key,
-                     *options]
+        arguments = [UPSTREAM, "--port", str(port or hold_port()), "--control-port", "0",
+                     "--api-key", key, *options]
         super().__init__(arguments, os.path.join(directory, "upstream.log"))
         pattern = re.compile(
             r"listening on (https?)://127\.0\.0\.1:(\d+) control http://127\.0\.0\.1:(\d+)")
@@ -192,7 +207,8 @@ class Relay(Process):
     """The daemon in a directory of its own; start() may be called again after an end."""
 
     def __init__(self, directory, upstream_url, *options, key=KEY, config="", environment=None,
-                 sockets=None):
+                 sockets=None, under=()):
+        """under: a command that becomes the daemon, given as its arguments."""
         self.directory = directory
         self.sockets = sockets  # HeldSockets of a parent
         self.run_dir = os.path.join(directory, "run")
@@ -207,7 +223,7 @@ class Relay(Process):
         ports = [argument for flag in ("--http-port", "--udp-port", "--admin-port")
                  if flag not in options for argument in (flag, "0")]
         self.arguments = [
-            RELAY, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--spool-dir",
+            *under, RELAY, "run", "--config", self.config_file, "--run-dir", self.run_dir, "--spool-dir",
             self.spool_dir, "--upstream-url", upstream_url, "--api-key-file", self.key_file,
             *ports, *options]
         self.environment = {**PATIENT, **(environment or {})}

@@ -5,10 +5,22 @@ reloads and asks for certificates; tinyproxy makes tunnels; a Unix socket needs 
 import os
 import re
 import signal
+import sys
 import unittest
 
 from harness import RelayTest, event, wait_for
 from servers import Authority, Nginx, Tinyproxy, start
+
+# Turns loopback of a new network namespace on (netdevice(7)), leaves clients one port, and becomes
+# its arguments.
+ONE_PORT = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as any_socket:
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+    file.write("40000 40000")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 IN_TLS = "ssl_certificate {certificate}; ssl_certificate_key {key};"
 
@@ -135,6 +147,22 @@ class LinksTest(RelayTest):
         self.assertEqual(relay.send_acked([event(f"third-{n}") for n in range(20)]), (20, 0))
         wait_for(lambda: relay.lane()["state"] == "misconfigured", "misconfigured")
         self.assertEqual(len(self.upstream.row_ids()), before)
+
+    # --- Nobody there ---
+
+    def test_a_closed_port_is_refused_and_never_connected_to_itself(self):
+        """TCP connects a socket to itself when the kernel gives it the very port that it calls
+        (RFC 9293 3.5, simultaneous open). In a network namespace with one port that is certain."""
+        alone = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"]),
+                 sys.executable, "-c", ONE_PORT]
+        relay = self.start_relay("--http-port", "off", "--udp-port", "off", "--admin-port", "off",
+                                 upstream_url="http://127.0.0.1:40000", under=alone)
+        self.assertEqual(relay.send_acked([event("kept")]), (1, 0))
+        requests = "opsrelay_upstream_requests_total"
+        wait_for(lambda: sum(self.metrics(relay, requests).values()) >= 3, "three attempts")
+        self.assertEqual(set(self.metrics(relay, requests)), {'lane="default",code="refused"'})
+        self.assertIn("connected to itself", relay.log())
+        self.assertEqual(relay.ledger()["spooled"], 1)
 
     # --- Proxy ---
 

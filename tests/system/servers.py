@@ -6,17 +6,10 @@ import shutil
 import socket
 import subprocess
 
-from harness import DEADLINE, Process, wait_for
+from harness import DEADLINE, Process, hold_port, wait_for
 
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
 TINYPROXY = shutil.which("tinyproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-
-def free_port():
-    """A port that nobody has now; these servers cannot be asked for any free one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def accepts(port):
@@ -24,15 +17,13 @@ def accepts(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def start(make, tries=5):
-    """make(port) → a Process; with another port when somebody else took that one meanwhile."""
-    for _ in range(tries):
-        port = free_port()
-        process = make(port)
-        wait_for(lambda: not process.running() or accepts(port), "a server that listens")
-        if process.running():
-            return process
-    raise AssertionError("the server does not start: " + process.log()[-3000:])
+def start(make):
+    """make(port) → a Process, once it listens."""
+    port = hold_port()
+    process = make(port)
+    wait_for(lambda: not process.running() or accepts(port), "a server that listens")
+    assert process.running(), "the server does not start: " + process.log()[-3000:]
+    return process
 
 
 class Authority:

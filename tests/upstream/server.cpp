@@ -64,6 +64,7 @@ struct Listener {
     Port port;
     tcp::endpoint endpoint;
     tcp::acceptor acceptor;
+    tcp::acceptor hold;  // bound for life and never listening: nobody is given the port meanwhile
     std::list<beast::tcp_stream*> streams;
     std::uint64_t generation = 0;  // of the acceptor: an old accept loop ends itself
 };
@@ -91,8 +92,8 @@ public:
           clock_(clock),
           service_(settings_, clock),
           tasks_(executor, clock),
-          ingest_{Port::ingest, {}, tcp::acceptor(executor), {}},
-          control_{Port::control, {}, tcp::acceptor(executor), {}} {}
+          ingest_{Port::ingest, {}, tcp::acceptor(executor), tcp::acceptor(executor), {}},
+          control_{Port::control, {}, tcp::acceptor(executor), tcp::acceptor(executor), {}} {}
 
     Result<void> start();
     void stop();
@@ -166,11 +167,18 @@ Result<void> Server::Impl::start() {
 }
 
 Result<void> Server::Impl::open(Listener& listener) {
+    const auto bind = [&](tcp::acceptor& socket) {
+        error_code ec;
+        socket.open(listener.endpoint.protocol(), ec);
+        if (!ec) socket.set_option(asio::socket_base::reuse_address(true), ec);
+        if (!ec) socket.bind(listener.endpoint, ec);
+        if (!ec) listener.endpoint = socket.local_endpoint(ec);
+        return ec;
+    };
     error_code ec;
     auto& acceptor = listener.acceptor;
-    acceptor.open(listener.endpoint.protocol(), ec);
-    if (!ec) acceptor.set_option(asio::socket_base::reuse_address(true), ec);
-    if (!ec) acceptor.bind(listener.endpoint, ec);
+    if (!listener.hold.is_open()) ec = bind(listener.hold);
+    if (!ec) ec = bind(acceptor);
     if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
     if (ec) {
         error_code ignored;
@@ -181,7 +189,6 @@ Result<void> Server::Impl::open(Listener& listener) {
                                  listener.endpoint.port(), ec.message(),
                                  taken ? "; port 0 takes any free one" : "")};
     }
-    listener.endpoint = acceptor.local_endpoint();
     ++listener.generation;
     tasks_.spawn("accept", accept_loop(listener));
     return {};

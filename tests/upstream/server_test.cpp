@@ -239,6 +239,14 @@ TEST_CASE("upstream/server: down closes the port and cuts connections, up opens 
     const auto cut = client.read_all();
     CHECK((cut.reset || cut.closed));
     CHECK_FALSE(TestClient(server.port()).connected());
+    {  // nobody is given the port meanwhile
+        using boost::asio::ip::tcp;
+        boost::asio::io_context context;
+        tcp::acceptor thief(context, tcp::v4());
+        boost::system::error_code ec;
+        thief.bind({boost::asio::ip::address_v4::loopback(), server.port()}, ec);
+        CHECK(ec == boost::asio::error::address_in_use);
+    }
     control(server, R"({"down":false})");
     CHECK(ingest(server.port(), "b").status() == 200);
     CHECK(stat(server, "/rows") == 2);

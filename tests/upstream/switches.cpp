@@ -139,7 +139,10 @@ using B = Behaviour;
 using enum Evidence;
 
 constexpr std::array kSwitches{
-    make<Flag<&B::down>>("down", tool, "The ingest port is closed and its connections are reset"),
+    make<Flag<&B::down>>(
+        "down", tool,
+        "The ingest port is closed and its connections are reset; the port stays this "
+        "server's"),
     make<Integer<-kTenYearsMs, kTenYearsMs, &B::clock_offset_ms>>(
         "clock.offset_ms", tool, "The server's clock against the real one"),
     make<Integer<0, kHourMs, &B::latency_ms>>("latency_ms", tool, "Before every ingest reply"),
