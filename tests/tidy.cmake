@@ -21,7 +21,7 @@ set(may_include_forward spool/store.h spool/settler.h observe/ core/)
 set(may_include_control observe/ core/)
 set(may_include_operate parse/ spool/ control/ observe/ core/)
 set(may_include_config
-  listen/options.h parse/options.h admit/options.h spool/options.h forward/options.h
+  listen/options.h parse/options.h admit/options.h spool/options.h spool/disk_plan.h forward/options.h
   control/options.h core/)
 set(may_include_cli config/ spool/offline.h admit/dedupe.h core/)
 set(may_include_intake intake.h listen/inlet.h parse/ admit/ spool/ observe/ core/)
@@ -192,7 +192,7 @@ foreach(file IN LISTS daemon_files)
     endif()
     set(first FALSE)
     folder_of("${header}" target)
-    if(NOT target STREQUAL folder AND NOT header MATCHES "/options\\.h$")
+    if(NOT target STREQUAL folder AND NOT header MATCHES "/(options|disk_plan)\\.h$")
       list(APPEND uses_${folder} ${target})
     endif()
   endforeach()

@@ -17,6 +17,7 @@
 #include "config/listeners.h"
 #include "config/memory_plan.h"
 #include "config/yaml_reader.h"
+#include "spool/disk_plan.h"
 
 namespace opsrelay::config {
 
@@ -382,7 +383,7 @@ Result<void> Loader::check_sizes() {
             "spool.max_bytes ({}); at most {}",
             format_bytes(stall), format_bytes(config_.spool.bytes_max), format_bytes(quarter)));
     }
-    const auto ids = spool::ids_limit(config_.spool);
+    const auto ids = spool::plan_disk(config_.spool).ids;
     const auto plan = plan_memory({config_.memory_max, stall, ids});
     if (!plan) return plan.error();
     config_.spool.write_buffers = plan->write_buffers;
@@ -409,11 +410,20 @@ void Loader::add_warnings() {
     if (config_.listen.listeners.empty()) {
         warnings.emplace_back("no listeners: no event can be received");
     }
-    if (const auto limit = spool::ids_limit(config_.spool); limit < config_.spool.ids.ids_max) {
+    const auto& spool = config_.spool;
+    const auto plan = spool::plan_disk(spool);
+    if (plan.ids < spool.ids.ids_max) {
         warnings.push_back(
             fmt::format("dedupe.max_ids: {} ids would take too much of spool.max_bytes ({}); "
                         "{} are remembered",
-                        config_.spool.ids.ids_max, format_bytes(config_.spool.bytes_max), limit));
+                        spool.ids.ids_max, format_bytes(spool.bytes_max), plan.ids));
+    }
+    if (plan.dead < spool.dead_bytes_max) {
+        warnings.push_back(
+            fmt::format("spool.dead_max_bytes: {} would take too much of spool.max_bytes ({}); "
+                        "lanes park at {}",
+                        format_bytes(spool.dead_bytes_max), format_bytes(spool.bytes_max),
+                        format_bytes(Bytes{plan.dead.count >> 10U << 10U})));
     }
 }
 

@@ -10,6 +10,7 @@
 #include "config/keys.h"
 #include "config/lanes.h"
 #include "config/upstream_keys.h"
+#include "spool/disk_plan.h"
 
 namespace opsrelay::config {
 
@@ -80,9 +81,9 @@ void compare_listeners(const Config& running, const Config& next, Found& found) 
 // How many ids are remembered follows from the size of the spool, and what memory is for whom from
 // that: both are settled at start.
 bool same_shares(const spool::Options& a, const spool::Options& b) {
-    return spool::ids_limit(a) == spool::ids_limit(b) && a.write_buffers == b.write_buffers &&
-           a.block_cache == b.block_cache && a.ids.filters_max == b.ids.filters_max &&
-           a.ids.seal_ids == b.ids.seal_ids;
+    return spool::plan_disk(a).ids == spool::plan_disk(b).ids &&
+           a.write_buffers == b.write_buffers && a.block_cache == b.block_cache &&
+           a.ids.filters_max == b.ids.filters_max && a.ids.seal_ids == b.ids.seal_ids;
 }
 
 }  // namespace
@@ -119,7 +120,7 @@ Result<std::vector<std::string>> changed_keys(const Config& running, const Confi
             fmt::format("spool.max_bytes: {} instead of {} changes how many ids are "
                         "remembered ({} instead of {}); restart needed",
                         format_bytes(next.spool.bytes_max), format_bytes(running.spool.bytes_max),
-                        spool::ids_limit(next.spool), spool::ids_limit(running.spool))};
+                        spool::plan_disk(next.spool).ids, spool::plan_disk(running.spool).ids)};
     }
     return found.changed;
 }

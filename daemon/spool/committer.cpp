@@ -286,12 +286,18 @@ void Committer::log_intake(Intake decided) {
                   {{"spool_bytes", last_stats_.disk.count}, {"suppressed", *hidden}});
         return;
     }
+    std::string_view next = "it opens again as records are delivered";
+    if (decided == Intake::volume_full) next = "it opens again when the volume has space";
+    if (decided == Intake::limit_reached && settler_.spooled() == 0) {
+        next =
+            "all is delivered: purge dead letters, or repair what `opsrelay status` names damaged";
+    }
     log::warn("spool", "intake closed",
               {{"cause", to_string(decided)},
                {"spool_bytes", last_stats_.disk.count},
                {"spool_max_bytes", options_.bytes_max.count},
                {"volume_free_bytes", last_stats_.volume_free.count},
-               {"next", "it opens again as records are delivered"},
+               {"next", next},
                {"suppressed", *hidden}});
 }
 

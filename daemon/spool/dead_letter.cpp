@@ -98,6 +98,12 @@ Result<DeadLetter> decode_dead_letter(std::string_view value) {
     return letter;
 }
 
+DeadLimits within(DeadLimits limits, const DiskPlan& plan) noexcept {
+    limits.admission_bytes = std::min(limits.admission_bytes, plan.dead_admission);
+    limits.upstream_bytes = std::min(limits.upstream_bytes, plan.dead);
+    return limits;
+}
+
 void AdmissionLetters::adopt(std::vector<Entry> stored, std::uint64_t next) {
     std::sort(stored.begin(), stored.end(),
               [](const Entry& a, const Entry& b) { return a.number < b.number; });

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <set>
 #include <span>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/units.h"
+#include "spool/disk_plan.h"
 #include "spool/store.h"
 
 namespace opsrelay::spool {
@@ -24,10 +26,12 @@ inline constexpr std::size_t kDeadTextBytesMax = 4096;
 /// (DeadUsage::has_room()) keeps the record and stops.
 struct DeadLimits {
     std::size_t admission_letters = 10'000;
-    Bytes admission_bytes{16U << 20U};
+    Bytes admission_bytes{std::numeric_limits<std::uint64_t>::max()};
     std::uint64_t upstream_letters = 100'000;
-    Bytes upstream_bytes{64U << 20U};
+    Bytes upstream_bytes{std::numeric_limits<std::uint64_t>::max()};
 };
+/// These, and no more bytes than the plan gives them.
+[[nodiscard]] DeadLimits within(DeadLimits limits, const DiskPlan& plan) noexcept;
 
 /// The value stored for a dead letter.
 [[nodiscard]] std::string encode_dead_letter(const DeadLetter& letter);
@@ -49,6 +53,8 @@ public:
     AdmissionLetters() : AdmissionLetters(DeadLimits{}) {}
     explicit AdmissionLetters(DeadLimits limits) : limits_(limits) {}
 
+    /// The next letter pushes out what is over them.
+    void set_limits(DeadLimits limits) noexcept { limits_ = limits; }
     /// Takes over what is stored already, in any order. Numbers below `next` were given out.
     void adopt(std::vector<Entry> stored, std::uint64_t next);
     /// The number the next letter gets.

@@ -53,7 +53,6 @@ Result<void> DeadRepair::take(LaneId lane, DeadLetter letter, RepairSource& repo
 }
 
 Result<void> DeadRepair::take_admission(DeadLetter letter, RepairSource& report) {
-    const DeadLimits limits;
     const auto bytes = stored_bytes(letter);
     const auto content = content_of(letter);
     if (known_.contains(content)) {
@@ -61,8 +60,8 @@ Result<void> DeadRepair::take_admission(DeadLetter letter, RepairSource& report)
         return {};
     }
     // What is in the store is newer.
-    const bool fits = known_.size() < limits.admission_letters &&
-                      admission_bytes_ + bytes <= limits.admission_bytes;
+    const bool fits = known_.size() < limits_.admission_letters &&
+                      admission_bytes_ + bytes <= limits_.admission_bytes;
     if (!fits) {
         ++report.dead_over;
         return {};

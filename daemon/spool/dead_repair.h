@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/event.h"
 #include "core/units.h"
+#include "spool/dead_letter.h"
 #include "spool/dead_room.h"
 #include "spool/offline.h"
 #include "spool/store.h"
@@ -21,9 +22,10 @@ namespace opsrelay::spool {
 /// another record now), and one of another is known by its content.
 class DeadRepair {
 public:
-    explicit DeadRepair(Store& store) : store_(store) {}
+    /// limits: those of the store.
+    DeadRepair(Store& store, DeadLimits limits) : store_(store), limits_(limits) {}
 
-    /// Reads the letters of events that were never accepted: bounded (DeadLimits). Errors: as
+    /// Reads the letters of events that were never accepted: bounded. Errors: as
     /// Store::read_dead().
     [[nodiscard]] Result<void> begin();
     /// `letter` belongs to `lane` of the store. Errors: as Store::commit().
@@ -37,6 +39,7 @@ private:
     [[nodiscard]] Result<void> write_if_full();
 
     Store& store_;
+    const DeadLimits limits_;
     DeadRoom room_;
     std::set<std::uint64_t> known_;  // content of the letters of events that were never accepted
     Bytes admission_bytes_;          // of them

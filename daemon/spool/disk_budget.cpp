@@ -12,25 +12,19 @@ constexpr Bytes kLookAfterMax{2U << 20U};
 }  // namespace
 
 DiskBudget::DiskBudget(const Options& options)
-    : limit_(options.bytes_max), volume_bytes_(options.volume_bytes), on_full_(options.on_full) {
-    // The log is part of the measured directory, so only its growth by what is in flight counts.
-    in_flight_ = options.write_buffers + kTableFileBytes + options.stall_buffer;
-    // A small spool keeps at least half for records: it may overshoot its limit while a table is
-    // written, which is better than never accepting anything.
-    const auto limit = options.bytes_max.count;
-    const auto headroom = std::min(in_flight_.count, limit / 2);
-    refuse_above_ = Bytes{limit - headroom};
-    resume_at_ = Bytes{refuse_above_.count - refuse_above_.count / 16};
-}
+    : limit_(options.bytes_max),
+      volume_bytes_(options.volume_bytes),
+      on_full_(options.on_full),
+      plan_(plan_disk(options)) {}
 
 Bytes DiskBudget::look_after() const noexcept {
-    return Bytes{std::min(kLookAfterMax.count, (limit_.count - refuse_above_.count) / 16)};
+    return Bytes{std::min(kLookAfterMax.count, (limit_.count - plan_.refuse_above.count) / 16)};
 }
 
 Bytes DiskBudget::volume_reserve(Bytes volume_size) const noexcept {
     // On a small volume a tenth would not hold what is under way, and the engine would fail first.
     return std::max(std::min(kVolumeReserveMax, Bytes{volume_size.count / 10}),
-                    std::min(in_flight_, Bytes{volume_size.count / 4}));
+                    std::min(plan_.under_way, Bytes{volume_size.count / 4}));
 }
 
 DiskBudget::Volume DiskBudget::volume(const StoreStats& stats) const noexcept {
@@ -49,20 +43,19 @@ DiskBudget::Volume DiskBudget::volume(const StoreStats& stats) const noexcept {
 Bytes DiskBudget::room(const StoreStats& stats) const noexcept {
     const auto below = [](Bytes most, Bytes now) { return most - std::min(most, now); };
     const auto at = volume(stats);
-    const auto by_limit = below(refuse_above_, stats.disk);
+    const auto by_limit = below(plan_.refuse_above, stats.disk);
     return at.size.count > 0 ? std::min(by_limit, below(at.ours, at.reserve)) : by_limit;
 }
 
 bool DiskBudget::tight(const StoreStats& stats) const noexcept {
     const auto at = volume(stats);
     const Bytes enough{at.reserve.count + at.reserve.count / 4};
-    return stats.disk > resume_at_ || (at.size.count > 0 && at.ours < enough);
+    return stats.disk > plan_.resume_at || (at.size.count > 0 && at.ours < enough);
 }
 
 Bytes DiskBudget::reserve_wanted(const StoreStats& stats, bool full) const noexcept {
     const auto at = volume(stats);
-    const auto file =
-        std::min({kReserveFileMax, Bytes{at.reserve.count / 2}, Bytes{limit_.count / 16}});
+    const auto file = std::min(plan_.set_aside, Bytes{at.reserve.count / 2});
     if (full || at.size.count == 0) return {};
     if (stats.reserve.count > 0) return at.free < file ? Bytes{} : stats.reserve;
     return tight(stats) ? Bytes{} : file;
@@ -74,7 +67,7 @@ bool DiskBudget::worth_dropping(Bytes lane) const noexcept {
 }
 
 Intake DiskBudget::decide(const StoreStats& stats) noexcept {
-    const auto limit = last_ == Intake::limit_reached ? resume_at_ : refuse_above_;
+    const auto limit = last_ == Intake::limit_reached ? plan_.resume_at : plan_.refuse_above;
     const auto at = volume(stats);
     auto reserve = at.reserve;
     if (last_ == Intake::volume_full) reserve += Bytes{reserve.count / 4};

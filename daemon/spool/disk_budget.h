@@ -10,6 +10,7 @@
 
 #include "core/enum_table.h"
 #include "core/units.h"
+#include "spool/disk_plan.h"
 #include "spool/options.h"
 #include "spool/store.h"
 
@@ -29,13 +30,9 @@ inline constexpr std::array<EnumName<Intake>, 3> kIntakes{{
 static_assert(dense(kIntakes));
 constexpr std::string_view to_string(Intake intake) { return kIntakes.at(index_of(intake)).name; }
 
-/// The live logs together, before the memory tables behind them are written out.
-inline constexpr Bytes kLogBytesMax{32U << 20U};
 /// Free space below which nothing is taken in: this or a tenth of the volume, whichever is less,
 /// but what is under way, or a quarter of a small volume.
 inline constexpr Bytes kVolumeReserveMax{64U << 20U};
-/// What of it is set aside in a file: this, half of it, or a sixteenth of the limit.
-inline constexpr Bytes kReserveFileMax{16U << 20U};
 /// A lane that takes less gives up nothing: what it holds is in memory tables, and dropping it
 /// would give no space back. Or a sixteenth of the limit.
 inline constexpr Bytes kWorthDropping{4U << 20U};
@@ -51,9 +48,9 @@ public:
     [[nodiscard]] Intake last() const noexcept { return last_; }
 
     /// Refusing starts when the directory is larger than this...
-    [[nodiscard]] Bytes refuse_above() const noexcept { return refuse_above_; }
+    [[nodiscard]] Bytes refuse_above() const noexcept { return plan_.refuse_above; }
     /// ...and ends when it is at most this.
-    [[nodiscard]] Bytes resume_at() const noexcept { return resume_at_; }
+    [[nodiscard]] Bytes resume_at() const noexcept { return plan_.resume_at; }
     /// Stats must be fresh after so much was committed: a sixteenth of the headroom, at most 2 MiB.
     [[nodiscard]] Bytes look_after() const noexcept;
     /// What may be written before refusing starts; 0 while it goes on.
@@ -63,7 +60,8 @@ public:
 
     /// Close to refusing: worth writing tables only to give space back, or dropping records.
     [[nodiscard]] bool tight(const StoreStats& stats) const noexcept;
-    /// What should be set aside now. `full`: a write has met a full volume.
+    /// What should be set aside now, of the reserve at most half. `full`: a write has met a full
+    /// volume.
     [[nodiscard]] Bytes reserve_wanted(const StoreStats& stats, bool full) const noexcept;
     /// Whether records of a lane that takes so much may be dropped to make room.
     [[nodiscard]] bool worth_dropping(Bytes lane) const noexcept;
@@ -80,9 +78,7 @@ private:
     Bytes limit_;
     Bytes volume_bytes_;
     OnFull on_full_;
-    Bytes refuse_above_;
-    Bytes resume_at_;
-    Bytes in_flight_;
+    DiskPlan plan_;
     Intake last_ = Intake::open;
 };
 

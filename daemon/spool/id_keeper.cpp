@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/run_on.h"
+#include "spool/disk_plan.h"
 
 namespace opsrelay::spool {
 namespace {
@@ -29,7 +30,7 @@ IdKeeper::IdKeeper(const Executors& executors, Clock& clock, Store& store, const
       clock_(clock),
       store_(store),
       options_(options.ids),
-      ids_max_(ids_limit(options)),
+      ids_max_(plan_disk(options).ids),
       // Generations of a small index are smaller than a seal.
       seal_ids_(static_cast<std::size_t>(std::clamp<std::uint64_t>(
           ids_max_ / IdPlan::kGenerations, 1, std::max<std::size_t>(1, options_.seal_ids)))),

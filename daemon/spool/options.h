@@ -1,7 +1,6 @@
 // How the spool is kept.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -51,40 +50,18 @@ struct Options {
     Bytes bytes_max{512U << 20U};  // the whole directory; intake stops a headroom earlier
     Bytes volume_bytes;            // what the volume holds; 0: what statvfs says
     OnFull on_full = OnFull::refuse;
-    milliseconds max_age{0};           // by the wall clock; older records are given up. 0: never
-    milliseconds commit_gap{2};        // between the starts of two syncs; 0: none
-    Bytes stall_buffer{8U << 20U};     // events in memory that wait for the disk
-    Bytes dead_bytes_max{64U << 20U};  // dead letters of accepted records (dead_bytes_limit)
-    Bytes write_buffers{8U << 20U};    // memory tables of all lanes together; at least 6 MiB
+    milliseconds max_age{0};        // by the wall clock; older records are given up. 0: never
+    milliseconds commit_gap{2};     // between the starts of two syncs; 0: none
+    Bytes stall_buffer{8U << 20U};  // events in memory that wait for the disk
+    Bytes dead_bytes_max{
+        64U << 20U};                 // dead letters of accepted records; DiskPlan may make it less
+    Bytes write_buffers{8U << 20U};  // memory tables of all lanes together; at least 6 MiB
     Bytes block_cache{2U << 20U};
     IdOptions ids;
 };
 
-/// On disk, of a remembered id: 18, a generation more while it is merged.
-inline constexpr std::uint64_t kDiskBytesPerId = 24;
-
-/// The ids that are remembered at most: ids.ids_max, or fewer when they would take more than half
-/// of the spool, or so much of what lies below the headroom of DiskBudget that intake stayed closed
-/// for them alone, however much is delivered; at least 1.
-[[nodiscard]] constexpr std::uint64_t ids_limit(const Options& options) noexcept {
-    const auto half = options.bytes_max.count / 2;
-    const auto under_way = kWriteBuffersMax + kTableFileBytes + options.stall_buffer;
-    const auto below = options.bytes_max.count - std::min(half, under_way.count);
-    const auto fit = std::min(half, below / 16 * 9) / kDiskBytesPerId;
-    return std::max<std::uint64_t>(1, std::min(options.ids.ids_max, fit));
-}
-
-/// The bytes of dead letters of accepted records at which lanes stop making more of them:
-/// dead_bytes_max, or a quarter of a small spool.
-[[nodiscard]] constexpr Bytes dead_bytes_limit(const Options& options) noexcept {
-    return std::min(options.dead_bytes_max, Bytes{options.bytes_max.count / 4});
-}
-
-/// Deferred records of all lanes together: what a start reads, so it is bounded well below a spool.
+/// Deferred records of all lanes together; DiskPlan bounds their bytes.
 inline constexpr std::uint64_t kDeferredRecordsMax = 10'000;
-[[nodiscard]] constexpr Bytes deferred_bytes_limit(const Options& options) noexcept {
-    return std::min(Bytes{16U << 20U}, Bytes{options.bytes_max.count / 16});
-}
 
 /// What may change while the spool is open; the rest is fixed by how it was opened.
 inline void take_limits(Options& into, const Options& from) noexcept {

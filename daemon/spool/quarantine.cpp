@@ -12,6 +12,7 @@
 
 #include "core/clock.h"
 #include "core/unique_fd.h"
+#include "spool/disk_plan.h"
 #include "spool/disk_usage.h"
 
 namespace opsrelay::spool {
@@ -58,7 +59,7 @@ std::error_code sync_path(const std::string& path) {
 void drop_old(const Options& options, std::size_t keep) {
     auto kept = children(quarantine_dir(options), "");
     std::erase_if(kept, [](const std::string& dir) { return !is_salvaged(dir); });
-    Bytes left{options.bytes_max.count / kQuarantinesPart};
+    auto left = plan_disk(options).quarantines;
     std::error_code ec;
     for (auto dir = kept.rbegin(); dir != kept.rend(); ++dir) {
         const auto bytes = directory_bytes(*dir);

@@ -12,11 +12,9 @@
 
 namespace opsrelay::spool {
 
-/// Of quarantines whose files were salvaged; the oldest go first.
+/// Of quarantines whose files were salvaged; the oldest go first. Together they take at most
+/// DiskPlan::quarantines, for what was in them is in the spool again.
 inline constexpr std::size_t kQuarantinesMax = 4;
-/// And together they take at most this part of Options::bytes_max: what was in them is in the spool
-/// again, and a full spool would have no room for anything else.
-inline constexpr std::uint64_t kQuarantinesPart = 16;
 
 /// Where the database and the kept files lie within Options::dir.
 [[nodiscard]] std::string database_dir(const Options& options);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "spool/disk_plan.h"
 #include "spool/keys.h"
 #include "spool/options.h"
 #include "spool/rocks_open.h"
@@ -38,7 +39,7 @@ bool skip_damage(rocksdb::Iterator& it, LaneId lane, Seq seq) {
 }  // namespace
 
 DeferredLimits limits_of(const Options& options) noexcept {
-    return {kDeferredRecordsMax, deferred_bytes_limit(options)};
+    return {kDeferredRecordsMax, plan_disk(options).deferred};
 }
 
 void put_deferred(const RocksHandle& handle, rocksdb::WriteBatch& batch, const LaneBook& book,

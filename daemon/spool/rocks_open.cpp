@@ -18,6 +18,7 @@
 
 #include "core/log.h"
 #include "spool/disk_budget.h"
+#include "spool/disk_plan.h"
 #include "spool/keys.h"
 #include "spool/manifest.h"
 #include "spool/quarantine.h"

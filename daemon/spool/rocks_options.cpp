@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "spool/disk_budget.h"
+#include "spool/disk_plan.h"
 #include "spool/keys.h"
 #include "spool/options.h"
 #include "spool/rocks_logger.h"
@@ -23,15 +23,6 @@ constexpr std::size_t kBlockBytes =
 bool is_small(std::string_view family) noexcept {
     return family == kDeadFamily || family == kDeferredFamily || family == kDefaultFamily ||
            family == kIdsFamily;
-}
-
-// The manifest grows with every table made or deleted until it is written anew, by default at a
-// gibibyte: more than a whole spool. Anew it has some 250 bytes a table, and a spool of this size
-// has a table for each kTableFileBytes, so it is written anew rarely.
-Bytes manifest_bytes_max(const Options& options) noexcept {
-    constexpr std::uint64_t kMin = 16U << 10U;
-    constexpr std::uint64_t kMax = 64U << 20U;
-    return Bytes{std::clamp(options.bytes_max.count / 64, kMin, kMax)};
 }
 
 }  // namespace
@@ -66,7 +57,12 @@ rocksdb::DBOptions make_db_options(const Options& options) {
     db.info_log_level = rocksdb::WARN_LEVEL;
     db.info_log = make_logger();
     db.max_total_wal_size = kLogBytesMax.count;
-    db.max_manifest_file_size = manifest_bytes_max(options).count;
+    // It grows with every table made or deleted until it is written anew, by default at a gibibyte:
+    // more than a whole spool. Anew it has some 250 bytes a table, and a spool of this size has a
+    // table for each kTableFileBytes, so it is written anew rarely.
+    db.max_manifest_file_size = plan_disk(options).manifest.count;
+    db.manifest_preallocation_size =
+        std::min<std::size_t>(db.manifest_preallocation_size, db.max_manifest_file_size / 4);
     db.db_write_buffer_size = options.write_buffers.count;
     db.recycle_log_file_num = 0;
     db.bytes_per_sync = 1U << 20U;

@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "spool/dead_repair.h"
+#include "spool/disk_plan.h"
 #include "spool/id_plan.h"
 #include "spool/offline.h"
 #include "spool/quarantine.h"
@@ -91,7 +92,7 @@ Result<void> Readmission::admit(LaneId lane, const std::vector<std::string_view>
 
 // As the daemon does, so that neither this process nor the next start holds them all in memory.
 Result<void> Readmission::seal() {
-    IdPlan plan(options_.ids.window, ids_limit(options_));
+    IdPlan plan(options_.ids.window, plan_disk(options_).ids);
     plan.set_runs(store_.id_runs());
     const auto oldest = std::min(oldest_ms_, id_clock_ms_);
     const SealSpec spec{plan.next_run(oldest), oldest, id_clock_ms_, store_.id_log_end(), 16};
@@ -269,7 +270,8 @@ Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_o
     setup.lanes = lanes.all();
     auto store = open_rocks_store(options, setup);
     if (!store) return store.error();
-    Target into{Readmission(**store, options, id_of), DeadRepair(**store)};
+    Target into{Readmission(**store, options, id_of),
+                DeadRepair(**store, within({}, plan_disk(options)))};
     if (auto begun = into.records.begin(); !begun) return begun.error();
     if (auto begun = into.dead.begin(); !begun) return begun.error();
     for (const auto& path : databases) {

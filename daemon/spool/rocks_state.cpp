@@ -9,6 +9,7 @@
 #include "core/assert.h"
 #include "core/log.h"
 #include "core/random.h"
+#include "spool/disk_plan.h"
 #include "spool/rocks_deferred.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_status.h"
@@ -180,11 +181,12 @@ Result<void> load_dead(const Meta& meta, const RocksHandle& handle, const Option
     if (!next) return next.error();
     const auto bytes = meta.number(kDeadBytesKey);
     if (!bytes) return bytes.error();
-    book.dead = {upstream->value_or(0), Bytes{bytes->value_or(0)}, setup.dead.upstream_letters,
-                 std::min(setup.dead.upstream_bytes, dead_bytes_limit(options))};
+    const auto limits = within(setup.dead, plan_disk(options));
+    book.dead = {upstream->value_or(0), Bytes{bytes->value_or(0)}, limits.upstream_letters,
+                 limits.upstream_bytes};
     // An older program counted no bytes, and salvage may have lost the keys but not the letters.
     if (!*upstream || !*bytes) count_upstream(handle, book.dead);
-    book.admission = AdmissionLetters(setup.dead);
+    book.admission = AdmissionLetters(limits);
     const auto end = dead_key({DeadKind::upstream, LaneId{0}, 0});
     const rocksdb::Slice end_slice(end.data(), end.size());
     auto read = make_read_options();

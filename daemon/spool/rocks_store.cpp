@@ -12,6 +12,7 @@
 #include "core/assert.h"
 #include "core/log.h"
 #include "spool/disk_budget.h"
+#include "spool/disk_plan.h"
 #include "spool/disk_usage.h"
 #include "spool/id_entry.h"
 #include "spool/quarantine.h"
@@ -172,7 +173,9 @@ Error RocksStore::closed() const {
 void RocksStore::set_limits(const Options& options) {
     take_limits(options_, options);
     budget_ = DiskBudget(options_);
-    book_.dead.bytes_max = std::min(setup_.dead.upstream_bytes, dead_bytes_limit(options_));
+    const auto limits = within(setup_.dead, plan_disk(options_));
+    book_.dead.bytes_max = limits.upstream_bytes;
+    book_.admission.set_limits(limits);
 }
 
 Result<void> RocksStore::write(Batch& batch, bool durable, std::string_view what) {

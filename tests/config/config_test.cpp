@@ -26,15 +26,18 @@ std::string context(const Sources& sources) {
 
 }  // namespace
 
-TEST_CASE("config/config: a spool that is too small for the ids is told, not refused") {
+TEST_CASE("config/config: a spool that is too small for what it should keep is told, not refused") {
     const test::TempDir dir;
     auto sources = bare_sources();
     sources.file = write_file(dir, "spool: {max_bytes: 64MiB}\ndedupe: {max_ids: 2000000}\n");
     const auto config = load_config(sources).value();
-    REQUIRE(config.warnings.size() == 2);  // the other one: no API key
-    CHECK(config.warnings.back() ==
+    REQUIRE(config.warnings.size() == 3);  // the other one: no API key
+    CHECK(config.warnings[1] ==
           "dedupe.max_ids: 2000000 ids would take too much of spool.max_bytes (64MiB); "
-          "786432 are remembered");
+          "716800 are remembered");
+    CHECK(config.warnings[2] ==
+          "spool.dead_max_bytes: 64MiB would take too much of spool.max_bytes (64MiB); "
+          "lanes park at 4800KiB");
 }
 
 TEST_CASE("config/config: without anything the defaults of root apply and a key is asked for") {

@@ -136,6 +136,6 @@ TEST_CASE("config/reload: keys that need a restart are refused by name, all at o
 TEST_CASE("config/reload: a spool that remembers another number of ids needs a restart") {
     CHECK(changed("", "spool: {max_bytes: 2GiB}\n") == Keys{"spool.max_bytes"});
     CHECK(refused("", "spool: {max_bytes: 128MiB}\n") ==
-          "spool.max_bytes: 128MiB instead of 512MiB changes how many ids are remembered (1769472 "
+          "spool.max_bytes: 128MiB instead of 512MiB changes how many ids are remembered (1612800 "
           "instead of 10000000); restart needed");
 }

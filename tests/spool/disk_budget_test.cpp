@@ -35,21 +35,6 @@ TEST_CASE("spool/disk_budget: a small spool keeps half its limit for records") {
     CHECK(DiskBudget(options).refuse_above() == 16_MiB);
 }
 
-TEST_CASE("spool/disk_budget: remembered ids alone never keep intake closed") {
-    for (const auto limit : {64_MiB, 80_MiB, 96_MiB, 112_MiB, 128_MiB, 256_MiB, 512_MiB, 4_GiB}) {
-        CAPTURE(limit.count);
-        Options options;
-        options.bytes_max = limit;
-        options.write_buffers = kWriteBuffersMax;
-        DiskBudget budget(options);
-        const auto ids = Bytes{ids_limit(options) * kDiskBytesPerId};
-        const auto reserve = budget.reserve_wanted(stats_of(Bytes{0}, 10_GiB, 100_GiB), false);
-        const auto manifest = 4_MiB;  // as RocksDB allocates it
-        CHECK(budget.decide(stats_of(limit, 10_GiB, 100_GiB)) == Intake::limit_reached);
-        CHECK(budget.decide(stats_of(ids + reserve + manifest, 10_GiB, 100_GiB)) == Intake::open);
-    }
-}
-
 TEST_CASE("spool/disk_budget: a small headroom is looked after more often") {
     Options options;
     CHECK(DiskBudget(options).look_after() == 2_MiB);
@@ -167,7 +152,6 @@ TEST_CASE("spool/disk_budget: records are dropped only where that was chosen and
     CHECK(budget.tight(stats_of(1_MiB, 80_MiB - 1_B, 100_GiB)));
 }
 
-}  // namespace
 TEST_CASE("spool/disk_budget: the room that is left, in the directory and on the volume") {
     Options options;
     options.bytes_max = 512_MiB;
@@ -183,4 +167,5 @@ TEST_CASE("spool/disk_budget: the room that is left, in the directory and on the
     CHECK(budget.room(stats_of(0_B, 1_MiB, 0_B)) == most);  // the volume is not known
 }
 
+}  // namespace
 }  // namespace opsrelay::spool

@@ -18,15 +18,6 @@ IdRun run_of(RunName name, std::uint64_t ids, std::int64_t oldest, std::int64_t 
     return {{name, ids, oldest, newest, pages_for(ids), 0, {}}, nullptr};
 }
 
-TEST_CASE("spool/id_plan: a small spool holds fewer ids than it is told to") {
-    Options options;
-    CHECK(ids_limit(options) == options.ids.ids_max);  // the defaults fit together
-    options.bytes_max = 64_MiB;
-    CHECK(ids_limit(options) == 786'432);
-    options.bytes_max = Bytes{0};
-    CHECK(ids_limit(options) == 1);
-}
-
 TEST_CASE("spool/id_plan: runs go to the open generation until it is full or over") {
     IdPlan plan(kWindow, 1200);
     CHECK_FALSE(plan.generation_end_ms());

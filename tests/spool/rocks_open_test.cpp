@@ -219,7 +219,7 @@ TEST_CASE("spool/rocks_open: of quarantines whose files were salvaged the newest
 TEST_CASE("spool/rocks_open: quarantines whose files were salvaged leave room for records") {
     const TempDir dir;
     auto options = options_in(dir / "spool");
-    options.bytes_max = Bytes{16U << 20U};
+    options.bytes_max = Bytes{64U << 20U};  // of which quarantines have 1,474,560 bytes
     fs::create_directories(options.dir);
     const auto quarantine = [&](std::size_t bytes) {
         auto made = Quarantine::make(options).value();
@@ -235,7 +235,7 @@ TEST_CASE("spool/rocks_open: quarantines whose files were salvaged leave room fo
     CHECK(find_damage(options).quarantines.size() == 2);  // not salvaged, so nothing replaces it
     REQUIRE_FALSE(mark_salvaged(options, large));
     CHECK(find_damage(options).quarantines == std::vector<std::string>{small});
-    const auto another = quarantine(1'000'000);
+    const auto another = quarantine(1'400'000);
     REQUIRE_FALSE(mark_salvaged(options, another));  // with it, the older one is too much
     CHECK(find_damage(options).quarantines == std::vector<std::string>{another});
 }

@@ -320,6 +320,26 @@ TEST_CASE("spool/rocks_store: admission dead letters are bounded, those of recor
     CHECK(store->stats().dead_letters == 25);
 }
 
+TEST_CASE("spool/rocks_store: dead letters have the room that the options give them") {
+    const TempDir dir;
+    auto options = options_in(dir);
+    options.bytes_max = 16_GiB;
+    options.dead_bytes_max = 1_GiB;
+    const auto store = open_rocks_store(options).value();
+    CHECK(store->dead_usage().bytes_max == 1_GiB);
+    // 4,5 MiB of events that were not accepted; a smaller spool has not so much room for them.
+    const std::vector<DeadLetter> many(100,
+                                       make_dead(0, std::string(45'000, 'x'), DeadKind::admission));
+    REQUIRE(store->commit({}, many).has_value());
+    CHECK(store->stats().dead_letters == 100);
+    options.bytes_max = 64_MiB;
+    store->set_limits(options);
+    CHECK(store->dead_usage().bytes_max == plan_disk(options).dead);
+    const std::vector<DeadLetter> one(1, make_dead(0, "x", DeadKind::admission));
+    REQUIRE(store->commit({}, one).has_value());
+    CHECK(store->stats().dead_letters < 50);
+}
+
 TEST_CASE("spool/rocks_store: reopening in place keeps everything") {
     const TempDir dir;
     const auto store = open_rocks_store(options_in(dir)).value();

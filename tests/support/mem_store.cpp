@@ -7,6 +7,7 @@
 
 #include "core/assert.h"
 #include "spool/deferred.h"
+#include "spool/disk_plan.h"
 #include "spool/keys.h"
 
 namespace opsrelay::test {
@@ -96,7 +97,9 @@ Result<void> MemStore::set_paused(LaneId id, bool paused) {
 }
 
 void MemStore::set_limits(const spool::Options& options) {
-    dead_limits_.upstream_bytes = spool::dead_bytes_limit(options);
+    const auto plan = spool::plan_disk(options);
+    dead_limits_.admission_bytes = plan.dead_admission;
+    dead_limits_.upstream_bytes = plan.dead;
 }
 
 Result<void> MemStore::write(StoreCall call, const Change& change) {

@@ -6,11 +6,12 @@ import base64
 import contextlib
 import os
 import random
+import subprocess
 import threading
 import unittest
 
 from acked_sender import AckedSender
-from harness import RelayTest, event, in_threads, line, wait_for
+from harness import DEADLINE, RELAY, RelayTest, event, in_threads, line, wait_for
 from volumes import Volume
 
 KINDS = ("tmpfs", "ext4")
@@ -163,10 +164,18 @@ class FullTest(RelayTest):
         relay = self.start_relay(config="spool: {max_bytes: 64MiB}\n")
         stop = threading.Event()
         sizes = []
+        parked = []  # the size of all letters, each time
 
         def watch():
             while not stop.wait(0.005):
                 sizes.append(directory_bytes(relay.spool_dir))
+
+        def delivered():
+            if relay.lane()["state"] == "dead_full":
+                parked.append(relay.status()["spool"]["dead_bytes"])
+                subprocess.run([RELAY, "dead", "purge", "--all", "--yes", "--run-dir", relay.run_dir],
+                               check=True, capture_output=True, timeout=DEADLINE)
+            return relay.ledger()["spooled"] == 0
 
         def fill_and_refuse():
             try:
@@ -176,13 +185,16 @@ class FullTest(RelayTest):
                         break
                 self.assertEqual((status, body["reason"]), (503, "spool_full"))
                 upstream.control(down=False, rates={"400": 450})
-                self.wait_ledger(relay, spooled=0, dropped=0)
+                wait_for(delivered, "all is delivered or refused")
             finally:
                 stop.set()
 
         in_threads([watch, fill_and_refuse])
         self.assertLess(max(sizes), limit)
-        self.assertGreater(relay.ledger()["dead"], 200)
+        self.assertTrue(parked)
+        self.assertLess(max(parked), relay.status()["spool"]["dead_limit"])
+        ledger = self.wait_ledger(relay, spooled=0, dropped=0)
+        self.assertGreater(ledger["dead"], 200)
         self.assertEqual(relay.end(), 0)
         self.record("`spool.max_bytes`", "reached, then many records refused by upstream",
                     "the directory is never larger than the limit")
