@@ -24,11 +24,12 @@ namespace {
 // Of ours, those that hold a key or a password.
 constexpr std::array<std::string_view, 2> kSecrets{"OPSRELAY_API_KEY", "OPSRELAY_UPSTREAM__PROXY"};
 
-constexpr std::array<std::string_view, 12> kOthers{
+constexpr std::array<std::string_view, 13> kOthers{
     "NO_COLOR",       "TERM",        "XDG_RUNTIME_DIR",
     "XDG_STATE_HOME", "HOME",        "CREDENTIALS_DIRECTORY",
     "https_proxy",    "HTTPS_PROXY", "http_proxy",
-    "HTTP_PROXY",     "no_proxy",    "NO_PROXY"};
+    "HTTP_PROXY",     "no_proxy",    "NO_PROXY",
+    "SSL_CERT_FILE"};
 
 constexpr long kInheritedMax = 64;  // descriptors; more are no listeners of ours
 

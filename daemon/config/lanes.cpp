@@ -189,6 +189,8 @@ Result<void> settle_lanes(Config& config, const Environment& environment) {
         if (auto whole = check_certificate(name, upstream); !whole) return whole;
         if (auto settled = settle_proxy(upstream, environment); !settled) return settled;
         if (name == kDefaultLaneName) take_credential(upstream, environment);
+        const auto trusted = environment.variables.find("SSL_CERT_FILE");
+        if (trusted != environment.variables.end()) upstream.system_ca_file = trusted->second;
         settle_key(name, upstream, config.warnings);
     }
     return {};

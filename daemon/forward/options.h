@@ -73,6 +73,7 @@ struct Options {
     std::string api_key_file;      // empty: no file. Watched: a change takes effect within a second
     Secret api_key;                // from OPSRELAY_API_KEY only; empty: none
     std::string ca_file;           // extra trust anchors (PEM); empty: the system's store
+    std::string system_ca_file;    // of the system's store: SSL_CERT_FILE; empty: OpenSSL's own
     std::string client_cert_file;  // who we are in TLS (PEM, with what is above it); empty: nobody
     std::string client_key_file;   // its private key (PEM, no passphrase); both or none
     std::optional<Proxy> proxy;    // asked for a tunnel to the upstream; not for unix: URLs

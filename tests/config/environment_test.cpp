@@ -22,8 +22,9 @@ TEST_CASE("config/environment: secrets leave the environment, and nothing of the
     }
 }
 
-TEST_CASE("config/environment: proxies and systemd's credentials are looked at") {
-    for (const auto* name : {"HTTPS_PROXY", "http_proxy", "NO_PROXY", "CREDENTIALS_DIRECTORY"}) {
+TEST_CASE("config/environment: proxies, systemd's credentials and trust are looked at") {
+    for (const auto* name :
+         {"HTTPS_PROXY", "http_proxy", "NO_PROXY", "CREDENTIALS_DIRECTORY", "SSL_CERT_FILE"}) {
         CAPTURE(name);
         REQUIRE(::setenv(name, "value", 1) == 0);
         CHECK(take_environment().variables.at(name) == "value");

@@ -1,9 +1,12 @@
 #include <doctest/doctest.h>
+#include <openssl/x509.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include "forward/http_upstream.h"
+#include "forward/trust_store.h"
 #include "forward/upstream_world.h"
 #include "support/log_capture.h"
 #include "support/sim_clock.h"
@@ -20,6 +23,17 @@ Served always(std::size_t, const std::string&) { return test::ok(R"({"ok":true})
 void write(const std::string& path, const std::string& text) {
     std::ofstream(path, std::ios::trunc) << text;
 }
+
+/// An environment variable, as long as it lives.
+struct SetVariable {
+    SetVariable(const char* variable, const std::string& value) : name(variable) {
+        REQUIRE(::setenv(name, value.c_str(), 1) == 0);
+    }
+    SetVariable(const SetVariable&) = delete;
+    SetVariable& operator=(const SetVariable&) = delete;
+    ~SetVariable() { ::unsetenv(name); }
+    const char* name;
+};
 
 /// What make() says of these files; "" when it takes them.
 std::string complaint(const Options& options) {
@@ -161,6 +175,43 @@ TEST_CASE("forward/upstream_tls: a server that wants a certificate gets ours, an
     CHECK(world.upstream->idle_connections() == 0);  // those made with the old one end
     CHECK(world.send("{}").status == 200);
     CHECK(log.count("PRIVATE KEY") == 0);
+}
+
+TEST_CASE("forward/upstream_tls: the system's certificates are read again when they change") {
+    const opsrelay::test::LogCapture log;
+    const auto server = test::make_certificate("localhost", -hours{1}, hours{1});
+    const auto other = test::make_certificate("localhost", -hours{1}, hours{1});
+    const test::TempDir dir;
+    const auto file = dir / "ca-certificates.crt";
+    write(file, other.certificate_pem);
+    const SetVariable system("SSL_CERT_FILE", file);  // OpenSSL reads it itself
+    World world(always, server, false);
+    world.options.system_ca_file = file;
+    world.connect(world.options.url);
+    CHECK(world.send("{}").transport == Transport::tls);
+    write(file, server.certificate_pem);
+    world.upstream->tend_connections(false);
+    CHECK(world.send("{}").status == 200);
+}
+
+TEST_CASE("forward/trust_store: whoever trusts the same shares it, and nobody keeps it alive") {
+    const auto one = test::make_certificate("one", -hours{1}, hours{1});
+    const test::TempDir dir;
+    const auto file = dir / "ca.pem";
+    write(file, one.certificate_pem);
+    const auto system = stamp_of(X509_get_default_cert_file());
+    const auto stamp = stamp_of(file);
+    auto first = trust_store(file, system, stamp).value();
+    CHECK(trust_store(file, system, stamp).value() == first);
+    CHECK(trust_store("", system, {}).value() != first);
+    CHECK(trust_store(file, {}, stamp).value() != first);
+    write(file, one.certificate_pem + one.certificate_pem);
+    CHECK(trust_store(file, system, stamp_of(file)).value() != first);
+    const std::weak_ptr<X509_STORE> known = first;
+    first.reset();
+    CHECK(known.expired());
+    CHECK(trust_store(dir / "none.pem", system, {}).has_error());
+    CHECK(trust_store(dir / "none.pem", system, {}).has_error());  // an error is not remembered
 }
 
 TEST_CASE("forward/upstream_tls: a CA file that changed is trusted from then on") {
