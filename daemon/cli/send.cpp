@@ -47,14 +47,15 @@ struct Input {
 };
 
 Result<Input> open_input(const SendOptions& given, const Program& program) {
-    if (!given.events.empty()) return Input{UniqueFd{}, LineSource(given.events)};
-    if (given.file && *given.file != "-") {
+    const bool is_stdin = given.file == "-" || given.events == std::vector<std::string>{"-"};
+    if (!given.events.empty() && !is_stdin) return Input{UniqueFd{}, LineSource(given.events)};
+    if (given.file && !is_stdin) {
         UniqueFd fd(::open(given.file->c_str(), O_RDONLY | O_CLOEXEC));
         if (!fd) return errno_error(Errc::io, fmt::format("--file {}", *given.file), errno);
         const int number = fd.get();
         return Input{std::move(fd), LineSource(number)};
     }
-    if (program.in_is_terminal && !given.file) {
+    if (program.in_is_terminal && !is_stdin) {
         return Error{Errc::config_invalid,
                      "no events: give them as arguments, with --file, or on standard input"};
     }
@@ -134,7 +135,9 @@ int send(const SendOptions& given, Program& program) {
 void add_send(Command app, Program& program, Action& action) {
     const auto command = app.add_subcommand("send", "Send events and wait until they are durable");
     const auto given = std::make_shared<SendOptions>();  // lives as long as options refer to it
-    const auto events = command.add_option("events", given->events, "Events, one JSON object each")
+    const auto events = command
+                            .add_option("events", given->events,
+                                        "Events, one JSON object each; - alone is standard input")
                             .type_name("EVENT");
     command.add_option("--file", given->file, "Read the events from FILE; - is standard input")
         .type_name("FILE")

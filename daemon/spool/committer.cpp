@@ -122,7 +122,7 @@ asio::awaitable<bool> Committer::commit(const Group& group) {
         settler_.note_committed(segment.lane, segment.count);
         committed_ += Bytes{segment.payload.size()};
     }
-    if (committed_ >= budget_.look_after()) watch_disk();
+    if (committed_ >= budget_.look_after(last_stats_)) watch_disk();
     ids_.note_committed(group.segments, group.last);
     durable_ = group.last;
     hooks_.settled(durable_);

@@ -17,8 +17,10 @@ DiskBudget::DiskBudget(const Options& options)
       on_full_(options.on_full),
       plan_(plan_disk(options)) {}
 
-Bytes DiskBudget::look_after() const noexcept {
-    return Bytes{std::min(kLookAfterMax.count, (limit_.count - plan_.refuse_above.count) / 16)};
+Bytes DiskBudget::look_after(const StoreStats& stats) const noexcept {
+    const Bytes headroom = limit_ - plan_.refuse_above;
+    return std::max(std::min(kLookAfterMax, Bytes{headroom.count / 16}),
+                    Bytes{room(stats).count / 64});
 }
 
 Bytes DiskBudget::volume_reserve(Bytes volume_size) const noexcept {

@@ -51,8 +51,9 @@ public:
     [[nodiscard]] Bytes refuse_above() const noexcept { return plan_.refuse_above; }
     /// ...and ends when it is at most this.
     [[nodiscard]] Bytes resume_at() const noexcept { return plan_.resume_at; }
-    /// Stats must be fresh after so much was committed: a sixteenth of the headroom, at most 2 MiB.
-    [[nodiscard]] Bytes look_after() const noexcept;
+    /// Stats must be fresh after so much was committed: a sixteenth of the headroom, at most 2 MiB,
+    /// or while there is much room a 64th of it, as they take a look at every file.
+    [[nodiscard]] Bytes look_after(const StoreStats& stats) const noexcept;
     /// What may be written before refusing starts; 0 while it goes on.
     [[nodiscard]] Bytes room(const StoreStats& stats) const noexcept;
     /// Free space of the volume below which nothing is taken in.

@@ -35,13 +35,22 @@ TEST_CASE("spool/disk_budget: a small spool keeps half its limit for records") {
     CHECK(DiskBudget(options).refuse_above() == 16_MiB);
 }
 
-TEST_CASE("spool/disk_budget: a small headroom is looked after more often") {
+TEST_CASE("spool/disk_budget: the less room there is, the more often it is looked after") {
     Options options;
-    CHECK(DiskBudget(options).look_after() == 2_MiB);
+    const auto look_after = [&](Bytes disk, Bytes free) {
+        return DiskBudget(options).look_after(stats_of(disk, free, 100_GiB));
+    };
+    CHECK(look_after(480_MiB, 10_GiB) == 2_MiB);
+    CHECK(look_after(352_MiB, 10_GiB) == 2_MiB);
+    CHECK(look_after(224_MiB, 10_GiB) == 4_MiB);
+    CHECK(look_after(224_MiB, 64_MiB + 10_MiB) == 2_MiB);
+    options.bytes_max = 64_GiB + 32_MiB;
+    CHECK(look_after(0_B, 99_GiB) == 1_GiB);
+    CHECK(look_after(63_GiB + 900_MiB, 99_GiB) == 2_MiB);
     options.bytes_max = 32_MiB;
-    CHECK(DiskBudget(options).look_after() == 1_MiB);
+    CHECK(look_after(16_MiB, 10_GiB) == 1_MiB);
     options.bytes_max = 320_KiB;
-    CHECK(DiskBudget(options).look_after() == 10_KiB);
+    CHECK(look_after(160_KiB, 10_GiB) == 10_KiB);
 }
 
 TEST_CASE("spool/disk_budget: the volume keeps its reserve") {

@@ -90,8 +90,9 @@ class SendTest(RelayTest):
         lines = "".join(text(event_id=f"i-{number}") + "\n" for number in range(500))
         self.assertEqual(self.send(stdin=lines)["durable"], 500)
         self.assertEqual(self.send("--file", "-", stdin=lines)["durable"], 500)
+        self.assertEqual(self.send("-", stdin=lines)["durable"], 500)
         self.assert_rows(*(f"i-{number}" for number in range(500)))
-        self.assertEqual(self.relay.ledger()["duplicates"], 500)
+        self.assertEqual(self.relay.ledger()["duplicates"], 1000)
         self.assertEqual(self.send(stdin="\n \n")["events"], 0)
 
     def test_rejected_events_are_told_and_the_others_arrive(self):
