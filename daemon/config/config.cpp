@@ -87,9 +87,8 @@ public:
     explicit Loader(const Sources& sources) : sources_(sources) {}
 
     Result<Config> load() {
-        for (const auto step :
-             {&Loader::read_file_layer, &Loader::read_environment_layer, &Loader::read_flag_layer,
-              &Loader::set_directories, &Loader::check_sizes}) {
+        for (const auto step : {&Loader::read_file_layer, &Loader::read_environment_layer,
+                                &Loader::read_flag_layer, &Loader::set_directories}) {
             const auto done = (this->*step)();
             if (!done) return done.error();
         }
@@ -101,6 +100,8 @@ public:
         if (!settled) return settled.error();
         const auto known = check_listener_lanes(config_, lane_places_);
         if (!known) return known.error();
+        const auto fit = check_sizes();
+        if (!fit) return fit.error();
         add_warnings();
         return std::move(config_);
     }
@@ -384,7 +385,12 @@ Result<void> Loader::check_sizes() {
             format_bytes(stall), format_bytes(config_.spool.bytes_max), format_bytes(quarter)));
     }
     const auto ids = spool::plan_disk(config_.spool).ids;
-    const auto plan = plan_memory({config_.memory_max, stall, ids});
+    MemoryNeeds needs{config_.memory_max, stall, ids, config_.lanes.size(), 0, 0};
+    for (const auto& [name, upstream] : config_.lanes) {
+        const bool tls = upstream.url.starts_with("https://");
+        (tls ? needs.tls_connections : needs.plain_connections) += upstream.connections;
+    }
+    const auto plan = plan_memory(needs);
     if (!plan) return plan.error();
     config_.spool.write_buffers = plan->write_buffers;
     config_.spool.block_cache = plan->block_cache;

@@ -12,8 +12,13 @@ namespace opsrelay::config {
 
 namespace {
 
-constexpr Bytes kProgram = 14_MiB;  // code, threads, connections, RocksDB's own
+constexpr Bytes kProgram = 13_MiB;  // code, threads, clients, RocksDB's own, what OpenSSL trusts
 constexpr Bytes kCommit = 2_MiB;    // the segments being written and read
+// Of each lane beyond the first: the segment that it reads, and its memory tables' least.
+constexpr Bytes kLane = 512_KiB;
+// Measured with 64 of each. TLS: OpenSSL's state, the chain of the peer, Asio's four buffers.
+constexpr Bytes kTlsConnection = 112_KiB;
+constexpr Bytes kPlainConnection = 32_KiB;
 constexpr Bytes kWriteBuffersMin = 6_MiB;
 constexpr Bytes kBlockCacheMin = 1_MiB;
 constexpr Bytes kBlockCacheMax = 16_MiB;
@@ -43,7 +48,10 @@ Bytes exact_ids(std::size_t table_ids, Bytes stall_buffer) noexcept {
 Bytes least_for(const MemoryNeeds& needs, std::size_t table_ids) noexcept {
     // What waits lies in buffers that are not full to the last byte.
     const Bytes waiting{needs.stall_buffer.count + needs.stall_buffer.count / 4};
-    return kProgram + kCommit + waiting + exact_ids(table_ids, needs.stall_buffer) +
+    const Bytes upstream{(needs.lanes - 1) * kLane.count +
+                         needs.tls_connections * kTlsConnection.count +
+                         needs.plain_connections * kPlainConnection.count};
+    return kProgram + kCommit + upstream + waiting + exact_ids(table_ids, needs.stall_buffer) +
            Bytes{needs.ids * kFilterBytesPerId} + kWriteBuffersMin + kBlockCacheMin;
 }
 
@@ -69,9 +77,11 @@ Result<MemoryPlan> plan_memory(const MemoryNeeds& needs) {
     if (least > needs.max) {
         return Error{
             Errc::config_invalid,
-            fmt::format("memory.max_bytes: {} is too little for {} ids (dedupe.max_ids) "
-                        "and memory.stall_buffer {}; at least {}",
+            fmt::format("memory.max_bytes: {} is too little for {} ids (dedupe.max_ids), "
+                        "memory.stall_buffer {} and {} with {} connections; at least {}",
                         format_bytes(needs.max), needs.ids, format_bytes(needs.stall_buffer),
+                        needs.lanes == 1 ? "a lane" : fmt::format("{} lanes", needs.lanes),
+                        needs.tls_connections + needs.plain_connections,
                         format_bytes(up_to_a_mebibyte(least)))};
     }
     auto left = needs.max - least;

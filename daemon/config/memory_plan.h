@@ -14,10 +14,14 @@ struct MemoryNeeds {
     Bytes max;              // memory.max_bytes
     Bytes stall_buffer;     // memory.stall_buffer
     std::uint64_t ids = 0;  // that are remembered at most
+    std::size_t lanes = 1;
+    std::size_t tls_connections = 8;  // to upstream, of all lanes
+    std::size_t plain_connections = 0;
 };
 
-/// The shares. With the program itself, the stall buffer and what is being written they are at most
-/// the whole; heap that the allocator keeps for later is not part of it.
+/// The shares. With the program itself, the lanes and their connections, the stall buffer and what
+/// is being written they are at most the whole; heap that the allocator keeps for later is not part
+/// of it.
 struct MemoryPlan {
     Bytes write_buffers;        // RocksDB's memory tables; 6 to 32 MiB
     Bytes block_cache;          // 1 to 16 MiB

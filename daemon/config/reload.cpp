@@ -78,14 +78,6 @@ void compare_listeners(const Config& running, const Config& next, Found& found) 
     }
 }
 
-// How many ids are remembered follows from the size of the spool, and what memory is for whom from
-// that: both are settled at start.
-bool same_shares(const spool::Options& a, const spool::Options& b) {
-    return spool::plan_disk(a).ids == spool::plan_disk(b).ids &&
-           a.write_buffers == b.write_buffers && a.block_cache == b.block_cache &&
-           a.ids.filters_max == b.ids.filters_max && a.ids.seal_ids == b.ids.seal_ids;
-}
-
 }  // namespace
 
 bool is_live_listener_key(std::string_view name) {
@@ -114,7 +106,9 @@ Result<std::vector<std::string>> changed_keys(const Config& running, const Confi
                      fmt::format("{}: changed, which a reload cannot do; restart needed",
                                  fmt::join(found.need_restart, ", "))};
     }
-    if (!same_shares(running.spool, next.spool)) {
+    // How many ids are remembered follows from the size of the spool, and is settled at start.
+    const auto ids = spool::plan_disk(next.spool).ids;
+    if (const auto now = spool::plan_disk(running.spool).ids; ids != now) {
         return Error{
             Errc::config_invalid,
             fmt::format("spool.max_bytes: {} instead of {} changes how many ids are "

@@ -101,6 +101,11 @@ TEST_CASE("config/lanes: what is refused, with place and the nearest known") {
          "lanes.eu.url: http://x.test would send the API key unencrypted; use https:// or set "
          "lanes.eu.allow_plaintext: true"},
         {"too many", many + "listeners: []\n", "lanes: there are 17, at most 16 are allowed"},
+        {"more connections than there is memory for",
+         "lanes: {a: {connections: 64}, b: {connections: 64}, c: {connections: 64}}\n"
+         "listeners: []\n",
+         "memory.max_bytes: 64MiB is too little for 10000000 ids (dedupe.max_ids), "
+         "memory.stall_buffer 8MiB and 3 lanes with 192 connections; at least 70MiB"},
         {"misspelt", "lane: {europe: }\n", ":1:1: lane: unknown key; did you mean lanes?"},
     };
     for (const auto& test : cases) {

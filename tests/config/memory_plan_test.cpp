@@ -43,11 +43,26 @@ TEST_CASE("config/memory_plan: what does not fit is named, and what would fit fi
     REQUIRE(plan.has_error());
     CHECK(plan.error().code == Errc::config_invalid);
     CHECK(plan.error().context ==
-          "memory.max_bytes: 64MiB is too little for 100000000 ids (dedupe.max_ids) and "
-          "memory.stall_buffer 32MiB; at least 174MiB");
+          "memory.max_bytes: 64MiB is too little for 100000000 ids (dedupe.max_ids), "
+          "memory.stall_buffer 32MiB and a lane with 8 connections; at least 174MiB");
     CHECK(plan_memory({174_MiB, 32_MiB, 100'000'000}).has_value());
     CHECK(plan_memory({173_MiB, 32_MiB, 100'000'000}).has_error());
     CHECK(plan_memory({32_MiB, 1_MiB, 1'000'000}).has_value());
+}
+
+TEST_CASE("config/memory_plan: lanes and their connections take from what is shared out") {
+    const auto few = plan_memory({64_MiB, 8_MiB, 10'000'000}).value();
+    const auto many = plan_memory({64_MiB, 8_MiB, 10'000'000, 8, 64}).value();
+    CHECK(sum(many) < sum(few));
+    const auto plain = plan_memory({64_MiB, 8_MiB, 10'000'000, 8, 0, 64}).value();
+    CHECK(sum(plain) > sum(many));
+    const auto most = plan_memory({64_MiB, 8_MiB, 10'000'000, 16, 128});
+    REQUIRE(most.has_error());
+    CHECK(most.error().context ==
+          "memory.max_bytes: 64MiB is too little for 10000000 ids (dedupe.max_ids), "
+          "memory.stall_buffer 8MiB and 16 lanes with 128 connections; at least 69MiB");
+    CHECK(plan_memory({69_MiB, 8_MiB, 10'000'000, 16, 128}).has_value());
+    CHECK(plan_memory({64_MiB, 8_MiB, 1'000'000, 16, 128}).has_value());
 }
 
 TEST_CASE("config/memory_plan: shares are within their bounds and the whole") {
