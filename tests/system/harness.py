@@ -285,9 +285,9 @@ class Relay(Process):
         """(status, headers, JSON) over http.sock."""
         return http_json(UnixHttp(self.path("http.sock"), DEADLINE), "POST", path, body, headers)
 
-    def send_acked(self, events):
+    def send_acked(self, events, name="telemetry.stream.sock"):
         """Sends lines over the acked stream; returns the final (durable, rejected)."""
-        with StreamClient(self.path("telemetry.stream.sock")) as client:
+        with StreamClient(self.path(name)) as client:
             client.send(b"".join(line(item) for item in events))
             return client.finish()
 

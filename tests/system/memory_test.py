@@ -124,6 +124,29 @@ class MemoryTest(RelayTest):
                            "memory: {max_bytes: 32MiB, stall_buffer: 2MiB}\n"
                            "dedupe: {max_ids: 200000}\n")
 
+    def test_16_lanes_with_128_connections(self):
+        upstream, certificate = self.start_tls("upstream", "--ids-only")
+        upstream.control(down=True)
+        names = ["default", *(f"lane-{number}" for number in range(1, 16))]
+        key = os.path.join(self.directory, "key")
+        with open(key, "w", encoding="ascii") as file:
+            file.write(upstream.key)
+        config = ["dedupe: {max_ids: 1000000}", "lanes:"]
+        config += [f'  {name}: {{url: "{upstream.url}", api_key_file: "{key}", '
+                   f'ca_file: "{certificate}", concurrency: fixed}}' for name in names]
+        config += ["listeners:"]
+        config += [f"  - {{type: unix_stream, path: {name}.sock, lane: {name}}}" for name in names]
+        relay = self.start_relay(upstream_url=upstream.url, config="\n".join(config) + "\n")
+        each = 1_000
+        for name in names:
+            events = [harness.event(f"{name}-{number}") for number in range(each)]
+            self.assertEqual(relay.send_acked(events, f"{name}.sock"), (each, 0))
+        upstream.control(down=False, latency_ms=50)
+        self.wait_ledger(relay, harness.DEADLINE * 2, delivered=each * len(names), spooled=0)
+        self.assertGreater(upstream.stats()["connections"]["peak"], 100)
+        self.assertLess(peak_mib(relay.pid), 54)
+        self.assertEqual(relay.end(), 0)
+
     def test_hundreds_that_stop_in_the_middle_take_no_more_than_a_few(self):
         upstream = self.start_upstream("--ids-only")
         relay = self.start_relay(upstream_url=upstream.url)
