@@ -9,10 +9,9 @@ import signal
 import subprocess
 import unittest
 
-from harness import (DEADLINE, RelayTest, Upstream, event, http_json, line, wait_for)
+from harness import DEADLINE, INGEST, RelayTest, Upstream, event, http_json, line, wait_for
 
 PYTHON = "/usr/bin/python3"  # one that other users may run
-INGEST = "/v1/ingest/llm-request"
 BATCH = "/v1/ingest/batch"
 FIRST = "first-token-of-the-test"
 SECOND = "second-token-of-the-test"

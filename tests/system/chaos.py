@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 
-from harness import DEADLINE, Upstream, UnixHttp, event, http_json, line, wait_for
+from harness import DEADLINE, INGEST, UnixHttp, Upstream, event, http_json, line, wait_for
 
 PRELOAD_EVENTS = 3000  # in one request: within the emulator's batch.bytes_max
 STALL_MS = 4000        # longer than the timeout of the lane
@@ -147,7 +147,7 @@ class Sender:
         def confirmed():
             try:
                 connection = UnixHttp(self.relay.path("http.sock"), DEADLINE)
-                status, _, reply = http_json(connection, "POST", "/v1/ingest/llm-request",
+                status, _, reply = http_json(connection, "POST", INGEST,
                                              event(event_id))
             except (OSError, http.client.HTTPException, json.JSONDecodeError):
                 return False  # the daemon is being restarted

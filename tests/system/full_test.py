@@ -3,7 +3,6 @@
 kept and delivered, or given up as the configuration says, and counted. Nothing needs a restart."""
 
 import base64
-import contextlib
 import os
 import random
 import subprocess
@@ -12,7 +11,7 @@ import unittest
 
 from acked_sender import AckedSender
 from harness import DEADLINE, RELAY, RelayTest, event, in_threads, line, wait_for
-from volumes import Volume
+from volumes import Volume, directory_bytes
 
 KINDS = ("tmpfs", "ext4")
 
@@ -21,16 +20,6 @@ def large(event_id):
     """An event that does not compress."""
     noise = random.Random(event_id).randbytes(30_000)
     return event(event_id, padding=base64.b64encode(noise).decode())
-
-
-def directory_bytes(directory):
-    """What it takes on disk; files may vanish meanwhile."""
-    total = 0
-    for place, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512
-    return total
 
 
 class FullTest(RelayTest):

@@ -25,6 +25,7 @@ BUILD = os.environ.get("RELAYTEST_BUILD", "")
 RELAY = os.path.join(BUILD, "daemon", "opsrelay")
 UPSTREAM = os.path.join(BUILD, "tests", "upstream", "opsrelay-upstream")
 KEY = "test-key"
+INGEST = "/v1/ingest/llm-request"
 DEADLINE = 60.0  # seconds any single wait may take; generous, because sanitizers are slow
 # The default of 400 ms suits the SDKs, not a test machine whose disk and cores are busy: a 503 "not
 # confirmed" would be no fault of the daemon.
@@ -281,7 +282,7 @@ class Relay(Process):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.sendto(data, ("127.0.0.1", port or self.port("udp")))
 
-    def post(self, body, headers=None, path="/v1/ingest/llm-request"):
+    def post(self, body, headers=None, path=INGEST):
         """(status, headers, JSON) over http.sock."""
         return http_json(UnixHttp(self.path("http.sock"), DEADLINE), "POST", path, body, headers)
 

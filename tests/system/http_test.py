@@ -10,9 +10,9 @@ import signal
 import socket
 import unittest
 
-from harness import (DEADLINE, RelayTest, UnixHttp, Upstream, event, http_json, in_threads, wait_for)
+from harness import (DEADLINE, INGEST, RelayTest, UnixHttp, Upstream, event, http_json, in_threads,
+                     wait_for)
 
-INGEST = "/v1/ingest/llm-request"
 BATCH = "/v1/ingest/batch"
 STATUS = "/v1/diagnostics/workspace-status"
 FLAGS = ("isPlanLimitReached", "telemetryPaused", "isBudgetWarning", "isBudgetExceeded")

@@ -12,11 +12,11 @@ import select
 import socket
 import unittest
 
-from harness import (DEADLINE, RelayTest, StreamClient, UnixHttp, event, in_threads, line, wait_for)
+from harness import (DEADLINE, INGEST, RelayTest, StreamClient, UnixHttp, event, in_threads, line,
+                     wait_for)
 
 EVENT_BYTES_MAX = 64 << 10
 CONNECTIONS_MAX = 1024
-INGEST = "/v1/ingest/llm-request"
 
 
 def text(**fields):

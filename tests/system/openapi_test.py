@@ -14,11 +14,10 @@ import unittest
 import jsonschema
 import yaml
 
-from harness import DEADLINE, RelayTest, event, wait_for
+from harness import DEADLINE, INGEST, RelayTest, event, wait_for
 from input_test import CONNECTIONS_MAX, connect, descriptors
 
 PROTO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "proto")
-INGEST = "/v1/ingest/llm-request"
 BATCH = "/v1/ingest/batch"
 STATUS = "/v1/diagnostics/workspace-status"
 METHODS = {INGEST: "POST", BATCH: "POST", STATUS: "GET"}

@@ -10,9 +10,8 @@ import re
 import socket
 import unittest
 
-from harness import DEADLINE, RelayTest, UnixHttp, Upstream, event, http_json, wait_for
+from harness import DEADLINE, INGEST, RelayTest, UnixHttp, Upstream, event, http_json, wait_for
 
-INGEST = "/v1/ingest/llm-request"
 STATUS = "/v1/diagnostics/workspace-status"
 SDK_TIMEOUT = 0.6
 REPLY_FIELDS = {

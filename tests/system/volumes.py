@@ -1,4 +1,5 @@
-"""Small volumes of their own, to be filled: a tmpfs, and an ext4 in a file. Both need root."""
+"""What a directory takes, and small volumes to be filled: a tmpfs, and an ext4 in a file. Both need
+root."""
 
 import contextlib
 import errno
@@ -8,6 +9,16 @@ import subprocess
 import unittest
 
 MIB = 1 << 20
+
+
+def directory_bytes(directory):
+    """What it takes on disk; files may vanish meanwhile."""
+    total = 0
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(place, name)).st_blocks * 512
+    return total
 
 
 class Volume:
