@@ -8,6 +8,7 @@
 #include "config/assign.h"
 #include "config/event_rules.h"
 #include "config/fields.h"
+#include "config/listeners.h"
 
 namespace opsrelay::config {
 
@@ -162,6 +163,7 @@ const std::array kOwnKeys{
             return assign(c.listen.http_mirror_upstream, bool_field(key, text));
         },
         [](const Config& c) { return yes_no(c.listen.http_mirror_upstream); }},
+    Key{"http.allowed_hosts", false, false, kLive, nullptr, show_allowed_hosts, read_allowed_hosts},
     Key{"http.max_body", false, false, kLive,
         [](Config& c, View key, View text) {
             return assign(c.listen.http_body_max, bytes_field(key, text, {64_KiB, 64_MiB}));

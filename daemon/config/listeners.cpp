@@ -12,6 +12,7 @@
 #include "config/event_rules.h"
 #include "config/fields.h"
 #include "config/keys.h"
+#include "core/json_text.h"
 
 namespace opsrelay::config {
 
@@ -42,6 +43,15 @@ ListenerOptions ip_listener(ListenerKind kind, std::uint16_t port) {
 
 bool is_unix(ListenerKind kind) {
     return kind == ListenerKind::unix_datagram || kind == ListenerKind::unix_stream;
+}
+
+// RFC 1123 2.1; addresses without a colon are among them.
+bool is_host_name(std::string_view text) {
+    const auto fits = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '-' || c == '.';
+    };
+    return !text.empty() && text.size() <= 253 && std::all_of(text.begin(), text.end(), fits);
 }
 
 // One `{type: ..., ...}` of the list. `key` is "listeners[2]".
@@ -356,6 +366,42 @@ Result<void> settle_listeners(Config& config) {
     if (!claimed) return claimed.error();
     if (auto admin = claim_port(taken, config.admin, "admin.address"); !admin) return admin;
     return claim_port(taken, config.metrics, "metrics.address");
+}
+
+Result<void> read_allowed_hosts(Config& config, const YamlNode& node, std::string_view file) {
+    constexpr std::string_view kKey = "http.allowed_hosts";
+    const auto refuse = [&](Place place, const std::string& complaint) {
+        return Error{Errc::config_invalid,
+                     fmt::format("{}: {}: {}", place_text(file, place), kKey, complaint)};
+    };
+    if (node.kind != YamlNode::Kind::list) {
+        return refuse(node.place, "must be a list; [] for none");
+    }
+    if (node.items.size() > kAllowedHostsMax) {
+        return refuse(node.place,
+                      fmt::format("{} is outside [0, {}]", node.items.size(), kAllowedHostsMax));
+    }
+    std::vector<std::string> hosts;
+    for (const auto& item : node.items) {
+        if (item.kind != YamlNode::Kind::scalar) return refuse(item.place, "needs one value");
+        if (!is_host_name(item.text)) {
+            return refuse(item.place,
+                          fmt::format("\"{}\" is no host name; it has 1 to 253 letters, digits, - "
+                                      "and ., and no port",
+                                      item.text));
+        }
+        hosts.push_back(item.text);
+    }
+    config.listen.http_allowed_hosts = std::move(hosts);
+    return {};
+}
+
+std::string show_allowed_hosts(const Config& config) {
+    std::string out;
+    for (const auto& host : config.listen.http_allowed_hosts) {
+        out += fmt::format("{}{}", out.empty() ? "" : ", ", json_string(host));
+    }
+    return fmt::format("[{}]", out);
 }
 
 }  // namespace opsrelay::config

@@ -13,6 +13,7 @@
 namespace opsrelay::config {
 
 inline constexpr std::size_t kListenersMax = 64;
+inline constexpr std::size_t kAllowedHostsMax = 64;
 
 /// Names of what may be said of a listener.
 [[nodiscard]] std::span<const std::string_view> listener_key_names();
@@ -25,6 +26,12 @@ inline constexpr std::size_t kListenersMax = 64;
 [[nodiscard]] Result<void> read_listeners(Config& config, const YamlNode& list,
                                           std::string_view file,
                                           std::vector<std::string>& lane_places);
+
+/// http.allowed_hosts: a list of host names, without ports. Error: as above.
+[[nodiscard]] Result<void> read_allowed_hosts(Config& config, const YamlNode& node,
+                                              std::string_view file);
+/// The list as JSON, which is YAML too.
+[[nodiscard]] std::string show_allowed_hosts(const Config& config);
 
 /// --http-port and --udp-port: "off" removes the IP listeners of that kind; a number sets the port
 /// of the only one, or makes one on 127.0.0.1. Error: config_invalid when there are several.

@@ -19,16 +19,24 @@ bool is_port(std::string_view text) noexcept {
            std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+bool is_named(std::string_view host, std::string_view name) noexcept {
+    if (host.size() < name.size()) return false;
+    if (!equal_ignoring_case(host.substr(0, name.size()), name)) return false;
+    const auto rest = host.substr(name.size());
+    return rest.empty() || (rest.front() == ':' && is_port(rest.substr(1)));
+}
+
 }  // namespace
 
 bool is_local_host(std::string_view host) noexcept {
     constexpr std::array<std::string_view, 3> kNames{"localhost", "127.0.0.1", "[::1]"};
-    return std::any_of(kNames.begin(), kNames.end(), [host](std::string_view name) {
-        if (host.size() < name.size()) return false;
-        if (!equal_ignoring_case(host.substr(0, name.size()), name)) return false;
-        const auto rest = host.substr(name.size());
-        return rest.empty() || (rest.front() == ':' && is_port(rest.substr(1)));
-    });
+    return std::any_of(kNames.begin(), kNames.end(),
+                       [host](std::string_view name) { return is_named(host, name); });
+}
+
+bool is_named_host(std::string_view host, std::span<const std::string> names) noexcept {
+    return std::any_of(names.begin(), names.end(),
+                       [host](const std::string& name) { return is_named(host, name); });
 }
 
 bool is_local_origin(std::string_view origin) noexcept {

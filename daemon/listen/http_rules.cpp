@@ -208,9 +208,10 @@ bool same_text(std::string_view a, std::string_view b) noexcept {
 std::optional<HttpReply> refusal(const HttpHead& head) {
     if (!head.any_host) {
         if (!head.host) return error_reply(400, "bad_request", "Host", "must be present");
-        if (!is_local_host(trimmed(*head.host))) {
+        const auto host = trimmed(*head.host);
+        if (!is_local_host(host) && !is_named_host(host, head.allowed_hosts)) {
             return error_reply(403, "host_not_allowed", "Host",
-                               "must be localhost, 127.0.0.1 or [::1]");
+                               "must be localhost, 127.0.0.1, [::1] or one of http.allowed_hosts");
         }
     }
     if (head.origin && !is_local_origin(trimmed(*head.origin))) {

@@ -36,6 +36,7 @@ struct HttpHead {
     std::optional<std::string_view> content_encoding;
     bool any_host = false;   // a Unix socket, or a token is asked for: no web page gets here
     bool authorized = true;  // has a token, where one is asked for
+    std::span<const std::string> allowed_hosts;  // besides those of this machine
     std::span<const LaneName> lanes;
 };
 

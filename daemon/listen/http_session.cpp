@@ -327,6 +327,7 @@ HttpHead HttpSession::head() const {
     head.origin = field(http::field::origin);
     head.content_type = field(http::field::content_type);
     head.content_encoding = field(http::field::content_encoding);
+    head.allowed_hosts = state_.options.http_allowed_hosts;
     head.any_host = state_.address.starts_with('/') || state_.tokens;
     head.authorized = !state_.tokens || state_.tokens->admits(field(http::field::authorization),
                                                               text_field("X-API-Key"));

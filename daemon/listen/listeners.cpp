@@ -246,6 +246,7 @@ void Listeners::begin(Listener& listener) {
 void Listeners::configure(const Options& options) {
     OPSRELAY_ASSERT(options.listeners.size() == options_.listeners.size());
     options_.http_ack_timeout = options.http_ack_timeout;
+    options_.http_allowed_hosts = options.http_allowed_hosts;
     options_.http_mirror_upstream = options.http_mirror_upstream;
     options_.http_body_max = options.http_body_max;
     options_.stream_ack_timeout = options.stream_ack_timeout;

@@ -47,6 +47,7 @@ struct Options {
     milliseconds stream_ack_timeout{10'000};
     /// HTTP: 503 when the commit has not returned by then. The official SDKs give up at 600 ms.
     milliseconds http_ack_timeout{400};
+    std::vector<std::string> http_allowed_hosts;  // that a Host may name besides this machine's
     bool http_mirror_upstream = false;  // 402 and 429 as upstream would, though the event is kept
     Bytes http_body_max{1U << 20U};     // an event's own limit, kEventBytesMax, comes first
     std::size_t http_header_bytes_max = 8U << 10U;

@@ -114,6 +114,31 @@ TEST_CASE("config/listeners: two of them cannot have one place") {
     }
 }
 
+TEST_CASE("config/listeners: allowed hosts are a list of names") {
+    const auto hosts = [](const std::string& text) {
+        const test::TempDir dir;
+        auto sources = bare_sources();
+        sources.file = write_file(dir, text);
+        return load_config(sources).value().listen.http_allowed_hosts;
+    };
+    CHECK(hosts("").empty());
+    CHECK(hosts("http: {allowed_hosts: [relay.internal, 10.0.0.7]}\n") ==
+          std::vector<std::string>{"relay.internal", "10.0.0.7"});
+    const auto said = [](const std::string& text) {
+        const auto all = complaint("http: {allowed_hosts: " + text + "}\n");
+        return all.substr(std::min(all.size(), all.find(' ') + 1));
+    };
+    CHECK(said("relay") == "http.allowed_hosts: must be a list; [] for none");
+    CHECK(said("[[a]]") == "http.allowed_hosts: needs one value");
+    for (const auto* const bad : {"\"\"", "\"relay:8710\"", "\"a b\"", "\"*\""}) {
+        CAPTURE(bad);
+        CHECK(said(fmt::format("[{}]", bad)).find("is no host name") != std::string::npos);
+    }
+    std::string many;
+    for (std::size_t i = 0; i <= kAllowedHostsMax; ++i) many += fmt::format("h{}, ", i);
+    CHECK(said("[" + many + "]") == "http.allowed_hosts: 65 is outside [0, 64]");
+}
+
 TEST_CASE("config/listeners: a socket path must fit into sun_path") {
     const std::string run_dir = "/" + std::string(89, 'r');  // + "/telemetry.sock": 105
     const auto fits = complaint(fmt::format("run_dir: {}\nlisteners: []\n", run_dir));

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+#include <vector>
+
 namespace opsrelay {
 
 TEST_CASE("core/browser_rules: only names of this machine pass as Host") {
@@ -27,6 +30,16 @@ TEST_CASE("core/browser_rules: only names of this machine pass as Host") {
         CAPTURE(test.name);
         CHECK(is_local_host(test.host) == test.local);
     }
+}
+
+TEST_CASE("core/browser_rules: names that were allowed pass with any port") {
+    const std::vector<std::string> names{"relay.internal", "10.0.0.7"};
+    CHECK(is_named_host("relay.internal", names));
+    CHECK(is_named_host("Relay.Internal:8710", names));
+    CHECK(is_named_host("10.0.0.7:1", names));
+    CHECK_FALSE(is_named_host("relay.internal.evil.example", names));
+    CHECK_FALSE(is_named_host("", names));
+    CHECK_FALSE(is_named_host("localhost", names));
 }
 
 TEST_CASE("core/browser_rules: a foreign Origin is recognised") {

@@ -181,6 +181,7 @@ TEST_CASE("listen/http_rules: a request's head is refused for the first thing th
         HttpHead head;
         int status;  // 0: accepted
     };
+    const std::vector<std::string> hosts{"a", "relay"};
     HttpHead good;
     good.method = "POST";
     good.route = route_of("/v1/ingest/llm-request");
@@ -203,6 +204,8 @@ TEST_CASE("listen/http_rules: a request's head is refused for the first thing th
         {"no host", with([](auto& h) { h.host.reset(); }), 400},
         {"no host, Unix", with([](auto& h) { h.host.reset(), h.any_host = true; }), 0},
         {"any host, Unix", with([](auto& h) { h.host = "relay", h.any_host = true; }), 0},
+        {"allowed host", with([&](auto& h) { h.host = "relay:1", h.allowed_hosts = hosts; }), 0},
+        {"not allowed", with([&](auto& h) { h.host = "b", h.allowed_hosts = hosts; }), 403},
         {"foreign host", with([](auto& h) { h.host = "evil.example"; }), 403},
         {"foreign origin", with([](auto& h) { h.origin = "https://evil.example"; }), 403},
         {"no token", with([](auto& h) { h.authorized = false; }), 401},
