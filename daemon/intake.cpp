@@ -67,7 +67,8 @@ void Intake::take(const listen::Message& message, const Origin& origin, listen::
     if (message.oversize) {
         parse::Rejection rejection;
         rejection.reason = RejectReason::too_large;
-        rejection.message = "an event may have at most 64 KiB";
+        rejection.message =
+            message.limit.empty() ? "an event may have at most 64 KiB" : message.limit;
         return reject(rejection, message, origin, offered);
     }
     if (message.over_rate) return shed(ShedReason::rate_limited, offered);
@@ -176,7 +177,7 @@ void Intake::reject(const parse::Rejection& rejection, const listen::Message& me
     letter.id = rejection.id;
     letter.provider = rejection.provider;
     letter.model = rejection.model;
-    letter.bytes = message.bytes.size();
+    letter.bytes = std::max<std::uint64_t>(message.length, message.bytes.size());
     letter.hash = XXH3_64bits(message.bytes.data(), message.bytes.size());
     letter.payload = rejection.payload;
     burst_.rejected.push_back(std::move(letter));

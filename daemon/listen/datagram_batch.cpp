@@ -1,11 +1,34 @@
 #include "listen/datagram_batch.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 namespace opsrelay::listen {
 
-DatagramBatch::DatagramBatch() : bytes_(new char[kSlots * kSlotBytes]) {
+namespace {
+
+constexpr std::size_t kMappedBytes = DatagramBatch::kSlots * DatagramBatch::kSlotBytes;
+
+char* map_slots() {
+    void* const mapped = ::mmap(nullptr, kMappedBytes, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    // Where the system gives large pages unasked, a small datagram would cost 2 MiB.
+    (void)::madvise(mapped, kMappedBytes, MADV_NOHUGEPAGE);
+    return static_cast<char*>(mapped);
+}
+
+}  // namespace
+
+void DatagramBatch::Unmap::operator()(char* bytes) const noexcept {
+    (void)::munmap(bytes, kMappedBytes);
+}
+
+DatagramBatch::DatagramBatch() : bytes_(map_slots()) {
     for (std::size_t i = 0; i < kSlots; ++i) {
         iov_[i] = {bytes_.get() + i * kSlotBytes, kSlotBytes};
         headers_[i].msg_hdr.msg_name = &names_[i];
@@ -22,8 +45,9 @@ boost::system::error_code DatagramBatch::receive(int socket) noexcept {
         header.msg_hdr.msg_namelen = sizeof(sockaddr_storage);
     }
     int count = 0;
+    // MSG_TRUNC: msg_len is the length that was sent, whatever was read of it.
     do {
-        count = ::recvmmsg(socket, headers_.data(), kSlots, MSG_DONTWAIT, nullptr);
+        count = ::recvmmsg(socket, headers_.data(), kSlots, MSG_DONTWAIT | MSG_TRUNC, nullptr);
     } while (count < 0 && errno == EINTR);
     filled_ = count < 0 ? 0 : static_cast<std::size_t>(count);
     if (count < 0) return {errno, boost::system::system_category()};
@@ -32,9 +56,17 @@ boost::system::error_code DatagramBatch::receive(int socket) noexcept {
 }
 
 DatagramBatch::Datagram DatagramBatch::operator[](std::size_t index) const noexcept {
-    const auto& header = headers_[index];
-    return {{bytes_.get() + index * kSlotBytes, header.msg_len},
-            (header.msg_hdr.msg_flags & MSG_TRUNC) != 0};
+    const std::size_t length = headers_[index].msg_len;
+    return {{bytes_.get() + index * kSlotBytes, std::min(length, kSlotBytes)}, length};
+}
+
+void DatagramBatch::release() noexcept {
+    for (std::size_t i = 0; i < filled_; ++i) {
+        if (headers_[i].msg_len <= kKeptBytes) continue;
+        (void)::madvise(bytes_.get() + i * kSlotBytes + kKeptBytes, kSlotBytes - kKeptBytes,
+                        MADV_DONTNEED);
+    }
+    filled_ = 0;
 }
 
 std::optional<ucred> DatagramBatch::sender(std::size_t index) noexcept {

@@ -12,30 +12,40 @@
 #include <optional>
 #include <string_view>
 
+#include "core/units.h"
 #include "listen/peer.h"
 
 namespace opsrelay::listen {
 
+/// Of a longer datagram the kernel throws the end away. Larger than a Unix socket's default send
+/// buffer (about 208 KiB) lets a datagram be; UDP's end at 65,507 bytes.
+inline constexpr Bytes kDatagramBytesMax{256U << 10U};
+
 /// Owns the buffers; not movable, because the headers point into them. Only pages that datagrams
-/// reached are resident. Thread: one.
+/// reached are resident, and those of large ones until release(). Thread: one.
 class DatagramBatch {
 public:
     /// At most 11 datagrams wait in a Unix socket with the kernel's default queue length.
     static constexpr std::size_t kSlots = 16;
-    /// An event of 64 KiB and its line end fit; anything longer is seen as truncated.
-    static constexpr std::size_t kSlotBytes = (64U << 10U) + 2;
+    static constexpr std::size_t kSlotBytes = kDatagramBytesMax.count;
+    /// Of each slot this much stays resident; any UDP datagram fits.
+    static constexpr std::size_t kKeptBytes = 64U << 10U;
 
     struct Datagram {
-        std::string_view bytes;
-        bool truncated = false;  // it was longer than a slot
+        std::string_view bytes;  // at most kSlotBytes of it
+        std::size_t length = 0;  // of all of it
     };
 
+    /// Throws std::bad_alloc when there is no address space.
     DatagramBatch();
     DatagramBatch(const DatagramBatch&) = delete;
     DatagramBatch& operator=(const DatagramBatch&) = delete;
 
     /// Fills up to kSlots; would_block: wait until readable. What the batch held before is gone.
     [[nodiscard]] boost::system::error_code receive(int socket) noexcept;
+
+    /// Gives back what large datagrams took; the batch is empty then.
+    void release() noexcept;
 
     [[nodiscard]] std::size_t size() const noexcept { return filled_; }
     [[nodiscard]] Datagram operator[](std::size_t index) const noexcept;
@@ -50,9 +60,13 @@ public:
 private:
     using Control = std::array<char, CMSG_SPACE(sizeof(std::uint32_t)) + CMSG_SPACE(sizeof(ucred))>;
 
+    struct Unmap {
+        void operator()(char* bytes) const noexcept;
+    };
+
     void note_drops() noexcept;
 
-    std::unique_ptr<char[]> bytes_;  // uninitialised: untouched slots cost no memory
+    std::unique_ptr<char[], Unmap> bytes_;  // mapped: untouched pages cost no memory
     alignas(cmsghdr) std::array<Control, kSlots> controls_{};
     std::array<sockaddr_storage, kSlots> names_{};
     std::array<iovec, kSlots> iov_{};

@@ -77,9 +77,10 @@ DatagramSource::Turn DatagramSource::receive_turn(std::size_t batches_max) {
             }
             return Turn::failed;
         }
+        const bool full = batch_.size() == DatagramBatch::kSlots;
         offer_batch();
         note_kernel_drops(batch_.kernel_drops());
-        if (batch_.size() < DatagramBatch::kSlots) return Turn::drained;
+        if (!full) return Turn::drained;
     }
     return Turn::more;
 }
@@ -91,6 +92,7 @@ void DatagramSource::offer_batch() {
         split(batch_[i]);
     }
     (void)burst_.offer();  // nobody to tell: the inlet counts
+    batch_.release();
 }
 
 bool DatagramSource::allowed(std::size_t index) {
@@ -112,12 +114,26 @@ void DatagramSource::split(const DatagramBatch::Datagram& datagram) {
         add_line(rest.substr(0, newline));
         rest.remove_prefix(newline + 1);
     }
-    if (datagram.truncated) {
-        add({rest.substr(0, kEventBytesMax.count), true, false});
-    } else if (!rest.empty() && datagram.bytes.size() > kEventBytesMax.count) {
-        add({rest.substr(0, kEventBytesMax.count), true, false});
+    if (datagram.length > datagram.bytes.size()) {
+        add_cut(rest, datagram.length);
     } else {
         add_line(rest);
+    }
+}
+
+// How many events the end held is not known: it counts as one.
+void DatagramSource::add_cut(std::string_view rest, std::size_t datagram_bytes) {
+    add({.bytes = rest.substr(0, kEventBytesMax.count),
+         .oversize = true,
+         .length = datagram_bytes - kDatagramBytesMax.count + rest.size(),
+         .limit = "a datagram may have at most 256 KiB; this is the end of a longer one"});
+    if (const auto hidden = throttle_.allow("cut")) {
+        log::warn("listen",
+                  "a datagram is too long: its end is rejected; put fewer events into one",
+                  {{"listener", state_.address},
+                   {"bytes", datagram_bytes},
+                   {"limit", kDatagramBytesMax.count},
+                   {"suppressed", *hidden}});
     }
 }
 
@@ -130,9 +146,11 @@ void DatagramSource::add_line(std::string_view line) {
         return;
     }
     if (line.size() > kEventBytesMax.count) {
-        add({line.substr(0, kEventBytesMax.count), true, false});
+        add({.bytes = line.substr(0, kEventBytesMax.count),
+             .oversize = true,
+             .length = line.size()});
     } else {
-        add({line, false, false});
+        add({.bytes = line});
     }
 }
 

@@ -15,8 +15,9 @@
 namespace opsrelay::listen {
 
 /// Always reads, whatever the inlet can take: a sender never waits for our disk, and what does not
-/// fit is shed and counted by the inlet. A datagram is one or more lines; of one over 64 KiB the
-/// complete lines are offered and the rest is one oversize message. Thread: ingest.
+/// fit is shed and counted by the inlet. A datagram is one or more lines; of one over
+/// kDatagramBytesMax the complete lines are offered and the rest is one oversize message. Thread:
+/// ingest.
 class DatagramSource {
 public:
     DatagramSource(const asio::any_io_executor& ingest, UniqueFd socket, ListenerState& state);
@@ -40,6 +41,8 @@ private:
     void offer_batch();
     void split(const DatagramBatch::Datagram& datagram);
     void add_line(std::string_view line);
+    /// `rest` is what was read of the last line.
+    void add_cut(std::string_view rest, std::size_t datagram_bytes);
     void add(Message message);
     [[nodiscard]] bool allowed(std::size_t index);  // of the datagram in the batch
     void note_kernel_drops(std::uint32_t total);

@@ -22,6 +22,11 @@ struct Message {
     bool oversize = false;
     /// Its peer sends more than the listener lets it: shed as rate_limited.
     bool over_rate = false;
+    /// Of an oversize one, as far as it was received or announced; 0: `bytes` are all that is
+    /// known.
+    std::uint64_t length = 0;
+    /// Of an oversize one: the limit, in words; empty: that of an event.
+    std::string_view limit{};
 };
 
 /// What became of a message at once. The variants are disjoint; the fields below say which count.

@@ -312,7 +312,7 @@ TEST_CASE("intake: a rejected event is counted, explained and kept as a dead let
 TEST_CASE("intake: what does not parse leaves length and hash, not its bytes") {
     World world;
     CHECK(world.offer("{\"secret\":").reject == RejectReason::not_json);
-    const Message huge{.bytes = "{\"cut", .oversize = true};
+    const Message huge{.bytes = "{\"cut", .oversize = true, .length = 300'000, .limit = "a limit"};
     CHECK(world.intake.offer({&huge, 1}, Origin{})[0].reject == RejectReason::too_large);
     const auto group = world.queue.take();
     REQUIRE(group.has_value());
@@ -322,6 +322,8 @@ TEST_CASE("intake: what does not parse leaves length and hash, not its bytes") {
         CHECK(letter.bytes > 0);
         CHECK(letter.hash != 0);
     }
+    CHECK(group->rejected[1].bytes == 300'000);
+    CHECK(group->rejected[1].detail == "a limit");
 }
 
 TEST_CASE("intake: of a flood of rejected events 50 a second are kept, all are counted") {

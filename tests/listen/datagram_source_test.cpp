@@ -1,13 +1,17 @@
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "listen/datagram_batch.h"
 #include "listen/world.h"
+#include "support/log_capture.h"
 
 using namespace opsrelay;
 using namespace opsrelay::listen;
@@ -17,7 +21,7 @@ namespace {
 
 constexpr std::size_t kLimit = 64U << 10U;
 
-// Datagrams in, lines out: "text", or "!length" when oversize.
+// Datagrams in, lines out: "text", or "!kept of length" when oversize.
 std::vector<std::string> lines_of(ListenerKind kind, const std::vector<std::string>& datagrams) {
     World world;
     world.add(kind, kind == ListenerKind::udp ? "" : "d.sock");
@@ -37,7 +41,9 @@ std::vector<std::string> lines_of(ListenerKind kind, const std::vector<std::stri
     std::vector<std::string> lines;
     for (const auto& one : world.inlet.recorded) {
         CHECK(one.origin.kind == kind);
-        lines.push_back(one.oversize ? "!" + std::to_string(one.bytes.size()) : one.bytes);
+        lines.push_back(one.oversize ? "!" + std::to_string(one.bytes.size()) + " of " +
+                                           std::to_string(one.length)
+                                     : one.bytes);
     }
     lines.pop_back();
     return lines;
@@ -47,6 +53,7 @@ std::vector<std::string> lines_of(ListenerKind kind, const std::vector<std::stri
 
 TEST_CASE("listen/datagram_source: a datagram is one or more lines") {
     const std::string full(kLimit, 'x');
+    const std::string three = full + "\n" + full + "\n" + full + "\n";  // 196,611 bytes
     struct Case {
         const char* name;
         std::string datagram;
@@ -62,11 +69,22 @@ TEST_CASE("listen/datagram_source: a datagram is one or more lines") {
         {"only blank", "  \n", {}},
         {"event at the limit", full, {full}, false},
         {"event at the limit with newline", full + "\r\n", {full}, false},
-        {"one byte over", full + "y", {"!65536"}, false},
-        {"complete lines of a long one", "a\n" + full + "y", {"a", "!65536"}, false},
-        {"complete lines of a longer one", "a\nb\n" + full + full, {"a", "b", "!65534"}, false},
-        {"long, only complete lines fit", full + "\ny" + full, {full, "!1"}, false},
-        {"cut exactly behind a line", full + "\r\n" + full, {full, "!0"}, false},
+        {"one byte over", full + "y", {"!65536 of 65537"}, false},
+        {"a long one, read whole", three + "y", {full, full, full, "y"}, false},
+        {"an event too long in a long one",
+         "a\n" + full + full + "\nb",
+         {"a", "!65536 of 131072", "b"},
+         false},
+        {"a long one at the limit",
+         three + std::string(65'533, 'y'),
+         {full, full, full, std::string(65'533, 'y')},
+         false},
+        {"cut in its last line", three + full, {full, full, full, "!65533 of 65536"}, false},
+        {"cut exactly behind a line",
+         full + "\r\n" + full + "\n" + full + "\n" + std::string(65'531, 'y') + "\nzz\nzz",
+         {full, full, full, std::string(65'531, 'y'), "!0 of 5"},
+         false},
+        {"one line, cut", full + full + full + full + full, {"!65536 of 327680"}, false},
         {"NUL byte", std::string("a\0b", 3), {std::string("a\0b", 3)}},
     };
     for (const auto& test : cases) {
@@ -74,6 +92,24 @@ TEST_CASE("listen/datagram_source: a datagram is one or more lines") {
         CHECK(lines_of(ListenerKind::unix_datagram, {test.datagram}) == test.lines);
         if (test.fits_udp) CHECK(lines_of(ListenerKind::udp, {test.datagram}) == test.lines);
     }
+}
+
+TEST_CASE(
+    "listen/datagram_source: a datagram that was cut is told, with its length and the limit") {
+    World world;
+    world.add(ListenerKind::unix_datagram, "d.sock");
+    world.start();
+    const test::LogCapture log;
+    Client client(SOCK_DGRAM, world.address());
+    const int buffer = 1 << 20;
+    ::setsockopt(client.fd.get(), SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+    for (int i = 0; i < 2; ++i) {
+        REQUIRE(client.try_send(std::string(300'000, 'x')) == 300'000);
+        world.run_ready();
+    }
+    world.run_until([&] { return world.inlet.recorded.size() == 2; });
+    CHECK(log.count("a datagram is too long: its end is rejected; put fewer events into one") == 1);
+    CHECK(log.count("bytes=300000 limit=262144") == 1);
 }
 
 TEST_CASE("listen/datagram_source: clients report their own drops, which are no events") {
@@ -174,7 +210,37 @@ TEST_CASE("listen/datagram_batch: the drop counter rides on the messages") {
     REQUIRE_FALSE(batch.receive(reader.get()));
     REQUIRE(batch.size() == 2);
     CHECK(batch[0].bytes == "one");
-    CHECK_FALSE(batch[0].truncated);
+    CHECK(batch[0].length == 3);
     CHECK(batch[1].bytes.empty());
     CHECK(batch.kernel_drops() == 0);
+}
+
+TEST_CASE("listen/datagram_batch: what large datagrams took is given back") {
+    DatagramBatch batch;
+    int pair[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+    const UniqueFd reader(pair[0]);
+    const UniqueFd writer(pair[1]);
+    const std::string large(150'000, 'x');
+    CHECK(::send(writer.get(), "small", 5, 0) == 5);
+    CHECK(::send(writer.get(), large.data(), large.size(), 0) == 150'000);
+    REQUIRE_FALSE(batch.receive(reader.get()));
+    REQUIRE(batch.size() == 2);
+    CHECK(batch[1].bytes == large);
+    const auto resident = [](const char* at) {
+        const auto page = static_cast<std::uintptr_t>(::getpagesize());
+        const auto begin = reinterpret_cast<std::uintptr_t>(at) / page * page;
+        unsigned char in_core = 0;
+        CHECK(::mincore(reinterpret_cast<void*>(begin), page, &in_core) == 0);
+        return (in_core & 1U) != 0;
+    };
+    const auto* const small_at = batch[0].bytes.data();
+    const auto* const large_at = batch[1].bytes.data();
+    CHECK(resident(large_at + 149'999));
+    batch.release();
+    CHECK(batch.size() == 0);
+    CHECK(resident(small_at));
+    CHECK(resident(large_at + DatagramBatch::kKeptBytes - 1));
+    CHECK_FALSE(resident(large_at + DatagramBatch::kKeptBytes));
+    CHECK_FALSE(resident(large_at + 149'999));
 }

@@ -9,7 +9,7 @@ std::span<const Offered> FakeInlet::offer(std::span<const Message> burst, const 
     largest_burst = std::max(largest_burst, burst.size());
     result_.clear();
     for (const auto& message : burst) {
-        recorded.push_back({std::string(message.bytes), message.oversize, origin});
+        recorded.push_back({std::string(message.bytes), message.oversize, message.length, origin});
         result_.push_back(decide ? decide(message) : verdict(message));
     }
     if (settle_at_once) settle_all();

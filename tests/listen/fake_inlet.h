@@ -15,6 +15,7 @@ namespace opsrelay::listen::testing {
 struct Recorded {
     std::string bytes;
     bool oversize = false;
+    std::uint64_t length = 0;
     Origin origin;
 };
 

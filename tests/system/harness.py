@@ -276,6 +276,7 @@ class Relay(Process):
     def datagram(self, data):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             client.settimeout(DEADLINE)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)  # what is granted
             client.sendto(data, self.path("telemetry.sock"))
 
     def udp(self, data, port=None):

@@ -12,8 +12,8 @@ import select
 import socket
 import unittest
 
-from harness import (DEADLINE, INGEST, RelayTest, StreamClient, UnixHttp, event, in_threads, line,
-                     wait_for)
+from harness import (DEADLINE, INGEST, RelayTest, StreamClient, UnixHttp, event, http_json, in_threads,
+                     line, wait_for)
 
 EVENT_BYTES_MAX = 64 << 10
 CONNECTIONS_MAX = 1024
@@ -336,12 +336,18 @@ listeners:
         relay.datagram(sized("too-large", EVENT_BYTES_MAX + 1))
         relay.datagram(b"x" * (150 << 10))
         many = [f"line-{number}" for number in range(10)]
-        relay.datagram(b"".join(line(sized(one, 6000)) for one in many) + b"y" * 20_000)
-        cut = [f"cut-{number}" for number in range(10)]  # 7 of 9,001 bytes end before the cut
+        relay.datagram(b"".join(line(sized(one, 6000)) for one in many) + b"y" * 20_000)  # read whole
+        packed = [f"packed-{number}" for number in range(400)]
+        relay.datagram(b"".join(line(sized(one, 284)) for one in packed))
+        cut = [f"cut-{number}" for number in range(40)]  # 29 of 9,001 bytes end before the cut
         relay.datagram(b"".join(line(sized(one, 9000)) for one in cut))
         relay.datagram(text(event_id="last"))
-        self.settle(relay, 1 + 1 + 1 + 11 + 8 + 1, ["too_large"] * 4,
-                    ["fits", *many, *cut[:7], "last"])
+        self.settle(relay, 1 + 1 + 1 + 11 + 400 + 30 + 1, ["too_large"] * 3 + ["not_json"],
+                    ["fits", *many, *packed, *cut[:29], "last"])
+        status, _, found = http_json(UnixHttp(relay.path("admin.sock")), "POST", "/dead/list", {})
+        self.assertEqual(status, 200, found)
+        self.assertEqual(sorted(letter["bytes"] for letter in found["letters"]),
+                         [20_000, EVENT_BYTES_MAX + 1, 11 * 9001, 150 << 10])
 
     def test_udp_datagrams_are_capped_by_the_kernel(self):
         relay = self.start_relay()
