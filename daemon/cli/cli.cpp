@@ -125,7 +125,7 @@ int dispatch(const std::vector<std::string>& arguments, Program& program) {
 }
 
 int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_spool,
-             const TryUpstream& try_upstream) {
+             const TryUpstream& try_upstream, const TryFiles& try_files) {
     Program program{stdout,
                     stderr,
                     STDIN_FILENO,
@@ -136,7 +136,8 @@ int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_
                     config::kDefaultFile,
                     run,
                     open_spool,
-                    try_upstream};
+                    try_upstream,
+                    try_files};
     const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
     const int code = dispatch(arguments, program);
     if (std::fflush(stdout) == 0) return code;

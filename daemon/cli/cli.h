@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/admin_client.h"
+#include "cli/files_report.h"
 #include "cli/upstream_report.h"
 #include "config/config.h"
 
@@ -39,12 +40,13 @@ struct Program {
     RunDaemon run;
     OpenSpool open_spool;
     TryUpstream try_upstream;
+    TryFiles try_files;
 };
 
 /// Parses the command line and runs the subcommand. Takes the environment first. Exit codes: 0 ok,
 /// 1 failed or not ready, 2 usage or configuration, 3 to 6 from `run`.
 [[nodiscard]] int dispatch(int argc, char** argv, const RunDaemon& run, const OpenSpool& open_spool,
-                           const TryUpstream& try_upstream);
+                           const TryUpstream& try_upstream, const TryFiles& try_files);
 /// The same with everything injected; `arguments` without the name of the program.
 [[nodiscard]] int dispatch(const std::vector<std::string>& arguments, Program& program);
 

@@ -42,14 +42,23 @@ void append(Findings& to, Findings more) {
     for (auto& one : more) to.push_back(std::move(one));
 }
 
-void check_config(const config::Config& config, Findings& found) {
-    found.push_back(
-        {"config",
-         {},
-         Health::ok,
-         fmt::format("valid, with {} lane{} and {} listeners", config.lanes.size(),
-                     config.lanes.size() == 1 ? "" : "s", config.listen.listeners.size()),
-         {}});
+Finding not_valid(const Error& error) {
+    return {"config", {}, Health::fail, error.context, "correct it; `opsrelay check` reads it too"};
+}
+
+// Keys are looked at with their upstream.
+void check_config(const config::Config& config, const FilesReport& files, Findings& found) {
+    if (files.unusable) {
+        found.push_back(not_valid(*files.unusable));
+    } else {
+        found.push_back(
+            {"config",
+             {},
+             Health::ok,
+             fmt::format("valid, with {} lane{} and {} listeners", config.lanes.size(),
+                         config.lanes.size() == 1 ? "" : "s", config.listen.listeners.size()),
+             {}});
+    }
     for (const auto& warning : config.warnings) {
         found.push_back({"config", {}, Health::warn, warning, {}});
     }
@@ -59,7 +68,7 @@ Findings examine(const config::Config& config, milliseconds timeout, const Progr
     const SystemClock clock;
     const auto due = [&clock, timeout] { return clock.now() + timeout; };
     Findings found;
-    check_config(config, found);
+    check_config(config, program.try_files(config), found);
     // First, because it makes a process and the upstreams may leave threads behind.
     auto disk = check_disk(config, clock, due());
     const auto daemon = check_daemon(config, clock, due());
@@ -85,11 +94,7 @@ int doctor(const DoctorOptions& given, Program& program) {
     if (config) {
         found = examine(*config, *timeout, program);
     } else {
-        found.push_back({"config",
-                         {},
-                         Health::fail,
-                         config.error().context,
-                         "correct it; `opsrelay check` reads it too"});
+        found.push_back(not_valid(config.error()));
     }
     fmt::print(program.out, "{}",
                given.output == Output::json ? findings_json(found)

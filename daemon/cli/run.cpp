@@ -8,7 +8,6 @@
 #include <filesystem>
 
 #include "cli/commands.h"
-#include "config/lanes.h"
 #include "core/log.h"
 
 namespace opsrelay::cli {
@@ -31,14 +30,14 @@ Exit codes: 0 ended as asked; 1 failed; 2 usage or configuration; 3 spool locked
 4 spool unusable; 5 address in use; 6 storage failed at run time.)";
 
 constexpr const char* kCheckFooter = R"(
-Takes the flags of `run` and prints the configuration that `run` would use. Warnings go to standard
-error.
+Takes the flags of `run` and prints the configuration that `run` would use. The files that it names
+(certificates, tokens, keys) are read too. Warnings go to standard error.
 
 Examples:
   opsrelay check
   opsrelay check --config opsrelay.yaml --output json
 
-Exit codes: 0 valid; 2 not valid.)";
+Exit codes: 0 valid; 2 not valid: `run` would not start.)";
 
 // mkdir -p; the mode is given only to a directory that is made here.
 Result<void> make_directory(const std::string& path, mode_t mode, Errc code,
@@ -84,23 +83,12 @@ int run(const RunFlags& given, Program& program) {
     return program.run(*config, [&given, &program] { return load(given, program); });
 }
 
-// A key or CA file that cannot be read is found here, not by the first event.
-void check_file(config::Config& config, std::string_view key, const std::string& path) {
-    if (path.empty() || ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0) return;
-    config.warnings.push_back(errno_error(Errc::io, fmt::format("{}: {}", key, path), errno,
-                                          "events are spooled until it can be read")
-                                  .context);
-}
-
 int check(const RunFlags& given, Output output, Program& program) {
     auto config = load(given, program);
     if (!config) return fail(program, config.error());
-    for (const auto& [lane, upstream] : config->lanes) {
-        check_file(*config, config::lane_key(lane, "api_key_file"), upstream.api_key_file);
-        check_file(*config, config::lane_key(lane, "ca_file"), upstream.ca_file);
-        check_file(*config, config::lane_key(lane, "client_cert_file"), upstream.client_cert_file);
-        check_file(*config, config::lane_key(lane, "client_key_file"), upstream.client_key_file);
-    }
+    const auto files = program.try_files(*config);
+    if (files.unusable) return fail(program, *files.unusable);
+    for (const auto& warning : files.warnings) config->warnings.push_back(warning);
     if (output == Output::json) {
         fmt::print(program.out, "{}", config::to_json(*config));
         return 0;

@@ -13,6 +13,9 @@ namespace opsrelay::forward {
 [[nodiscard]] inline boost::system::error_code take_openssl_error() {
     const auto code = ::ERR_get_error();
     ::ERR_clear_error();
+    if (ERR_SYSTEM_ERROR(code)) {  // of which OpenSSL's category has no words
+        return {static_cast<int>(ERR_GET_REASON(code)), boost::system::system_category()};
+    }
     return {static_cast<int>(code), boost::asio::error::get_ssl_category()};
 }
 

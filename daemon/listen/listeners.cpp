@@ -42,7 +42,25 @@ void warn_of_short_queue() {
               {{"net.unix.max_dgram_qlen", length}, {"recommended", kDatagramQueueMin}});
 }
 
+Result<TokenSet> read_tokens(const ListenerOptions& options, Clock& clock) {
+    auto tokens = TokenFile(options.token_file, clock).load();
+    if (tokens) return tokens;
+    return Error{Errc::config_invalid, with_prefix(tokens.error(), "token_file").context};
+}
+
 }  // namespace
+
+Result<void> check_files(const ListenerOptions& options, Clock& clock) {
+    if (options.group) {
+        const auto group = find_group(*options.group, options.path);
+        if (!group) return with_prefix(group.error(), to_string(options.kind));
+    }
+    if (!options.token_file.empty()) {
+        const auto tokens = read_tokens(options, clock);
+        if (!tokens) return with_prefix(tokens.error(), to_string(options.kind));
+    }
+    return {};
+}
 
 struct Listeners::Listener {
     std::size_t index;  // in Options::listeners
@@ -174,10 +192,8 @@ Result<void> Listeners::open_one(std::size_t index,
     }
     auto listener = std::make_unique<Listener>(*this, index, room_, options, std::move(address));
     if (!options.token_file.empty()) {
-        auto tokens = TokenFile(options.token_file, clock_).load();
-        if (!tokens) {
-            return Error{Errc::config_invalid, with_prefix(tokens.error(), "token_file").context};
-        }
+        auto tokens = read_tokens(options, clock_);
+        if (!tokens) return tokens.error();
         listener->state.tokens = std::move(*tokens);
     }
     if (place) listener->place.emplace(std::move(*place));

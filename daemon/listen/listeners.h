@@ -35,6 +35,10 @@ struct ListenerStatus {
     bool inherited = false;          // the parent's socket
 };
 
+/// Looks for the group and reads the token file that a listener names, as Listeners::open() does.
+/// Errors: config_invalid. Thread: any.
+[[nodiscard]] Result<void> check_files(const ListenerOptions& options, Clock& clock);
+
 /// Owns the sockets and every coroutine that reads them. Thread: ingest, except where noted.
 /// Metrics carry the listener as "<kind>:<address>", because UDP and HTTP may share an address.
 class Listeners {

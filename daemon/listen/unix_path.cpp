@@ -38,6 +38,12 @@ const sockaddr* as_sockaddr(const sockaddr_un& address) noexcept {
     return reinterpret_cast<const sockaddr*>(&address);
 }
 
+Errc code_of(int error_number) noexcept {
+    return error_number == EADDRINUSE ? Errc::address_in_use : Errc::listener_failed;
+}
+
+}  // namespace
+
 Result<gid_t> find_group(const std::string& group, const std::string& path) {
     gid_t number = 0;
     const auto* end = group.data() + group.size();
@@ -53,12 +59,6 @@ Result<gid_t> find_group(const std::string& group, const std::string& path) {
     return Error{Errc::config_invalid,
                  fmt::format("{} does not exist; create it or use a number", what)};
 }
-
-Errc code_of(int error_number) noexcept {
-    return error_number == EADDRINUSE ? Errc::address_in_use : Errc::listener_failed;
-}
-
-}  // namespace
 
 UnixPath::UnixPath(UnixSocketSpec spec, std::optional<gid_t> group)
     : spec_(std::move(spec)), group_(group) {

@@ -25,6 +25,10 @@ struct UnixSocketSpec {
 /// sun_path of unix(7) without its terminating zero.
 inline constexpr std::size_t kUnixPathMax = 107;
 
+/// The number of a group, given by number or name. Errors: config_invalid, naming it and the socket
+/// at `path`. Thread: any.
+[[nodiscard]] Result<gid_t> find_group(const std::string& group, const std::string& path);
+
 /// Holds `<path>.lock` (flock(2)) for its lifetime, so that two relays never take turns on one
 /// path. The lock file stays: removing it would let two processes lock two files of the same name.
 /// The socket is made under a temporary name, gets its group and mode, listens, and is renamed over

@@ -24,12 +24,14 @@ public:
         program.environment = environment;
         program.run = run;
         program.open_spool = open_spool;
+        program.try_files = [this](const config::Config&) { return files; };
         return run_command(arguments, std::move(program));
     }
 
     config::Environment environment{{}, true};
     RunDaemon run = [](const config::Config&, const LoadConfig&) { return 0; };
     OpenSpool open_spool;
+    FilesReport files;
 };
 
 bool has(const std::string& text, std::string_view part) {
@@ -160,9 +162,14 @@ TEST_CASE("cli/check: prints the effective configuration, secrets masked") {
     CHECK(::access((dir / "run").c_str(), F_OK) != 0);
 
     Shell other;
-    const auto json = other({"check", "--api-key-file", dir / "key", "--output", "json"});
+    other.files = {std::nullopt, {"api_key_file: no such file"}};
+    const auto json = other({"check", "--output", "json"});
     CHECK(json.code == 0);
-    CHECK(has(json.out, "key: No such file or directory; events are spooled until"));
+    CHECK(has(json.out, "api_key_file: no such file"));
+    other.files = {Error{Errc::config_invalid, "ca_file: no certificate"}, {}};
+    const auto unusable = other({"check"});
+    CHECK(unusable.code == 2);
+    CHECK(unusable.err == "opsrelay: ca_file: no certificate\n");
 
     std::ofstream(dir / "bad.yaml") << "spool:\n  max_byte: 1GiB\n";
     const auto bad = other({"check", "--config", dir / "bad.yaml"});

@@ -29,8 +29,13 @@ private:
 }  // namespace
 
 Program bare_program() {
-    return {nullptr, nullptr, -1, true, false, false, config::Environment{{}, true},
-            "",      {},      {}, {}};
+    Program program{};
+    program.in = -1;
+    program.in_is_terminal = true;
+    program.environment = config::Environment{{}, true};
+    program.default_file = "";
+    program.try_files = [](const config::Config&) { return FilesReport{}; };
+    return program;
 }
 
 Outcome run_command(const std::vector<std::string>& arguments, Program program) {

@@ -314,9 +314,13 @@ class CheckTest(RelayTest):
 
     def test_a_key_file_that_cannot_be_read_is_a_warning(self):
         missing = os.path.join(self.directory, "missing")
-        code, _, errors = opsrelay("check", "--config", self.write(""), "--api-key-file", missing)
-        self.assertEqual(code, 0)
-        self.assertIn(f"warning: upstream.api_key_file: {missing}: No such file", errors)
+        for path, reason in ((missing, "No such file or directory"),
+                             (self.directory, "not a regular file")):
+            code, _, errors = opsrelay("check", "--config", self.write(""), "--api-key-file", path)
+            self.assertEqual(code, 0)
+            self.assertIn(f"warning: upstream.api_key_file: API key file {path}: {reason}; ",
+                          errors)
+            self.assertIn("events are spooled until it can be read", errors)
 
     def test_it_touches_nothing(self):
         opsrelay("check", "--config", self.write(""), "--run-dir", self.directory + "/run",

@@ -22,6 +22,15 @@ def clean_environment(**variables):
     return {**kept, **variables}
 
 
+def openssl(*arguments):
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=DEADLINE)
+
+
+def make_certificate(certificate, key):
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-subj", "/CN=opsrelay", "-keyout", key, "-out", certificate)
+
+
 def crc32c(data):
     """Castagnoli's polynomial, as RocksDB masks it in its log."""
     crc = 0xFFFFFFFF
@@ -99,6 +108,20 @@ class StartupTest(RelayTest):
         self.assertTrue(process.running(), process.log())
         return process
 
+    def refused_by_all(self, parts, *more, config):
+        """`run`, `check` and `doctor` find the same in a configuration, in the same words."""
+        said = self.refused(2, parts, *more, config=config)
+        flags = self.arguments(*more, config=config)[2:]
+        check, doctor = (subprocess.run(
+            [RELAY, command, *flags], stdin=subprocess.DEVNULL, text=True, check=False,
+            capture_output=True, timeout=DEADLINE, env=clean_environment())
+            for command in ("check", "doctor"))
+        self.assertEqual((check.returncode, check.stdout), (2, ""), check.stderr)
+        message = check.stderr.removeprefix("opsrelay: ").rstrip("\n")
+        self.assertIn(message.replace('"', '\\"'), said)
+        self.assertEqual(doctor.returncode, 1)
+        self.assertIn(message, doctor.stdout)
+
     # --- The configuration ---
 
     def test_config_file_that_is_missing(self):
@@ -161,6 +184,43 @@ class StartupTest(RelayTest):
                 flags += ["--run-dir", None] if config.startswith("run_dir") else []
                 flags += ["--udp-port", None, "--http-port", None] if "[{" in config else []
                 self.refused(2, parts, *flags, config=config + "\n")
+
+    def test_certificates_that_cannot_be_used(self):
+        absent = os.path.join(self.directory, "absent.pem")
+        garbage = self.write("garbage.pem", "not a certificate\n")
+        good, key, locked = (os.path.join(self.directory, name)
+                             for name in ("good.pem", "key.pem", "locked.pem"))
+        make_certificate(good, key)
+        openssl("pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked)
+        rows = [("ca_file", absent, {}, "No such file or directory"),
+                ("ca_file", garbage, {}, "no certificate"),
+                ("client_cert_file", absent, {"client_key_file": key}, "No such file or directory"),
+                ("client_cert_file", key, {"client_key_file": key}, "no start line"),
+                ("client_key_file", absent, {"client_cert_file": good},
+                 "No such file or directory"),
+                ("client_key_file", locked, {"client_cert_file": good}, "PEM and without a"),
+                ("client_key_file", good, {"client_cert_file": good}, "PEM and without a")]
+        for name, path, others, reason in rows:
+            given = "".join(f'  {key}: "{value}"\n' for key, value in others.items())
+            for lane, prefix in (("upstream:\n", ""), ("lanes:\n europe:\n", "lane europe: ")):
+                with self.subTest(key=name, file=os.path.basename(path), lane=prefix):
+                    self.refused_by_all([f"{prefix}upstream.{name}: ", path, reason],
+                                        "--upstream-url", "https://127.0.0.1:9",
+                                        config=f'{lane}{given}  {name}: "{path}"\n')
+
+    def test_token_files_and_groups_that_cannot_be_used(self):
+        short = self.write("short", "short\n")
+        absent = os.path.join(self.directory, "absent")
+        for path, reason in ((absent, "No such file or directory"), (short, "line 1 is no token"),
+                             (self.directory, "not a regular file")):
+            with self.subTest(token_file=os.path.basename(path)):
+                self.refused_by_all([f"http: token_file: token file {path}: {reason}"],
+                                    config="listeners:\n  - type: http\n    address: 127.0.0.1:0\n"
+                                    f'    token_file: "{path}"\n')
+        self.refused_by_all(
+            ["group", "nobody-has-it", "of socket", "does not exist; create it or use a number"],
+            config=f'listeners:\n  - type: unix_stream\n    path: "{self.directory}/s.sock"\n'
+            '    group: nobody-has-it\n')
 
     def test_flags_that_are_wrong(self):
         cases = [
