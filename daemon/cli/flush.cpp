@@ -21,7 +21,8 @@ constexpr const char* kFooter = R"(
 Waits until every event that was accepted before is delivered, or a dead letter; events that come
 later are not waited for. A lane that backs off or is parked tries at once, one time; where upstream
 asked to wait (Retry-After) it waits. A deferred event is tried once more, and is left if that
-fails. Ends at once when paused lanes and deferred events are all that is left.
+fails. Ends at once when all that is left are paused lanes, lanes that are not configured any more,
+and deferred events.
 
 Examples:
   opsrelay flush --timeout 25s          in a preStop hook
@@ -82,7 +83,9 @@ Result<std::vector<LaneLeft>> look(const Ask& ask, const std::string& ends) {
 }
 
 // Nothing more is going to happen to it soon.
-bool rests(const LaneLeft& one) { return one.state == "paused" || one.events == one.resting; }
+bool rests(const LaneLeft& one) {
+    return one.state == "paused" || one.state == "not_configured" || one.events == one.resting;
+}
 
 // Why nothing, or not everything, is sent. Without an answer the reasons stay empty.
 void add_reasons(const AdminTarget& target, const Clock& clock, std::vector<LaneLeft>& left) {
@@ -102,6 +105,12 @@ void add_reasons(const AdminTarget& target, const Clock& clock, std::vector<Lane
     }
 }
 
+std::string why(const LaneLeft& one) {
+    // What failed before the pause is not why nothing is sent.
+    if (one.state == "paused") return "paused by an operator";
+    return fmt::format("{}{}{}", one.state, one.error.empty() ? "" : ": ", one.error);
+}
+
 void show(const std::vector<LaneLeft>& left, Output output, Program& program) {
     if (output == Output::json) {
         std::string lanes;
@@ -119,9 +128,8 @@ void show(const std::vector<LaneLeft>& left, Output output, Program& program) {
     for (const auto& one : left) {
         const auto deferred =
             one.resting == 0 ? "" : fmt::format(" ({} of them deferred)", one.resting);
-        fmt::print(program.err, "opsrelay: lane {}: {} events left{}, {}{}{}{}{}\n", one.lane,
-                   one.events, deferred, one.state, one.error.empty() ? "" : ": ", one.error,
-                   one.next.empty() ? "" : "; ", one.next);
+        fmt::print(program.err, "opsrelay: lane {}: {} events left{}, {}{}{}\n", one.lane,
+                   one.events, deferred, why(one), one.next.empty() ? "" : "; ", one.next);
     }
 }
 

@@ -46,8 +46,9 @@ struct DeskHooks {
 ///   /dead/purge   keys, or all with filters, after, as_of -> {purged, next, as_of}
 ///   /lanes/pause, /lanes/resume  lane, else all that are configured -> {lanes: [name]}; durable
 ///                 when the reply comes
-///   /lanes/flush  lane, else all that are configured -> {ends: {name: number}}: what was accepted
-///                 before has numbers below; each tries at once, unless upstream asked it to wait
+///   /lanes/flush  lane, else all that are configured or hold something -> {ends: {name: number}}:
+///                 what was accepted before has numbers below; each that is configured tries at
+///                 once, unless upstream asked it to wait
 ///   /lanes/left   ends -> {left: {name: records below it without an outcome}, resting: {name: of
 ///                 these, deferred ones that were tried since /lanes/flush or came after it}}
 ///   /spool/purge  lane, configured -> {purged}; 404 unknown, 409 while it is configured
@@ -90,6 +91,7 @@ private:
     [[nodiscard]] Response resume(const Request& request);
     [[nodiscard]] Response set_paused(const Request& request, bool paused);
     [[nodiscard]] Response flush(const Request& request);
+    [[nodiscard]] std::string ends_of_removed(bool first) const;
     [[nodiscard]] Response left(const Request& request);
     /// Empty: there is none of this name. Error: it is not configured.
     [[nodiscard]] Result<std::vector<LaneName>> chosen_lanes(const Request& request) const;

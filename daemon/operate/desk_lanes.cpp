@@ -45,9 +45,10 @@ Result<std::vector<LaneName>> Desk::chosen_lanes(const Request& request) const {
         if (wanted) chosen.push_back({lane, name});
     }
     if (chosen.size() == 1 && !hooks_.configured(chosen[0].lane)) {
-        return Error{
-            Errc::refused,
-            fmt::format("lane {} is not configured: nothing is sent from it", request.lane)};
+        return Error{Errc::refused,
+                     fmt::format("lane {} is not configured: nothing is sent from it; configure it "
+                                 "again, or end its records with opsrelay spool purge --lane",
+                                 request.lane)};
     }
     return chosen;
 }
@@ -71,6 +72,18 @@ AdminResponse Desk::pause(const Request& request) { return set_paused(request, t
 
 AdminResponse Desk::resume(const Request& request) { return set_paused(request, false); }
 
+// Nothing is sent from them, yet what they hold has no outcome.
+std::string Desk::ends_of_removed(bool first) const {
+    std::string ends;
+    for (const auto& [lane, name] : lane_names()) {
+        const auto end = settler_.end(lane);
+        if (hooks_.configured(lane) || settler_.left_below(lane, end).records == 0) continue;
+        ends += fmt::format("{}{}:{}", first ? "" : ",", json_string(name), end);
+        first = false;
+    }
+    return ends;
+}
+
 AdminResponse Desk::flush(const Request& request) {
     const auto lanes = chosen_lanes(request);
     if (!lanes) return refusal(409, "not_configured", lanes.error().context);
@@ -81,6 +94,7 @@ AdminResponse Desk::flush(const Request& request) {
         ends += fmt::format("{}{}:{}", ends.empty() ? "" : ",", json_string(lane.name),
                             settler_.end(lane.lane));
     }
+    if (request.lane.empty()) ends += ends_of_removed(ends.empty());
     return {.body = fmt::format(R"({{"ok":true,"ends":{{{}}}}})", ends)};
 }
 

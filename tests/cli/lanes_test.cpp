@@ -84,12 +84,30 @@ TEST_CASE("cli/flush: only paused lanes are not waited for") {
     const World world;
     auto server =
         world.serve({kEnds, R"({"ok":true,"left":{"default":0,"europe":2}})",
-                     R"({"lanes":[{"name":"europe","state":"paused","last_error":null}]})"});
+                     R"({"lanes":[{"name":"europe","state":"paused","last_error":"HTTP 400"}]})"});
     const auto left = world({"flush", "--timeout", "1h", "--output", "json"});
     CHECK(left.code == 1);
     CHECK(left.out ==
           "{\"empty\":false,\"lanes\":[{\"name\":\"europe\",\"left\":2,\"deferred\":0,"
-          "\"state\":\"paused\",\"last_error\":\"\"}]}\n");
+          "\"state\":\"paused\",\"last_error\":\"HTTP 400\"}]}\n");
+    server.join();
+    auto again = world.serve({kEnds, R"({"ok":true,"left":{"default":0,"europe":2}})",
+                              R"({"lanes":[{"name":"europe","state":"paused",)"
+                              R"("last_error":"HTTP 400","next":"resume it"}]})"});
+    const auto told = world({"flush", "--timeout", "1h"});
+    CHECK(told.err == "opsrelay: lane europe: 2 events left, paused by an operator; resume it\n");
+    again.join();
+}
+
+TEST_CASE(
+    "cli/flush: what a lane holds that is not configured any more is left, and not waited for") {
+    const World world;
+    auto server = world.serve({kEnds, R"({"ok":true,"left":{"default":0,"europe":2}})",
+                               R"({"lanes":[{"name":"europe","state":"not_configured",)"
+                               R"("last_error":null,"next":"purge it"}]})"});
+    const auto left = world({"flush", "--timeout", "1h"});
+    CHECK(left.code == 1);
+    CHECK(left.err == "opsrelay: lane europe: 2 events left, not_configured; purge it\n");
     server.join();
 }
 

@@ -278,7 +278,7 @@ TEST_CASE("operate/desk: only lanes that are configured can be paused and flushe
 
 TEST_CASE("operate/desk: what was there at a flush is counted until it is settled") {
     World world;
-    CHECK(world.has(world.ask("/lanes/flush", "{}"), R"("ends":{"default":4})"));
+    CHECK(world.has(world.ask("/lanes/flush", "{}"), R"("ends":{"default":4,"lane-1":4})"));
     CHECK(world.flushed == std::vector<LaneId>{kDefaultLane});
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":4}})"), R"({"default":3})"));
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":2,"lane-1":99}})"),
@@ -288,6 +288,8 @@ TEST_CASE("operate/desk: what was there at a flush is counted until it is settle
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"default":3}})"), R"({"default":0})"));
     CHECK(world.has(world.ask("/lanes/left", R"({"ends":{"x":3}})", 404), "it has"));
     CHECK(world.has(world.ask("/lanes/left", "{}", 400), "ends must name a lane"));
+    world.settler.drop_unread(kLeft, 4, DropReason::purged);
+    CHECK(world.has(world.ask("/lanes/flush", "{}"), R"("ends":{"default":4})"));
 }
 
 }  // namespace opsrelay::operate

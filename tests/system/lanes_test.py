@@ -140,7 +140,8 @@ class Operator(LanesTest):
         self.assertIn("opsrelay resume", lane_of(relay, "europe")["next"])
         self.assertEqual(self.other.row_ids(), [])
         done = self.command(relay, "flush", "--timeout", "60s", code=1)  # ends at once all the same
-        self.assertIn("lane europe: 1 events left, paused", done.stderr)
+        self.assertRegex(done.stderr,
+                         "lane europe: 1 events left, paused by an operator; .*opsrelay resume")
         done = self.command(relay, "resume", "--output", "json")
         self.assertEqual(json.loads(done.stdout),
                          {"paused": False, "lanes": ["default", "europe"]})
@@ -207,6 +208,9 @@ class Reload(LanesTest):
         wait_for(lambda: self.upstream.row_ids() == ["third"], "the listener has changed lanes")
         self.assertEqual(lane_of(relay, "europe")["state"], "not_configured")
         self.assertEqual(lane_of(relay, "europe")["spooled"], 1)
+        done = self.command(relay, "flush", "--timeout", "60s", code=1)  # ends at once all the same
+        self.assertRegex(done.stderr,
+                         "lane europe: 1 events left, not_configured; .*opsrelay spool purge --lane")
         self.assert_balanced(relay)
 
         self.other.control(down=False)
