@@ -31,7 +31,7 @@ Examples:
 Exit codes: 0 nothing is left; 1 something is, with the reasons; 2 usage.)";
 
 constexpr milliseconds kLookEvery{200};
-constexpr seconds kRequestTimeout{10};
+constexpr milliseconds kAnswerTimeMin{1'000};  // of a request, however little time is left
 
 struct FlushOptions {
     ClientFlags where;
@@ -61,9 +61,41 @@ std::string ends_body(const rapidjson::Value& reply) {
     return fmt::format("{{\"ends\":{{{}}}}}", out);
 }
 
-Result<std::vector<LaneLeft>> look(const Ask& ask, const std::string& ends) {
+/// One daemon, asked until a moment.
+struct Patience {
+    const AdminTarget& target;
+    const Clock& clock;
+    TimePoint due;
+
+    [[nodiscard]] TimePoint answer_due() const {
+        return std::max(due, clock.now() + kAnswerTimeMin);
+    }
+    void rest() const {
+        const auto next = std::min(due, clock.now() + kLookEvery);
+        (void)::poll(nullptr, 0, poll_timeout(clock, next));  // ended early: asks early
+    }
+    // As ask_json(); a daemon that is busy, or waits for its disk, is asked again.
+    Result<void> ask(std::string_view path, const std::string& body,
+                     rapidjson::Document& reply) const {
+        const Ask post = [this](std::string_view where, std::string_view what) {
+            return http_post(target, where, what, clock, answer_due());
+        };
+        for (;;) {
+            auto asked = ask_json(post, path, body, reply);
+            if (asked || asked.error().code != Errc::timed_out) return asked;
+            if (clock.now() >= due) {
+                return Error{Errc::timed_out,
+                             fmt::format("{}; the daemon may be waiting for its disk: see its log",
+                                         asked.error().context)};
+            }
+            rest();
+        }
+    }
+};
+
+Result<std::vector<LaneLeft>> look(const Patience& daemon, const std::string& ends) {
     rapidjson::Document reply;
-    const auto asked = ask_json(ask, "/lanes/left", ends, reply);
+    const auto asked = daemon.ask("/lanes/left", ends, reply);
     if (!asked) return asked.error();
     std::vector<LaneLeft> all;
     const auto* const left = member(reply, "left");
@@ -88,8 +120,8 @@ bool rests(const LaneLeft& one) {
 }
 
 // Why nothing, or not everything, is sent. Without an answer the reasons stay empty.
-void add_reasons(const AdminTarget& target, const Clock& clock, std::vector<LaneLeft>& left) {
-    const auto reply = http_get(target, "/status", clock, clock.now() + kRequestTimeout);
+void add_reasons(const Patience& daemon, std::vector<LaneLeft>& left) {
+    const auto reply = http_get(daemon.target, "/status", daemon.clock, daemon.answer_due());
     if (!reply) return;
     rapidjson::Document status;
     status.Parse(reply->body.data(), reply->body.size());
@@ -140,26 +172,24 @@ int flush(const FlushOptions& given, Program& program) {
     if (!timeout) return fail(program, timeout.error());
     const auto target = find_daemon(given.where, program);
     if (!target) return fail(program, target.error());
-    const auto ask = ask_daemon(*target, kRequestTimeout);
     const SystemClock clock;
-    const auto due = clock.now() + *timeout;
+    const Patience daemon{*target, clock, clock.now() + *timeout};
     const auto body =
         given.lane.empty() ? "{}" : fmt::format("{{\"lane\":{}}}", json_string(given.lane));
     rapidjson::Document reply;
-    const auto begun = ask_json(ask, "/lanes/flush", body, reply);
+    const auto begun = daemon.ask("/lanes/flush", body, reply);
     if (!begun) return fail(program, begun.error());
     const auto ends = ends_body(reply);
     for (;;) {
-        auto left = look(ask, ends);
+        auto left = look(daemon, ends);
         if (!left) return fail(program, left.error());
-        if (!left->empty()) add_reasons(*target, clock, *left);
+        if (!left->empty()) add_reasons(daemon, *left);
         const bool at_rest = std::all_of(left->begin(), left->end(), rests);
-        if (at_rest || clock.now() >= due) {  // also when nothing is left
+        if (at_rest || clock.now() >= daemon.due) {  // also when nothing is left
             show(*left, given.output, program);
             return left->empty() ? 0 : kExitFailed;
         }
-        const auto next = std::min(due, clock.now() + kLookEvery);
-        (void)::poll(nullptr, 0, poll_timeout(clock, next));  // ended early: looks early
+        daemon.rest();
     }
 }
 

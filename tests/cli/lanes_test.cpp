@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <sys/socket.h>
+
 #include <filesystem>
 
 #include "cli/fake_server.h"
@@ -123,6 +125,21 @@ TEST_CASE("cli/flush: deferred events that were tried are not waited for, others
     CHECK(left.err ==
           "opsrelay: lane default: 1 events left (1 of them deferred), active: HTTP 500; on\n");
     CHECK(server.join() == 6);
+}
+
+TEST_CASE("cli/flush: a daemon that says nothing is waited for until the timeout") {
+    const World world;
+    std::filesystem::remove(world.dir / "admin.sock");
+    FakeServer server(world.dir / "admin.sock", {[](int) {},
+                                                 [](int fd) {
+                                                     char bytes[256];
+                                                     while (::recv(fd, bytes, sizeof bytes, 0) > 0)
+                                                         continue;
+                                                 }});
+    const auto silent = world({"flush", "--timeout", "100ms"});
+    CHECK(silent.code == 1);
+    CHECK(silent.err.find("no answer in time; the daemon may be waiting") != std::string::npos);
+    CHECK(server.join() == 2);
 }
 
 TEST_CASE("cli/flush: an answer that is none, and no daemon at all, are failures") {

@@ -7,13 +7,14 @@ import base64
 import os
 import random
 import socket
+import subprocess
 import threading
 import time
 import unittest
 
 from acked_sender import AckedSender
 from faults import Fault, Faults
-from harness import DEADLINE, RelayTest, StreamClient, event, line, wait_for
+from harness import DEADLINE, RELAY, RelayTest, StreamClient, event, line, wait_for
 
 LONG = os.environ.get("RELAYTEST_LONG", "") == "1"
 
@@ -326,6 +327,11 @@ class FaultTest(RelayTest):
         self.faults.begin(Fault("fdatasync", LOG, "stall"))
         relay.datagram(line(event()))
         self.faults.wait_hit()
+        done = subprocess.run(
+            [RELAY, "flush", "--run-dir", relay.run_dir, "--timeout", "100ms"],
+            capture_output=True, text=True, check=False, timeout=DEADLINE)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("no answer in time; the daemon may be waiting for its disk", done.stderr)
         self.assertEqual(relay.end(), 6)
         self.assertIn("ending without the disk", relay.log())
         self.assertEqual([name for name in os.listdir(relay.run_dir) if name.endswith(".sock")], [])
