@@ -1,15 +1,13 @@
 #include "offline.h"
 
-#include <fmt/format.h>
-
 #include <boost/asio/io_context.hpp>
-#include <filesystem>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "core/log.h"
 #include "operate/desk.h"
+#include "spool/offline.h"
 #include "spool/rocks_setup.h"
 #include "spool/settler.h"
 
@@ -56,13 +54,7 @@ private:
 }  // namespace
 
 Result<cli::Ask> open_spool_offline(const config::Config& config) {
-    const auto current = config.spool.dir + "/db/CURRENT";
-    std::error_code ec;
-    if (!std::filesystem::exists(current, ec)) {
-        return Error{Errc::spool_unusable,
-                     fmt::format("{} holds no spool; name its directory with --spool-dir",
-                                 config.spool.dir)};
-    }
+    if (auto there = spool::must_hold(config.spool, "db/CURRENT"); !there) return there.error();
     log::configure(log::Format::automatic, log::Level::error);
     spool::RocksSetup setup;
     setup.lanes.clear();  // those that are there

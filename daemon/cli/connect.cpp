@@ -1,10 +1,12 @@
 #include "cli/connect.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -64,6 +66,10 @@ Result<UniqueFd> connect_unix(const std::string& path, const Clock& clock, TimeP
     std::memcpy(address.sun_path, path.data(), path.size());
     return finish_connect(AF_UNIX, reinterpret_cast<const sockaddr*>(&address), sizeof address,
                           path, clock, due);
+}
+
+bool is_denied(const std::string& path) {
+    return ::faccessat(AT_FDCWD, path.c_str(), W_OK, AT_EACCESS) != 0 && errno == EACCES;
 }
 
 Result<UniqueFd> connect_tcp(const std::string& address, std::uint16_t port, const Clock& clock,

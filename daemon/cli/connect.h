@@ -13,6 +13,8 @@ namespace opsrelay::cli {
 /// A connected, non-blocking stream socket. Errors: io, timed_out, with path and cause.
 [[nodiscard]] Result<UniqueFd> connect_unix(const std::string& path, const Clock& clock,
                                             TimePoint due);
+/// The socket at `path` cannot be connected to because this user may not.
+[[nodiscard]] bool is_denied(const std::string& path);
 /// `address` is numeric. Errors as above.
 [[nodiscard]] Result<UniqueFd> connect_tcp(const std::string& address, std::uint16_t port,
                                            const Clock& clock, TimePoint due);

@@ -64,10 +64,13 @@ Finding ask(const char* check, const AdminTarget& target, std::span<const Page> 
             {}};
 }
 
-Finding judge_free(const char* check, const std::string& address, std::uint16_t port) {
+Finding judge_free(const char* check, const std::string& address, std::uint16_t port, bool silent) {
     const auto where = config::format_endpoint(address, port);
     const int why = try_bind(address, port, SOCK_STREAM);
     if (why == 0) return {check, {}, Health::ok, where + ": free", {}};
+    if (silent && why == EADDRINUSE) {
+        return {check, {}, Health::ok, where + ": in use, as by a daemon", {}};
+    }
     return {check,
             {},
             Health::fail,
@@ -90,7 +93,7 @@ Findings check_admin_ports(const config::Config& config, const DaemonCheck& daem
             const AdminTarget target{{}, reachable(listener.address), listener.port};
             all.push_back(ask(name, target, pages, clock, due));
         } else {
-            all.push_back(judge_free(name, listener.address, listener.port));
+            all.push_back(judge_free(name, listener.address, listener.port, daemon.silent));
         }
     };
     check("listener.admin", config.admin, kAdminPages);

@@ -22,18 +22,31 @@ namespace opsrelay::cli {
 namespace {
 
 constexpr mode_t kPermissionBits = 07777;
+// By the daemon that could not be asked, as far as one can see.
+constexpr const char* kTaken = ": in use, as by a daemon";
 
 DaemonCheck daemon_found(Health health, std::string detail, std::string remedy = {}) {
-    return {false, {"daemon", {}, health, std::move(detail), std::move(remedy)}, {}};
+    return {false, false, {"daemon", {}, health, std::move(detail), std::move(remedy)}, {}};
 }
 
+DaemonCheck silent_found(Health health, std::string detail, std::string remedy) {
+    auto check = daemon_found(health, std::move(detail), std::move(remedy));
+    check.silent = true;
+    return check;
+}
+
+constexpr const char* kOtherUser = "run doctor as root or as the daemon's user";
+
 DaemonCheck silent_daemon(const config::Config& config, const Error& error) {
+    if (is_denied(config.admin.socket)) {
+        return silent_found(Health::warn, error.context + ": this user may not ask", kOtherUser);
+    }
     if (error.code == Errc::timed_out) {
-        return daemon_found(Health::fail, error.context,
+        return silent_found(Health::fail, error.context,
                             "it hangs: see its log, then restart it; the spool keeps everything");
     }
     if (const auto holder = spool_holder(config.spool.dir)) {
-        return daemon_found(
+        return silent_found(
             Health::fail,
             fmt::format("process {} has the spool {} open, but {}", *holder, config.spool.dir,
                         error.context),
@@ -65,7 +78,7 @@ int try_unix(const std::string& path, int type) {
 class ListenerCheck {
 public:
     ListenerCheck(const listen::ListenerOptions& listener, const DaemonCheck& daemon)
-        : listener_(listener), running_(daemon.running) {
+        : listener_(listener), running_(daemon.running), silent_(daemon.silent) {
         for (const auto& one : daemon.listeners) {
             any_inherited_ |= one.inherited;
             if (one.type == to_string(listener.kind) && one.address == place()) known_ = &one;
@@ -117,6 +130,7 @@ private:
         if (!running_) {
             const int why = try_bind(listener_.address, listener_.port, type);
             if (why == 0) return found(Health::ok, where + ": free");
+            if (silent_ && why == EADDRINUSE) return found(Health::ok, where + kTaken);
             return found(Health::fail, fmt::format("{}: {}", where, std::strerror(why)),
                          "stop what uses it, or configure another port");
         }
@@ -155,7 +169,8 @@ private:
     }
 
     [[nodiscard]] Finding left_behind(const std::string& path, int why) const {
-        if (why == ECONNREFUSED || why == EACCES) {
+        if (silent_ && why == 0) return found(Health::ok, path + kTaken);
+        if (why == ECONNREFUSED || (!silent_ && why == EACCES)) {
             return found(Health::ok, path + ": left by a daemon that ended, replaced at start");
         }
         if (why != 0) return denied(path, why);
@@ -166,6 +181,7 @@ private:
 
     const listen::ListenerOptions& listener_;
     const bool running_;
+    const bool silent_;
     const RunningListener* known_ = nullptr;
     bool any_inherited_ = false;
 };
@@ -208,8 +224,7 @@ DaemonCheck check_daemon(const config::Config& config, const Clock& clock, TimeP
     const auto reply = http_get(target, "/status", clock, due);
     if (!reply) return silent_daemon(config, reply.error());
     if (reply->status == 403) {
-        return daemon_found(Health::warn, target.name() + ": this user may not ask",
-                            "run doctor as root or as the daemon's user");
+        return silent_found(Health::warn, target.name() + ": this user may not ask", kOtherUser);
     }
     rapidjson::Document status;
     status.Parse(reply->body.data(), reply->body.size());

@@ -20,6 +20,7 @@ struct RunningListener {
 
 struct DaemonCheck {
     bool running = false;  // it answered over admin.sock
+    bool silent = false;   // it did not, yet one is there: it hangs, or this user may not ask
     Finding finding;
     std::vector<RunningListener> listeners{};
 };

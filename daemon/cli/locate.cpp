@@ -1,7 +1,11 @@
 #include "cli/locate.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
+
+#include "cli/connect.h"
 
 namespace opsrelay::cli {
 
@@ -93,6 +97,21 @@ Result<std::vector<AdminTarget>> admin_targets(const ClientFlags& flags,
         targets.push_back({{}, config->admin.address, config->admin.port});
     }
     return targets;
+}
+
+void Attempts::add(const AdminTarget& target, const Error& error) {
+    code_ = error.code;
+    tried_ += fmt::format("; tried {}", error.context);
+    denied_ |= !target.socket.empty() && is_denied(target.socket);
+}
+
+Error Attempts::error(std::string_view next) const {
+    if (denied_) {
+        return {code_, fmt::format("this user may not ask the daemon{}; run this as root or as the "
+                                   "daemon's user",
+                                   tried_)};
+    }
+    return {code_, fmt::format("the daemon does not answer{}; {}", tried_, next)};
 }
 
 }  // namespace opsrelay::cli

@@ -31,4 +31,19 @@ void add_client_flags(Command command, ClientFlags& into);
                                                              std::optional<std::uint16_t> port,
                                                              const Program& program);
 
+/// Why no daemon could be asked.
+class Attempts {
+public:
+    /// Asking `target` failed with `error`.
+    void add(const AdminTarget& target, const Error& error);
+    /// With all that were tried, the code of the last, and `next`; where this user may not ask,
+    /// that and whom to run as instead.
+    [[nodiscard]] Error error(std::string_view next) const;
+
+private:
+    Errc code_ = Errc::io;
+    std::string tried_;
+    bool denied_ = false;
+};
+
 }  // namespace opsrelay::cli

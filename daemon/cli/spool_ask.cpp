@@ -35,9 +35,9 @@ Result<Ask> open_offline(const SpoolFlags& flags, const Program& program) {
     return program.open_spool(*config);
 }
 
-// The first socket that can be connected to; nullopt: none, and `tried` says why.
+// The first socket that can be connected to; nullopt: none, and `attempts` says why.
 Result<std::optional<AdminTarget>> reach(const ClientFlags& flags, const Program& program,
-                                         std::string& tried) {
+                                         Attempts& attempts) {
     const auto targets = admin_targets(flags, std::nullopt, program);
     if (!targets) return targets.error();
     const SystemClock clock;
@@ -45,7 +45,7 @@ Result<std::optional<AdminTarget>> reach(const ClientFlags& flags, const Program
         if (target.socket.empty()) continue;  // the port is read-only
         const auto reached = connect_unix(target.socket, clock, clock.now() + kConnectTimeout);
         if (reached) return std::optional(target);
-        tried += fmt::format("; tried {}", reached.error().context);
+        attempts.add(target, reached.error());
     }
     return std::optional<AdminTarget>{};
 }
@@ -71,14 +71,11 @@ Ask ask_daemon(AdminTarget target, milliseconds timeout) {
 }
 
 Result<AdminTarget> find_daemon(const ClientFlags& flags, const Program& program) {
-    std::string tried;
-    auto target = reach(flags, program, tried);
+    Attempts attempts;
+    auto target = reach(flags, program, attempts);
     if (!target) return target.error();
     if (*target) return **std::move(target);
-    return Error{Errc::io,
-                 fmt::format("the daemon does not answer{}; start it with `opsrelay run`, "
-                             "or say where it is with --run-dir",
-                             tried)};
+    return attempts.error("start it with `opsrelay run`, or say where it is with --run-dir");
 }
 
 Result<Ask> open_ask(const SpoolFlags& flags, const Program& program) {
@@ -87,20 +84,16 @@ Result<Ask> open_ask(const SpoolFlags& flags, const Program& program) {
     const auto timeout = config::duration_field("--timeout", flags.timeout, {1ms, 1h});
     if (!timeout) return timeout.error();
     if (flags.spool_dir) return open_offline(flags, program);
-    std::string tried;
-    auto target = reach(flags.where, program, tried);
+    Attempts attempts;
+    auto target = reach(flags.where, program, attempts);
     if (!target) return target.error();
     if (*target) return ask_daemon(**std::move(target), *timeout);
     if (flags.where.run_dir) {
-        return Error{Errc::io,
-                     fmt::format("the daemon does not answer{}; start it, or name a spool that no "
-                                 "daemon has open with --spool-dir",
-                                 tried)};
+        return attempts.error("start it, or name a spool that no daemon has open with --spool-dir");
     }
     auto opened = open_offline(flags, program);
     if (opened) return opened;
-    return Error{opened.error().code,
-                 fmt::format("the daemon does not answer{}; {}", tried, opened.error().context)};
+    return Error{opened.error().code, attempts.error(opened.error().context).context};
 }
 
 Result<void> ask_json(const Ask& ask, std::string_view path, std::string_view body,

@@ -60,17 +60,14 @@ Result<HttpReply> ask(const StatusOptions& given, std::string_view path, const P
     if (!targets) return targets.error();
     const SystemClock clock;
     const auto due = clock.now() + *timeout;
-    Error error{Errc::io, "the daemon does not answer"};
+    Attempts attempts;
     for (const auto& target : *targets) {
         auto reply = http_get(target, path, clock, due);
         if (reply) return reply;
-        error.code = reply.error().code;
-        error.context += fmt::format("; tried {}", reply.error().context);
+        attempts.add(target, reply.error());
     }
-    error.context +=
-        "; start it with `opsrelay run`, or say where it is with --run-dir or "
-        "--admin-port";
-    return error;
+    return attempts.error(
+        "start it with `opsrelay run`, or say where it is with --run-dir or --admin-port");
 }
 
 // Reasons as lines; a body of another shape as it is.

@@ -98,7 +98,7 @@ private:
     }
 
     Result<TailStream> open() {
-        Error error{Errc::io, "the daemon does not answer"};
+        Attempts attempts;
         for (const auto& target : targets_) {
             if (target.socket.empty()) continue;  // the port is for looking at numbers
             auto stream =
@@ -107,11 +107,9 @@ private:
             const bool answered =
                 stream.error().code == Errc::refused || stream.error().code == Errc::config_invalid;
             if (answered) return stream.error();
-            error.code = stream.error().code;
-            error.context += fmt::format("; tried {}", stream.error().context);
+            attempts.add(target, stream.error());
         }
-        error.context += "; start it with `opsrelay run`, or say where it is with --run-dir";
-        return error;
+        return attempts.error("start it with `opsrelay run`, or say where it is with --run-dir");
     }
 
     // What else is on the way out of a daemon that ends is not its return.

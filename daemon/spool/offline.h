@@ -42,6 +42,9 @@ struct SpoolSummary {
     /// Empty, or why the database cannot be opened; then only sizes are known.
     std::string trouble;
 };
+/// Whether there is `file` in the spool. Errors: spool_unusable, saying which: it is not there, or
+/// this user may not look.
+[[nodiscard]] Result<void> must_hold(const Options& options, std::string_view file);
 /// Bounded work, whatever the backlog. Errors: spool_locked; spool_unusable: no spool, newer
 /// format.
 [[nodiscard]] Result<SpoolSummary> summarize(const Options& options);

@@ -165,15 +165,23 @@ bool export_lane(const ReadOnlySpool& spool, LaneId id, const LaneBook& book,
 
 }  // namespace
 
-Result<std::optional<SpoolLock>> lock_for_reading(const Options& options) {
-    const auto dir = database_dir(options);
+Result<void> must_hold(const Options& options, std::string_view file) {
     std::error_code ec;
-    if (!fs::is_directory(dir, ec)) {
-        return Error{Errc::spool_unusable,
-                     fmt::format("spool {}: there is no spool; name its directory with --spool-dir",
-                                 options.dir)};
+    if (fs::exists(fmt::format("{}/{}", options.dir, file), ec)) return {};
+    if (ec == std::errc::permission_denied) {
+        return errno_error(Errc::spool_unusable, fmt::format("spool {}", options.dir), ec.value(),
+                           "run this as root or as the daemon's user");
     }
-    if (!fs::exists(dir + "/LOCK", ec)) return std::optional<SpoolLock>{};
+    return Error{Errc::spool_unusable,
+                 fmt::format("spool {}: there is no spool; name its directory with --spool-dir",
+                             options.dir)};
+}
+
+Result<std::optional<SpoolLock>> lock_for_reading(const Options& options) {
+    // With a dot: only a directory has it.
+    if (auto there = must_hold(options, "db/."); !there) return there.error();
+    std::error_code ec;
+    if (!fs::exists(database_dir(options) + "/LOCK", ec)) return std::optional<SpoolLock>{};
     auto lock = SpoolLock::take(options);
     if (lock) return std::optional<SpoolLock>(std::move(*lock));
     if (lock.error().code == Errc::spool_locked) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -349,6 +350,22 @@ TEST_CASE("cli/doctor_sockets: what stands in the way of a start is found") {
     CHECK(found.code == 1);
     CHECK(has(found.out, "telemetry.sock: something else than a socket"));
     CHECK(has(found.out, "telemetry.stream.sock: another process listens there"));
+}
+
+TEST_CASE("cli/doctor_sockets: what a daemon holds that does not answer is not to be stopped") {
+    const test::TempDir dir;
+    std::filesystem::create_directory(dir / "run");
+    FakeServer admin(dir / "run/admin.sock", {[](int fd) {
+                         char bytes[256];
+                         while (::recv(fd, bytes, sizeof bytes, 0) > 0) continue;
+                     }});
+    const FakeServer stream(dir / "run/telemetry.stream.sock", {[](int) {}});
+    const auto found = doctor(dir, {"--timeout", "50ms"});
+    CAPTURE(found.out);
+    CHECK(has(found.out, "no answer in time"));
+    CHECK(has(found.out, "telemetry.stream.sock: in use, as by a daemon"));
+    CHECK_FALSE(has(found.out, "another process listens there"));
+    admin.join();
 }
 
 TEST_CASE("cli/doctor_sockets: a daemon's answer is told, and its sockets are tried") {

@@ -244,7 +244,7 @@ class DeadTest(RelayTest):
     def test_there_must_be_a_spool(self):
         missing = os.path.join(self.directory, "nothing")
         _, err = self.opsrelay("dead", "list", "--spool-dir", missing, code=4)
-        self.assertIn("holds no spool", err)
+        self.assertIn("there is no spool", err)
         self.assertFalse(os.path.exists(missing))
 
     def test_purging_a_lane(self):

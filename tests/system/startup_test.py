@@ -456,6 +456,34 @@ class StartupTest(RelayTest):
             os.remove(os.path.join(self.run_dir, name))
         self.refused(4, [self.spool_dir, "spool.dir"], user=user)
 
+    def test_what_another_user_may_not_ask_is_not_taken_for_absent(self):
+        user = self.nobody()
+        daemon = self.started()
+        self.addCleanup(daemon.end)
+
+        def ask(*command):
+            done = subprocess.run([RELAY, *command], stdin=subprocess.DEVNULL, text=True,
+                                  check=False, capture_output=True, timeout=DEADLINE, user=user,
+                                  env=clean_environment())
+            return done.returncode, done.stdout + done.stderr
+
+        for command in (["spool", "stat"], ["spool", "verify"], ["dead", "list"]):
+            with self.subTest(command):
+                code, said = ask(*command, "--spool-dir", self.spool_dir)
+                self.assertEqual(code, 4, said)
+                self.assertIn(f"spool {self.spool_dir}: Permission denied; run this as root or as "
+                              "the daemon's user", said)
+        for command in (["status"], ["flush"], ["dead", "list"], ["tail"]):
+            with self.subTest(command):
+                code, said = ask(*command, "--run-dir", self.run_dir)
+                self.assertEqual(code, 1, said)
+                self.assertIn("this user may not ask the daemon; tried connect "
+                              f"{self.run_dir}/admin.sock: Permission denied; run this as root", said)
+        _, said = ask("doctor", *self.arguments()[2:])
+        self.assertRegex(said, "admin.sock: Permission denied: this user may not ask")
+        self.assertRegex(said, "telemetry.stream.sock: in use, as by a daemon")
+        self.assertNotIn("stop it", said)
+
     def test_a_key_file_without_permission(self):
         user = self.nobody()
         key = self.write("key", KEY)
