@@ -54,6 +54,7 @@ control::StatusView status_view(const Snapshot& snapshot,
     }
     view.spool_bytes = snapshot.store.disk.count;
     view.damaged = snapshot.store.damaged;
+    view.repaired = snapshot.store.repaired;
     view.spool_reserve = snapshot.store.reserve.count;
     view.dead_letters = snapshot.store.dead_letters;
     view.dead_bytes = snapshot.dead.bytes.count;

@@ -15,10 +15,12 @@ constexpr const char* kFooter = R"(
 Reads every damaged-<time> beside the database file by file and puts its records at the end of
 their lanes, unless their externalRequestId is known to the spool, and takes its dead letters over.
 Opening the spool takes back what lies in quarantine; a database that cannot be opened is treated
-as at a start of the daemon, and repaired when it had to be moved aside. A repaired database is
-renamed to repaired-<time>; delete it when you need the space. One with something for which there
-was no room or no lane stays: repeat then, what was taken back does not come twice. Ids of events
-that were delivered before are not taken back.
+as at a start of the daemon, and repaired when it had to be moved aside. A database of which
+everything is in the spool then is deleted. One of which something is only there (damaged bytes,
+records that are missing between others, dead letters beyond their bound) is renamed to
+repaired-<time>: nothing needs it any more, but it counts towards spool.max_bytes, so look at it and
+delete it. One with something for which there was no room or no lane stays: repeat then, what was
+taken back does not come twice. Ids of events that were delivered before are not taken back.
 
 Without --write nothing is changed; it says what would be looked through.
 
@@ -43,6 +45,15 @@ std::optional<IdHash> id_of(std::uint64_t salt, LaneId lane, std::string_view ev
     const auto id = object.FindMember("externalRequestId");
     if (id == object.MemberEnd() || !id->value.IsString()) return std::nullopt;
     return admit::hash_id(salt, lane, {id->value.GetString(), id->value.GetStringLength()});
+}
+
+std::string whereabouts(const spool::RepairSource& source) {
+    if (source.deleted) return "deleted: all of it is in the spool";
+    if (source.kept_as.empty()) return "it stays as it is: something was left";
+    return fmt::format(
+        "kept as {}; nothing needs it any more, but it counts towards spool.max_bytes: look at it, "
+        "then delete it",
+        printable(source.kept_as));
 }
 
 void print_source(const spool::RepairSource& source, const Given& given, Program& program) {
@@ -71,9 +82,14 @@ void print_source(const spool::RepairSource& source, const Given& given, Program
     if (source.dead_damaged > 0) {
         fmt::print(program.out, "; {} more or tables of them cannot be read", source.dead_damaged);
     }
-    fmt::print(program.out, "\n  {}\n",
-               source.whole() ? "kept as " + printable(source.kept_as)
-                              : std::string("it stays as it is: something was left"));
+    if (source.damaged_files > 0) {
+        fmt::print(program.out, "\n  {} of its files cannot be read whole", source.damaged_files);
+    }
+    if (source.missing > 0) {
+        fmt::print(program.out, "\n  {} records that it had are in none of its files",
+                   source.missing);
+    }
+    fmt::print(program.out, "\n  {}\n", whereabouts(source));
 }
 
 std::string dead_json(const spool::RepairSource& source) {
@@ -85,9 +101,11 @@ std::string dead_json(const spool::RepairSource& source) {
 
 std::string source_json(const spool::RepairSource& source) {
     return fmt::format(R"({{"path":{},"records":{},"admitted":{},"known":{},"no_lane":{},)"
-                       R"("dead_letters":{},"kept_as":{}}})",
+                       R"("missing":{},"damaged_files":{},"dead_letters":{},"deleted":{},)"
+                       R"("kept_as":{}}})",
                        json_string(source.path), source.records, source.admitted, source.known,
-                       source.no_lane, dead_json(source),
+                       source.no_lane, source.missing, source.damaged_files, dead_json(source),
+                       source.deleted,
                        source.kept_as.empty() ? "null" : json_string(source.kept_as));
 }
 

@@ -38,8 +38,9 @@ void print_json(const spool::SpoolSummary& summary, Program& program) {
     }
     std::string kept;
     for (const auto& one : summary.kept) {
-        kept += fmt::format(R"({}{{"path":{},"bytes":{},"open":{}}})", kept.empty() ? "" : ",",
-                            json_string(one.path), one.bytes, one.open);
+        kept += fmt::format(R"({}{{"path":{},"bytes":{},"open":{},"repaired":{}}})",
+                            kept.empty() ? "" : ",", json_string(one.path), one.bytes, one.open,
+                            one.repaired);
     }
     fmt::print(program.out,
                R"({{"bytes":{},"files":{{{}}},"lanes":[{}],)"
@@ -76,7 +77,10 @@ void print_text(const spool::SpoolSummary& summary, Program& program) {
     }
     for (const auto& one : summary.kept) {
         fmt::print(program.out, "kept {}: {} bytes{}\n", printable(one.path), one.bytes,
-                   one.open ? ", not taken back" : "");
+                   one.open ? ", not taken back"
+                   : one.repaired
+                       ? ", repaired; nothing needs it any more: look at it, then delete it"
+                       : "");
     }
 }
 

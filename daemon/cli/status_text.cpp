@@ -107,6 +107,17 @@ void append_lanes(std::string& out, const Json& lanes, const Paint& paint) {
     }
 }
 
+void append_kept(std::string& out, const Json& spool, const char* key, std::string_view what,
+                 std::string_view next) {
+    const auto* const paths = member(spool, key);
+    if (paths == nullptr || !paths->IsArray()) return;
+    for (const auto& path : paths->GetArray()) {
+        if (!path.IsString()) continue;
+        out += fmt::format("  {}: {}\n    next: {}\n", what,
+                           printable({path.GetString(), path.GetStringLength()}), next);
+    }
+}
+
 void append_spool(std::string& out, const Json& spool, const Json* dedupe) {
     const auto bytes = number(spool, "bytes");
     const auto limit = number(spool, "limit");
@@ -114,14 +125,9 @@ void append_spool(std::string& out, const Json& spool, const Json* dedupe) {
     if (limit > 0) out += fmt::format(" ({:.0f} %)", 100 * bytes / limit);
     out += fmt::format(", oldest {}, {} dead letters\n", age_text(number(spool, "oldest_age_s")),
                        count(spool, "dead_letters"));
-    if (const auto* const damaged = member(spool, "damaged");
-        damaged != nullptr && damaged->IsArray()) {
-        for (const auto& path : damaged->GetArray()) {
-            if (!path.IsString()) continue;
-            out += fmt::format("  damaged, moved aside: {}\n    next: opsrelay spool repair\n",
-                               printable({path.GetString(), path.GetStringLength()}));
-        }
-    }
+    append_kept(out, spool, "damaged", "damaged, moved aside", "opsrelay spool repair");
+    append_kept(out, spool, "repaired", "repaired, kept for what could not be read or had no room",
+                "look at it, then delete it; nothing needs it any more");
     if (dedupe == nullptr) return;
     out += fmt::format("  {} of {} ids remembered, back to {} ago\n", count(*dedupe, "ids"),
                        count(*dedupe, "ids_max"), age_text(number(*dedupe, "window_s")));

@@ -39,6 +39,13 @@ void time_field(Writer& out, const char* key, std::optional<std::int64_t> at_ms)
     string(out, TimeStamp(*at_ms).text());
 }
 
+void strings_field(Writer& out, const char* key, const std::vector<std::string>& texts) {
+    out.Key(key);
+    out.StartArray();
+    for (const auto& text : texts) string(out, text);
+    out.EndArray();
+}
+
 void text_or_null(Writer& out, const char* key, std::string_view text) {
     out.Key(key);
     if (text.empty()) {
@@ -87,10 +94,7 @@ void write_listener(Writer& out, const ListenerView& listener) {
 void write_readiness(Writer& out, const StatusView& status) {
     out.Key("ready");
     out.Bool(status.ready);
-    out.Key("reasons");
-    out.StartArray();
-    for (const auto& reason : status.reasons) string(out, reason);
-    out.EndArray();
+    strings_field(out, "reasons", status.reasons);
 }
 
 }  // namespace
@@ -126,10 +130,8 @@ std::string to_json(const StatusView& status) {
     field(out, "dead_letters", status.dead_letters);
     field(out, "dead_bytes", status.dead_bytes);
     field(out, "dead_limit", status.dead_bytes_limit);
-    out.Key("damaged");
-    out.StartArray();
-    for (const auto& path : status.damaged) string(out, path);
-    out.EndArray();
+    strings_field(out, "damaged", status.damaged);
+    strings_field(out, "repaired", status.repaired);
     out.EndObject();
     out.Key("dedupe");
     out.StartObject();

@@ -42,8 +42,9 @@ struct StatusView {
     std::vector<LaneView> lanes;
     std::uint64_t spool_bytes = 0;
     std::uint64_t spool_limit = 0;
-    std::vector<std::string> damaged;  // databases that were moved aside
-    std::uint64_t spool_reserve = 0;   // of spool_bytes, set aside
+    std::vector<std::string> damaged;   // databases that were moved aside
+    std::vector<std::string> repaired;  // of which a repair left something; they may be deleted
+    std::uint64_t spool_reserve = 0;    // of spool_bytes, set aside
     double spool_oldest_age_s = 0;
     std::uint64_t dead_letters = 0;      // stored now
     std::uint64_t dead_bytes = 0;        // of those of accepted records...

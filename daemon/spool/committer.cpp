@@ -1,5 +1,7 @@
 #include "spool/committer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <tuple>
@@ -286,19 +288,28 @@ void Committer::log_intake(Intake decided) {
                   {{"spool_bytes", last_stats_.disk.count}, {"suppressed", *hidden}});
         return;
     }
-    std::string_view next = "it opens again as records are delivered";
-    if (decided == Intake::volume_full) next = "it opens again when the volume has space";
-    if (decided == Intake::limit_reached && settler_.spooled() == 0) {
-        next =
-            "all is delivered: purge dead letters, or repair what `opsrelay status` names damaged";
-    }
     log::warn("spool", "intake closed",
               {{"cause", to_string(decided)},
                {"spool_bytes", last_stats_.disk.count},
                {"spool_max_bytes", options_.bytes_max.count},
                {"volume_free_bytes", last_stats_.volume_free.count},
-               {"next", next},
+               {"next", next_step(decided)},
                {"suppressed", *hidden}});
+}
+
+std::string Committer::next_step(Intake decided) const {
+    if (decided == Intake::volume_full) return "it opens again when the volume has space";
+    std::string next = "it opens again as records are delivered";
+    if (settler_.spooled() == 0) next = "all is delivered: purge dead letters";
+    if (const auto& kept = last_stats_.damaged; !kept.empty()) {
+        next +=
+            fmt::format("; `opsrelay spool repair --write` takes back {}", fmt::join(kept, ", "));
+    }
+    if (const auto& kept = last_stats_.repaired; !kept.empty()) {
+        next += fmt::format("; nothing needs {} any more: look at it, then delete it",
+                            fmt::join(kept, ", "));
+    }
+    return next;
 }
 
 void Committer::make_room() {

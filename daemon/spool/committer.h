@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/clock.h"
@@ -94,6 +95,7 @@ private:
     void keep_reserve();
     void log_recovery();
     void log_intake(Intake decided);
+    [[nodiscard]] std::string next_step(Intake decided) const;
     void make_room();
 
     Clock& clock_;

@@ -28,7 +28,8 @@ struct LaneSummary {
 struct KeptSummary {
     std::string path;
     std::uint64_t bytes = 0;
-    bool open = true;  // false: everything that could be read was taken back
+    bool open = true;       // false: everything that could be read was taken back
+    bool repaired = false;  // by repair(): nothing needs it any more, and it stays until deleted
 };
 
 struct SpoolSummary {
@@ -96,7 +97,8 @@ using IdOf =
     std::function<std::optional<IdHash>(std::uint64_t salt, LaneId lane, std::string_view event)>;
 struct RepairSource {
     std::string path;
-    std::string kept_as;              // afterwards; empty: nothing was written, or not all of it
+    std::string kept_as;              // afterwards, when something of it is only there
+    bool deleted = false;             // all of it is in the spool
     std::uint64_t records = 0;        // without an outcome
     std::uint64_t admitted = 0;       // put into the spool
     std::uint64_t known = 0;          // their ids are in the spool already
@@ -106,17 +108,24 @@ struct RepairSource {
     std::uint64_t dead_known = 0;     // in the spool already
     std::uint64_t dead_over = 0;  // of events never accepted: beyond their bound, so they are gone
     std::uint64_t dead_left = 0;  // no room for them, or of an unknown lane: still where they were
-    std::uint64_t dead_damaged = 0;  // letters and tables of them that cannot be read
+    std::uint64_t dead_damaged = 0;   // letters and tables of them that cannot be read
+    std::uint64_t damaged_files = 0;  // not every byte of them can be read
+    std::uint64_t missing = 0;        // records that are in none of its files, by their numbers
 
-    /// Nothing that can be read is left behind.
+    /// Nothing that can be read and has room is left behind.
     [[nodiscard]] bool whole() const noexcept { return no_lane == 0 && dead_left == 0; }
+    /// Nothing is only there, readable or not.
+    [[nodiscard]] bool dispensable() const noexcept {
+        return whole() && dead_over == 0 && dead_damaged == 0 && damaged_files == 0 && missing == 0;
+    }
 };
 struct RepairReport {
     std::vector<RepairSource> sources;
 };
 /// Puts the records of every damaged-<ms> at the end of their lanes, unless their id is known or
-/// there is a dead letter of them, takes its dead letters over, and renames it to repaired-<ms>.
-/// Opening the spool for it takes back what lies in quarantine.
+/// there is a dead letter of them, and takes its dead letters over. Once that is durable it is
+/// deleted, or renamed to repaired-<ms> when something of it is only there; with something that has
+/// no room or no lane it stays. Opening the spool for it takes back what lies in quarantine.
 /// Without `write` nothing is changed. May be done again after a crash. Errors: as summarize(); as
 /// Store::commit().
 [[nodiscard]] Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_of,

@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kDamagedPrefix = "damaged-";
+constexpr std::string_view kRepairedPrefix = "repaired-";
 constexpr std::string_view kSalvagedMark = "/salvaged";
 constexpr std::string_view kNextStep = "make it writable for this user or set another spool.dir";
 
@@ -155,8 +156,21 @@ Result<std::string> move_database_aside(const Options& options) {
     return to;
 }
 
+Result<std::string> mark_repaired(const std::string& database) {
+    const fs::path from(database);
+    const auto time = from.filename().string().substr(kDamagedPrefix.size());
+    const std::string to = from.parent_path() / fmt::format("{}{}", kRepairedPrefix, time);
+    std::error_code ec;
+    fs::rename(from, to, ec);
+    if (!ec) ec = sync_path(from.parent_path());
+    if (!ec) return to;
+    return errno_error(Errc::io, fmt::format("rename {} to {}", database, to), ec.value(),
+                       kNextStep);
+}
+
 KeptDamage find_damage(const Options& options) {
-    return {children(options.dir, kDamagedPrefix), children(quarantine_dir(options), "")};
+    return {children(options.dir, kDamagedPrefix), children(options.dir, kRepairedPrefix),
+            children(quarantine_dir(options), "")};
 }
 
 }  // namespace opsrelay::spool

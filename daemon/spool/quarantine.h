@@ -1,5 +1,6 @@
 // Damaged files are kept: logs and tables in quarantine/<Unix ms>/, a database that cannot be
-// opened at all as damaged-<Unix ms>/. Names are times of equal length, so they sort by age.
+// opened at all as damaged-<Unix ms>/, and as repaired-<Unix ms>/ when a repair left some of it.
+// Names are times of equal length, so they sort by age.
 #pragma once
 
 #include <cstdint>
@@ -56,10 +57,15 @@ private:
 /// Returns its new path. Errors: spool_unusable.
 [[nodiscard]] Result<std::string> move_database_aside(const Options& options);
 
-/// What was kept and not repaired.
+/// Durably says that a damaged-<ms> was repaired: it becomes repaired-<ms> beside it. Returns its
+/// new path. Errors: io.
+[[nodiscard]] Result<std::string> mark_repaired(const std::string& database);
+
+/// What was kept.
 struct KeptDamage {
-    std::vector<std::string> databases;    // paths, oldest first
-    std::vector<std::string> quarantines;  // likewise
+    std::vector<std::string> databases;    // paths, oldest first; not repaired
+    std::vector<std::string> repaired;     // likewise: what could be read of them is in the spool
+    std::vector<std::string> quarantines;  // likewise; repaired or not
 };
 [[nodiscard]] KeptDamage find_damage(const Options& options);
 

@@ -43,12 +43,15 @@ void sum_up_files(const Options& options, SpoolSummary& summary) {
     summary.bytes_total = directory_bytes(options.dir).count;
     const auto damage = find_damage(options);
     for (const auto& path : damage.databases) {
-        summary.kept.push_back({path, directory_bytes(path).count, true});
+        summary.kept.push_back({.path = path, .bytes = directory_bytes(path).count});
+    }
+    for (const auto& path : damage.repaired) {
+        summary.kept.push_back({path, directory_bytes(path).count, false, true});
     }
     const auto unsalvaged = unsalvaged_quarantines(options);
     for (const auto& path : damage.quarantines) {
         const bool open = std::find(unsalvaged.begin(), unsalvaged.end(), path) != unsalvaged.end();
-        summary.kept.push_back({path, directory_bytes(path).count, open});
+        summary.kept.push_back({.path = path, .bytes = directory_bytes(path).count, .open = open});
     }
 }
 

@@ -167,13 +167,6 @@ private:
     std::map<std::string, LaneId> by_name_;
 };
 
-std::string repaired_name(const std::string& path) {
-    constexpr std::string_view kDamaged = "damaged-";
-    const fs::path old(path);
-    const auto time = old.filename().string().substr(kDamaged.size());
-    return old.parent_path() / fmt::format("repaired-{}", time);
-}
-
 /// What a repair writes to.
 struct Target {
     Readmission records;
@@ -224,13 +217,32 @@ Result<RepairSource> look_through(const std::string& path, Target* into, const L
         return failed.has_value();
     });
     if (!visited) return visited.error();
+    report.missing = *visited;
     // They are records as all others again.
     source->visit_deferred([&](const StoredDeferred& stored) {
         if (failed) take(stored.lane, {stored.record.payload}, stored.record.received_unix_ms);
     });
     if (!failed) return failed.error();
     if (auto dead = look_through_dead(*source, into, lanes, report); !dead) return dead.error();
+    const auto damaged = source->count_damaged_files();
+    if (!damaged) return damaged.error();
+    report.damaged_files = *damaged;
     return report;
+}
+
+// What was taken is durable. Renamed first: of one that is half deleted nothing is taken back.
+Result<void> put_away(RepairSource& source) {
+    if (!source.whole()) return {};
+    auto kept = mark_repaired(source.path);
+    if (!kept) return kept.error();
+    source.kept_as = std::move(*kept);
+    if (!source.dispensable()) return {};
+    std::error_code ec;
+    fs::remove_all(source.kept_as, ec);
+    if (ec) return errno_error(Errc::io, fmt::format("delete {}", source.kept_as), ec.value());
+    source.kept_as.clear();
+    source.deleted = true;
+    return {};
 }
 
 }  // namespace
@@ -277,13 +289,7 @@ Result<RepairReport> repair(const Options& options, bool write, const IdOf& id_o
     for (const auto& path : databases) {
         auto source = look_through(path, &into, lanes, progress);
         if (!source) return source.error();
-        if (source->whole()) source->kept_as = repaired_name(path);
-        std::error_code ec;
-        if (source->whole()) fs::rename(path, source->kept_as, ec);
-        if (ec) {
-            return errno_error(Errc::io, fmt::format("rename {} to {}", path, source->kept_as),
-                               ec.value());
-        }
+        if (auto done = put_away(*source); !done) return done.error();
         report.sources.push_back(std::move(*source));
     }
     (*store)->close();

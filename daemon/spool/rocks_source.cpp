@@ -7,10 +7,12 @@
 #include <charconv>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 
 #include "spool/dead_letter.h"
+#include "spool/quarantine.h"
 #include "spool/rocks_dead.h"
 #include "spool/rocks_options.h"
 #include "spool/rocks_tables.h"
@@ -57,17 +59,41 @@ std::uint64_t visit_letters(rocksdb::SstFileReader& reader, const LetterVisitor&
 }  // namespace
 
 /// What was visited: the same segment may be in a log and in several tables.
-struct FileSource::Seen {
-    std::set<std::pair<LaneId, std::pair<Seq, std::size_t>>> segments;
+class FileSource::Seen {
+public:
+    using Ranges = std::map<Seq, Seq>;  // from a number to the end, such that none touch
 
     bool insert(LaneId lane, const StoredSegment& segment) {
         const auto hash = std::hash<std::string>{}(segment.payload);
-        return segments.insert({lane, {segment.first_seq, hash}}).second;
+        if (!segments_.insert({lane, {segment.first_seq, hash}}).second) return false;
+        add(numbers_[lane], segment.first_seq, segment.end_seq());
+        return true;
     }
+    /// nullptr: none of this lane.
+    [[nodiscard]] const Ranges* numbers(LaneId lane) const {
+        const auto found = numbers_.find(lane);
+        return found == numbers_.end() ? nullptr : &found->second;
+    }
+
+private:
+    static void add(Ranges& ranges, Seq first, Seq end) {
+        auto at = ranges.upper_bound(first);
+        if (at != ranges.begin() && std::prev(at)->second >= first) --at;
+        while (at != ranges.end() && at->first <= end) {
+            first = std::min(first, at->first);
+            end = std::max(end, at->second);
+            at = ranges.erase(at);
+        }
+        ranges.emplace(first, end);
+    }
+
+    std::set<std::pair<LaneId, std::pair<Seq, std::size_t>>> segments_;
+    std::map<LaneId, Ranges> numbers_;
 };
 
 Result<FileSource> FileSource::open(const std::string& dir) {
     FileSource source;
+    source.dir_ = dir;
     std::error_code ec;
     for (fs::recursive_directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec)) {
         const auto& path = it->path();
@@ -168,6 +194,9 @@ bool FileSource::has_letter(LaneId lane, Seq seq) const {
 
 void FileSource::learn(std::string_view key, std::string_view value) {
     if (const auto lane = lane_in(key, "lane/")) names_[*lane] = value;
+    if (const auto lane = lane_in(key, "end/")) {
+        ends_[*lane] = std::max(ends_[*lane], decode_u64(value).value_or(0));
+    }
     const auto lane = lane_in(key, "ack/");
     auto cursor = lane ? decode_cursor(value) : std::nullopt;
     if (cursor && cursor->next >= cursors_[*lane].next) cursors_[*lane] = std::move(*cursor);
@@ -225,7 +254,7 @@ std::optional<LaneId> FileSource::lane_of(FamilyNumber family) const {
     return std::nullopt;
 }
 
-Result<void> FileSource::visit_segments(const Visit& visit) const {
+Result<std::uint64_t> FileSource::visit_segments(const Visit& visit) const {
     Seen seen;
     bool go_on = true;
     const auto offer = [&](std::optional<LaneId> lane, const StoredSegment& segment) {
@@ -235,7 +264,7 @@ Result<void> FileSource::visit_segments(const Visit& visit) const {
         if (seq < segment.end_seq()) go_on = visit(*lane, segment);
     };
     for (const auto& file : tables_) {
-        if (!go_on) return {};
+        if (!go_on) break;
         auto lane = parse_segment_family(family_of_table(file));
         if (!lane && family_of_table(file).empty()) lane = lane_of(kUnknownFamily);
         if (!lane) continue;
@@ -258,7 +287,60 @@ Result<void> FileSource::visit_segments(const Visit& visit) const {
         const auto read = visit_log(file, {put, [](FamilyNumber, std::string_view) {}});
         if (!read) return read.error();
     }
-    return {};
+    return count_missing(seen);
+}
+
+std::uint64_t FileSource::count_missing(const Seen& seen) const {
+    std::uint64_t missing = 0;
+    for (const auto& [lane, end] : ends_) {
+        const auto cursor = cursors_.find(lane);
+        Seq at = cursor == cursors_.end() ? 1 : cursor->second.next;
+        const auto* const ranges = seen.numbers(lane);
+        for (const auto& [first, past] : ranges != nullptr ? *ranges : Seen::Ranges{}) {
+            missing += count_unsettled(lane, at, first);
+            at = std::max(at, past);
+        }
+        missing += count_unsettled(lane, at, end);
+    }
+    return missing;
+}
+
+std::uint64_t FileSource::count_unsettled(LaneId lane, Seq from, Seq end) const {
+    if (from >= end) return 0;
+    std::set<Seq> settled;
+    const auto note = [&](Seq seq) {
+        if (seq >= from && seq < end) settled.insert(seq);
+    };
+    if (const auto found = cursors_.find(lane); found != cursors_.end()) {
+        for (const auto seq : found->second.ahead) note(seq);
+    }
+    if (const auto found = dead_records_.find(lane); found != dead_records_.end()) {
+        for (const auto seq : found->second) note(seq);
+    }
+    for (const auto& [key, stored] : deferred_) {
+        if (key.first == lane) note(key.second);
+    }
+    return end - from - settled.size();
+}
+
+Result<std::uint64_t> FileSource::count_damaged_files() const {
+    std::uint64_t damaged = 0;
+    const auto options = make_file_options(kDefaultFamily);
+    for (const auto& file : tables_) {
+        rocksdb::SstFileReader reader(options);
+        const bool whole = reader.Open(file).ok() && reader.VerifyChecksum().ok();
+        if (!whole) ++damaged;
+    }
+    const auto last = log_files(dir_);
+    const LogVisitor nothing{[](FamilyNumber, std::string_view, std::string_view) {},
+                             [](FamilyNumber, std::string_view) {}};
+    for (const auto& file : logs_) {
+        const auto read = visit_log(file, nothing);
+        if (!read) return read.error();
+        const bool may_be_torn = !last.empty() && file == last.back();
+        if (read->damaged_bytes > 0 || (read->torn_bytes > 0 && !may_be_torn)) ++damaged;
+    }
+    return damaged;
 }
 
 }  // namespace opsrelay::spool

@@ -27,9 +27,15 @@ public:
     [[nodiscard]] static Result<FileSource> open(const std::string& dir);
 
     /// Visits every segment with a record that has no outcome, once, in the order of the files,
-    /// while `visit` returns true. Bounded memory but for 48 bytes a segment. Errors: io.
+    /// while `visit` returns true. Bounded memory but for 48 bytes a segment. Returns how many
+    /// records without an outcome are in no segment, by their numbers, once all were visited.
+    /// Errors: io.
     using Visit = std::function<bool(LaneId, const StoredSegment&)>;
-    [[nodiscard]] Result<void> visit_segments(const Visit& visit) const;
+    [[nodiscard]] Result<std::uint64_t> visit_segments(const Visit& visit) const;
+
+    /// Reads everything and checks every checksum. Returns in how many files not every byte can be
+    /// read; what a crash cut off at the end of the last log is no damage. Errors: io.
+    [[nodiscard]] Result<std::uint64_t> count_damaged_files() const;
 
     /// Visits the dead letters, each once, while `visit` returns true. One that was deleted since
     /// is left out only when a log says so. Returns how many letters and tables could not be read.
@@ -47,7 +53,7 @@ public:
     [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
 
 private:
-    struct Seen;
+    class Seen;
     void learn_from_table(const std::string& file);
     [[nodiscard]] Result<void> learn_from_log(const std::string& file);
     void learn_deferred(const StoredDeferred& stored);
@@ -56,12 +62,16 @@ private:
     void learn(std::string_view key, std::string_view value);
     void learn_dead(const DeadKey& key);
     [[nodiscard]] std::optional<LaneId> lane_of(FamilyNumber family) const;
+    [[nodiscard]] std::uint64_t count_missing(const Seen& seen) const;
+    [[nodiscard]] std::uint64_t count_unsettled(LaneId lane, Seq from, Seq end) const;
 
+    std::string dir_;
     std::vector<std::string> tables_;
     std::vector<std::string> logs_;
     std::uint64_t bytes_ = 0;
     std::map<LaneId, std::string> names_;
     std::map<LaneId, Cursor> cursors_;
+    std::map<LaneId, Seq> ends_;            // the number that the next record would have got
     std::map<FamilyNumber, LaneId> lanes_;  // of segment families
     std::map<DeadKey, bool> dead_in_logs_;  // whether it was put last, not deleted
     std::map<LaneId, std::set<Seq>> dead_records_;

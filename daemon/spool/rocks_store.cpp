@@ -464,7 +464,9 @@ StoreStats RocksStore::stats() {
     measure(options_.dir, stats);
     stats.reserve = reserve_.held();
     stats.committed = committed_;
-    stats.damaged = find_damage(options_).databases;
+    auto kept = find_damage(options_);
+    stats.damaged = std::move(kept.databases);
+    stats.repaired = std::move(kept.repaired);
     stats.dead_letters = book_.dead.letters + book_.admission.size();
     return stats;
 }

@@ -245,7 +245,8 @@ struct StoreStats {
     Bytes volume_size;  // statvfs f_blocks; 0: not known
     Bytes committed;    // what commits wrote, since the store was opened; never goes down
     std::uint64_t dead_letters = 0;
-    std::vector<std::string> damaged;  // databases that were moved aside and not taken back
+    std::vector<std::string> damaged;   // databases that were moved aside and not taken back
+    std::vector<std::string> repaired;  // of which a repair left something; they may be deleted
 };
 
 /// Durable storage of segments, ids, cursors and dead letters. Thread: storage, every method.

@@ -24,6 +24,7 @@ TEST_CASE("control/status: the JSON has every documented field") {
     status.spool_bytes = 10;
     status.spool_limit = 20;
     status.damaged = {"/spool/damaged-1"};
+    status.repaired = {"/spool/repaired-2"};
     status.spool_reserve = 4;
     status.spool_oldest_age_s = 12.34;
     status.dead_letters = 1;
@@ -44,7 +45,8 @@ TEST_CASE("control/status: the JSON has every documented field") {
           R"("oldest_age_s":12.3,)"
           R"("late":{"day":6,"month":5},"last_error":"HTTP 429","next":"it waits"}],)"
           R"("spool":{"bytes":10,"limit":20,"reserve":4,"oldest_age_s":12.3,"dead_letters":1,)"
-          R"("dead_bytes":300,"dead_limit":400,"damaged":["/spool/damaged-1"]},)"
+          R"("dead_bytes":300,"dead_limit":400,"damaged":["/spool/damaged-1"],)"
+          R"("repaired":["/spool/repaired-2"]},)"
           R"("dedupe":{"ids":3,"ids_max":4,"window_s":60.0},)"
           R"("listeners":[{"type":"udp","address":"127.0.0.1:8710","received":5,)"
           R"("kernel_drops":2,"inherited":false}]})");

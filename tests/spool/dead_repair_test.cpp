@@ -50,11 +50,12 @@ TEST_CASE("spool/dead_repair: repair takes dead letters over, beside those that 
     }
     CHECK(repair(spool.options, false, Spool::id_of, {}).value().sources.at(0).dead == 2);
     const auto moved = find_damage(spool.options).databases.front();
+    fs::copy(moved, spool.dir / "copy", fs::copy_options::recursive);
     const auto source = repaired(spool);
     CHECK(source.dead == 2);
     CHECK(source.dead_admitted == 2);
-    CHECK(source.whole());
-    fs::rename(source.kept_as, moved);  // as if it had not come so far
+    CHECK(source.deleted);
+    fs::rename(spool.dir / "copy", moved);  // as if it had not come so far
     const auto again = repaired(spool);
     CHECK(again.dead_admitted == 0);
     CHECK(again.dead_known == 2);
@@ -87,7 +88,7 @@ TEST_CASE("spool/dead_repair: a database that nothing moved aside yet is repaire
     const auto source = repaired(spool);
     CHECK(source.admitted == 14);
     CHECK(source.dead_admitted == 2);
-    CHECK(source.whole());
+    CHECK(source.deleted);
     CHECK(repair(spool.options, true, Spool::id_of, {}).value().sources.empty());
 }
 
@@ -119,7 +120,7 @@ TEST_CASE("spool/dead_repair: dead letters wait where they are when there is no 
     CHECK(source.dead_admitted == 1);
     CHECK(source.dead_known == 1);
     CHECK(source.known == 14);
-    CHECK(source.whole());
+    CHECK(source.deleted);
 }
 
 TEST_CASE(
@@ -187,7 +188,8 @@ TEST_CASE(
     CHECK(source.dead_damaged == damaged);
     CHECK(source.dead == 0);
     CHECK(source.admitted == 14);
-    CHECK(source.whole());
+    CHECK(source.damaged_files == 1);
+    CHECK(fs::exists(source.kept_as));
 }
 
 }  // namespace

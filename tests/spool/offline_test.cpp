@@ -11,6 +11,7 @@
 #include "spool/quarantine.h"
 #include "spool/rocks_setup.h"
 #include "spool/rocks_store.h"
+#include "spool/rocks_tables.h"
 #include "support/log_capture.h"
 #include "support/temp_dir.h"
 
@@ -197,6 +198,7 @@ TEST_CASE("spool/offline: repair takes the records of a database that was moved 
     REQUIRE(plan.sources.size() == 1);
     CHECK(plan.sources[0].records == 14);
     CHECK(plan.sources[0].kept_as.empty());
+    CHECK_FALSE(plan.sources[0].deleted);
     CHECK(spool.contents() == before);
 
     const auto done = repair(spool.options, true, Spool::id_of, {}).value();
@@ -204,7 +206,10 @@ TEST_CASE("spool/offline: repair takes the records of a database that was moved 
     CHECK(done.sources[0].records == 14);
     CHECK(done.sources[0].known == 1);
     CHECK(done.sources[0].admitted == 13);
-    CHECK(fs::exists(done.sources[0].kept_as));
+    CHECK(done.sources[0].deleted);
+    CHECK(done.sources[0].kept_as.empty());
+    CHECK(summarize(spool.options).value().kept.empty());
+    CHECK(find_damage(spool.options).repaired.empty());
     CHECK_FALSE(fs::exists(moved.front()));
 
     const auto store = spool.open();
@@ -225,9 +230,10 @@ TEST_CASE("spool/offline: a repair that died is done again, nothing comes twice"
     spool.remove_manifest();
     spool.open()->close();
     const auto moved = find_damage(spool.options).databases.front();
+    fs::copy(moved, spool.dir / "copy", fs::copy_options::recursive);
     const auto first = repair(spool.options, true, Spool::id_of, {}).value();
     REQUIRE(first.sources.size() == 1);
-    fs::rename(first.sources[0].kept_as, moved);  // as if it had not come so far
+    fs::rename(spool.dir / "copy", moved);  // as if it had not come so far
     const auto again = repair(spool.options, true, Spool::id_of, {}).value();
     REQUIRE(again.sources.size() == 1);
     CHECK(again.sources[0].admitted == 0);
@@ -236,6 +242,71 @@ TEST_CASE("spool/offline: a repair that died is done again, nothing comes twice"
     const auto store = spool.open();
     CHECK(read_all(*store).size() == 5);
     CHECK(read_all(*store, 1, kOther).size() == 9);
+}
+
+TEST_CASE("spool/offline: a repaired database of which something is only there is kept and named") {
+    struct Case {
+        const char* name;
+        void (*damage)(const std::string& moved);
+        std::uint64_t damaged_files;
+        bool missing;
+    };
+    static const auto table_of = [](const std::string& moved, std::string_view family) {
+        for (const auto& table : table_files(moved)) {
+            if (family_of_table(table) == family) return table;
+        }
+        FAIL("no table of this family");
+        return std::string();
+    };
+    const Case cases[] = {
+        {"a table is cut",
+         [](const std::string& moved) {
+             const auto table = table_of(moved, "seg_1");
+             fs::resize_file(table, fs::file_size(table) / 2);
+         },
+         1, false},
+        {"a byte of a table",
+         [](const std::string& moved) {
+             std::fstream stream(table_of(moved, "idlog"),
+                                 std::ios::in | std::ios::out | std::ios::binary);
+             stream.seekp(5);
+             stream << "X";
+         },
+         1, false},
+        {"a table is missing",
+         [](const std::string& moved) { fs::remove(table_of(moved, "seg_1")); }, 0, true},
+        {"a byte of the log",
+         [](const std::string& moved) {
+             std::fstream stream(log_files(moved).back(),
+                                 std::ios::in | std::ios::out | std::ios::binary);
+             stream.seekp(30);
+             stream << "X";
+         },
+         1, true},
+    };
+    for (const auto& test : cases) {
+        const std::string name = test.name;
+        CAPTURE(name);
+        const Spool spool;
+        spool.remove_manifest();
+        spool.open()->close();
+        test.damage(find_damage(spool.options).databases.front());
+        const auto done = repair(spool.options, true, Spool::id_of, {}).value();
+        REQUIRE(done.sources.size() == 1);
+        const auto& source = done.sources[0];
+        CHECK(source.whole());
+        CHECK(source.damaged_files == test.damaged_files);
+        CHECK((source.missing > 0) == test.missing);
+        CHECK_FALSE(source.deleted);
+        CHECK(find_damage(spool.options).databases.empty());
+        CHECK(find_damage(spool.options).repaired == std::vector<std::string>{source.kept_as});
+        const auto kept = summarize(spool.options).value().kept;
+        REQUIRE(kept.size() == 1);
+        CHECK(kept[0].path == source.kept_as);
+        CHECK(kept[0].repaired);
+        CHECK_FALSE(kept[0].open);
+        CHECK(spool.open()->stats().repaired == std::vector<std::string>{source.kept_as});
+    }
 }
 
 TEST_CASE("spool/offline: repair moves ids into runs, so that they are not all held in memory") {

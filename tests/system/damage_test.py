@@ -140,6 +140,8 @@ class DamageTest(RelayTest):
         source = json.loads(text)["sources"][0]
         self.assertEqual((source["records"], source["admitted"], source["known"]),
                          (EVENTS, EVENTS - 1, 1))
+        self.assertEqual((source["deleted"], source["kept_as"]), (True, None))
+        self.assertEqual(glob.glob(os.path.join(self.relay.spool_dir, "*-[0-9]*")), [])
         self.assertEqual(self.spool("verify")[0], 0)
         self.assertEqual(json.loads(self.spool("stat", "--output", "json")[1])["lanes"][0]["records"],
                          EVENTS + 1)

@@ -3,8 +3,11 @@
 kept and delivered, or given up as the configuration says, and counted. Nothing needs a restart."""
 
 import base64
+import contextlib
+import glob
 import os
 import random
+import shutil
 import subprocess
 import threading
 import unittest
@@ -34,6 +37,11 @@ class FullTest(RelayTest):
 
     def reserve(self, relay):
         return relay.status()["spool"]["reserve"]
+
+    def is_full(self, relay):
+        with contextlib.suppress(OSError):
+            return relay.admin("/readyz")[1]["reasons"] == ["spool_full"]
+        return False
 
     def test_a_volume_that_somebody_else_fills_and_frees_again(self):
         for kind in KINDS:
@@ -114,6 +122,48 @@ class FullTest(RelayTest):
         self.assertEqual(relay.end(), 0)
         self.record("tmpfs volume", "filled by the spool, `refuse`",
                     "HTTP 503 before the engine fails; nothing accepted is lost")
+
+    def test_a_full_spool_that_was_moved_aside_and_repaired_takes_in_again(self):
+        upstream = self.start_upstream()
+        upstream.control(down=True)
+        relay = self.start_relay(config="spool: {max_bytes: 64MiB}\n")
+        accepted = []
+        while relay.post(one := large(f"aside-{len(accepted)}"))[0] == 200:
+            accepted.append(one["externalRequestId"])
+        relay.kill()
+        for manifest in glob.glob(os.path.join(relay.spool_dir, "db", "MANIFEST-*")):
+            os.remove(manifest)
+        relay.start(ready=False)
+        wait_for(lambda: self.is_full(relay), "it runs, full")
+        self.assertEqual(len(relay.status()["spool"]["damaged"]), 1)
+        self.assertIn("`opsrelay spool repair --write` takes back", relay.log())
+        self.assertEqual(relay.end(), 0)
+        done = subprocess.run([RELAY, "spool", "repair", "--write", "--spool-dir", relay.spool_dir],
+                              capture_output=True, text=True, timeout=60, check=True)
+        self.assertIn("deleted: all of it is in the spool", done.stdout)
+        self.assertEqual(glob.glob(os.path.join(relay.spool_dir, "*-[0-9]*")), [])
+
+        # One of which something could not be read.
+        kept = os.path.join(relay.spool_dir, "repaired-1790000000000")
+        os.mkdir(kept)
+        with open(os.path.join(kept, "000009.sst"), "wb") as file:
+            file.write(bytes(32 << 20))
+        relay.start(ready=False)
+        wait_for(lambda: self.is_full(relay), "it runs, full")
+        upstream.control(down=False)
+        self.wait_ledger(relay, spooled=0, dropped=0)
+        self.assertEqual(set(accepted) - set(upstream.row_ids()), set())
+        self.assertEqual(relay.admin("/readyz")[1]["reasons"], ["spool_full"])
+        self.assertEqual(relay.status()["spool"]["repaired"], [kept])
+        self.assertIn(f"nothing needs {kept} any more: look at it, then delete it", relay.log())
+        status = subprocess.run([RELAY, "status", "--run-dir", relay.run_dir], capture_output=True,
+                                text=True, timeout=60, check=False).stdout
+        self.assertIn(f"{kept}\n    next: look at it, then delete it", status)
+        shutil.rmtree(kept)
+        wait_for(relay.ready, "ready again")
+        self.assertEqual(relay.end(), 0)
+        self.record("`spool.max_bytes`", "nearly full, then moved aside",
+                    "`spool repair` takes everything back and deletes the copy; intake opens again")
 
     def test_drop_oldest_keeps_accepting_and_counts_what_it_gives_up(self):
         upstream = self.start_upstream()
