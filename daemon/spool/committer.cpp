@@ -300,6 +300,7 @@ void Committer::log_intake(Intake decided) {
 std::string Committer::next_step(Intake decided) const {
     if (decided == Intake::volume_full) return "it opens again when the volume has space";
     std::string next = "it opens again as records are delivered";
+    if (needs_more_than_records()) next = "deliveries alone do not open it again";
     if (settler_.spooled() == 0) next = "all is delivered: purge dead letters";
     if (const auto& kept = last_stats_.damaged; !kept.empty()) {
         next +=
@@ -312,6 +313,12 @@ std::string Committer::next_step(Intake decided) const {
     return next;
 }
 
+bool Committer::needs_more_than_records() const {
+    Bytes records;
+    for (const auto lane : settler_.lanes()) records += store_.lane_bytes(lane);
+    return budget_.tight_without(records, last_stats_);
+}
+
 void Committer::make_room() {
     std::optional<LaneId> largest;
     Bytes most;
@@ -321,7 +328,7 @@ void Committer::make_room() {
         largest = lane;
         most = bytes;
     }
-    if (!largest || !budget_.worth_dropping(most)) return;
+    if (!largest || !budget_.worth_dropping(most) || needs_more_than_records()) return;
     hooks_.drop_oldest(*largest, *settler_.oldest_part(*largest));
 }
 

@@ -96,6 +96,7 @@ private:
     void log_recovery();
     void log_intake(Intake decided);
     [[nodiscard]] std::string next_step(Intake decided) const;
+    [[nodiscard]] bool needs_more_than_records() const;
     void make_room();
 
     Clock& clock_;

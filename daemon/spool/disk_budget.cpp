@@ -55,6 +55,13 @@ bool DiskBudget::tight(const StoreStats& stats) const noexcept {
     return stats.disk > plan_.resume_at || (at.size.count > 0 && at.ours < enough);
 }
 
+bool DiskBudget::tight_without(Bytes records, StoreStats stats) const noexcept {
+    const auto given_back = std::min(records, stats.disk);
+    stats.disk = stats.disk - given_back;
+    stats.volume_free += given_back;
+    return tight(stats);
+}
+
 Bytes DiskBudget::reserve_wanted(const StoreStats& stats, bool full) const noexcept {
     const auto at = volume(stats);
     const auto file = std::min(plan_.set_aside, Bytes{at.reserve.count / 2});

@@ -64,6 +64,9 @@ public:
     /// What should be set aside now, of the reserve at most half. `full`: a write has met a full
     /// volume.
     [[nodiscard]] Bytes reserve_wanted(const StoreStats& stats, bool full) const noexcept;
+    /// Still tight without any record of a lane; those take `records` now. Delivering or dropping
+    /// them does not open intake then, which something else must leave first.
+    [[nodiscard]] bool tight_without(Bytes records, StoreStats stats) const noexcept;
     /// Whether records of a lane that takes so much may be dropped to make room.
     [[nodiscard]] bool worth_dropping(Bytes lane) const noexcept;
 

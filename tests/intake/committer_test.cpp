@@ -210,6 +210,34 @@ TEST_CASE("spool/committer: drop_oldest makes room before intake closes, refuse 
     }
 }
 
+TEST_CASE("spool/committer: drop_oldest drops nothing where that cannot open intake") {
+    const LogCapture log;
+    Options options;
+    options.bytes_max = 256_KiB;
+    options.on_full = OnFull::drop_oldest;
+    options.ids.ids_max = 1000;
+    options.ids.seal_ids = 100;
+    StorageWorld world(options);
+    world.start();
+    world.start_ids();
+    world.start_housekeeping();
+    for (int i = 0; i < 5; ++i) {
+        world.push(400);
+        world.run(seconds{1});
+    }
+    CHECK(world.queue.spool_open());
+    CHECK(world.store.lane_bytes(kDefaultLane) > 16_KiB);  // else it would not be worth it
+    world.store.keep_copies({"/spool/repaired-1", "/spool/repaired-2"}, 256_KiB);
+    world.run(seconds{5});
+    CHECK_FALSE(world.queue.spool_open());
+    CHECK(world.ledger().storage.dropped[index_of(DropReason::oldest)] == 0);
+    CHECK(log.count("deliveries alone do not open it again; nothing needs /spool/repaired-1, "
+                    "/spool/repaired-2 any more: look at it, then delete it") == 1);
+    world.store.keep_copies({}, 0_B);
+    world.run(seconds{2});
+    CHECK(world.queue.spool_open());
+}
+
 TEST_CASE(
     "spool/committer: an ack that finds the store read-only has it opened again, without a "
     "commit") {

@@ -161,6 +161,34 @@ TEST_CASE("spool/disk_budget: records are dropped only where that was chosen and
     CHECK(budget.tight(stats_of(1_MiB, 80_MiB - 1_B, 100_GiB)));
 }
 
+TEST_CASE("spool/disk_budget: what stays without records tells whether giving them up helps") {
+    Options options;
+    options.bytes_max = 512_MiB;
+    options.volume_bytes = 0_B;
+    const DiskBudget budget(options);
+    const auto resume = budget.resume_at();
+    const auto enough = budget.volume_reserve(100_GiB) + 16_MiB;
+    struct Case {
+        const char* name;
+        Bytes records;
+        StoreStats stats;
+        bool tight;
+    };
+    const Case cases[] = {
+        {"records are all there is", 490_MiB, stats_of(490_MiB, 10_GiB, 100_GiB), false},
+        {"the rest just fits", 20_MiB, stats_of(resume + 20_MiB, 10_GiB, 100_GiB), false},
+        {"the rest alone is too much", 20_MiB, stats_of(resume + 20_MiB + 1_B, 10_GiB, 100_GiB),
+         true},
+        {"memory tables count too", 500_MiB, stats_of(490_MiB, 10_GiB, 100_GiB), false},
+        {"the volume has enough then", 20_MiB, stats_of(21_MiB, enough - 20_MiB, 100_GiB), false},
+        {"others took it", 20_MiB, stats_of(21_MiB, enough - 20_MiB - 1_B, 100_GiB), true},
+    };
+    for (const auto& test : cases) {
+        CAPTURE(test.name);
+        CHECK(budget.tight_without(test.records, test.stats) == test.tight);
+    }
+}
+
 TEST_CASE("spool/disk_budget: the room that is left, in the directory and on the volume") {
     Options options;
     options.bytes_max = 512_MiB;

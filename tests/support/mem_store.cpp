@@ -343,7 +343,8 @@ spool::StoreStats MemStore::stats() {
     for (const auto& [name, run] : live_.runs) {
         stats.disk += Bytes{run.ids->size() * sizeof(IdHash)};
     }
-    stats.disk += reserve_;
+    stats.disk += reserve_ + copies_bytes_;
+    stats.repaired = copies_;
     stats.reserve = reserve_;
     stats.volume_free = volume_free_ - std::min(volume_free_, reserve_);
     stats.volume_size = volume_size_;

@@ -116,6 +116,11 @@ public:
     bool damage_run(spool::RunName name);
     /// What stats() reports about the volume.
     void set_volume(Bytes free, Bytes size) noexcept;
+    /// What stats() reports as left by repairs, and their size.
+    void keep_copies(std::vector<std::string> paths, Bytes size) {
+        copies_ = std::move(paths);
+        copies_bytes_ = size;
+    }
     /// From now on hold_reserve() fails with `code`, unless it is to give back; nullopt: no more.
     void refuse_reserve(std::optional<Errc> code) noexcept { reserve_refusal_ = code; }
 
@@ -217,6 +222,8 @@ private:
     State durable_;
     std::map<std::string, RunIds> files_;  // of runs that are not part of the store yet
     std::uint64_t damaged_pages_ = 0;
+    std::vector<std::string> copies_;
+    Bytes copies_bytes_;
     std::vector<Change> unsynced_;
     std::set<LaneId> commits_in_doubt_;
     std::map<LaneId, Replay> replays_in_doubt_;
