@@ -21,11 +21,42 @@ using listen::ListenerOptions;
 // What a reload gives to listeners that stay as they are.
 constexpr std::array<std::string_view, 2> kLiveListenerKeys{"lane", "defaults"};
 
+/// A key of a listener that needs a restart.
+struct PlaceKey {
+    std::string_view name;
+    bool (*same)(const ListenerOptions& a, const ListenerOptions& b);
+};
+
+template <auto Member>
+bool same(const ListenerOptions& a, const ListenerOptions& b) {
+    return a.*Member == b.*Member;
+}
+
+constexpr std::array<PlaceKey, 10> kPlaceKeys{{
+    {"type", same<&ListenerOptions::kind>},
+    {"path", same<&ListenerOptions::path>},
+    {"address",
+     [](const ListenerOptions& a, const ListenerOptions& b) {
+         return a.address == b.address && a.port == b.port;
+     }},
+    {"mode", same<&ListenerOptions::mode>},
+    {"group", same<&ListenerOptions::group>},
+    {"allow_remote", same<&ListenerOptions::allow_remote>},
+    {"token_file", same<&ListenerOptions::token_file>},
+    {"allow_uids", same<&ListenerOptions::allow_uids>},
+    {"allow_gids", same<&ListenerOptions::allow_gids>},
+    {"rate_limit", same<&ListenerOptions::rate_limit>},
+}};
+
 bool same_place(const ListenerOptions& a, const ListenerOptions& b) {
-    return a.kind == b.kind && a.path == b.path && a.address == b.address && a.port == b.port &&
-           a.mode == b.mode && a.group == b.group && a.allow_remote == b.allow_remote &&
-           a.token_file == b.token_file && a.allow_uids == b.allow_uids &&
-           a.allow_gids == b.allow_gids && a.rate_limit == b.rate_limit;
+    return std::all_of(kPlaceKeys.begin(), kPlaceKeys.end(),
+                       [&](const PlaceKey& key) { return key.same(a, b); });
+}
+
+// The same ones in another order: no key of one has changed.
+bool reordered(const std::vector<ListenerOptions>& a, const std::vector<ListenerOptions>& b) {
+    return !std::equal(a.begin(), a.end(), b.begin(), same_place) &&
+           std::is_permutation(a.begin(), a.end(), b.begin(), same_place);
 }
 
 std::string defaults_of(const Config& config, const ListenerOptions& listener) {
@@ -64,11 +95,15 @@ void compare_lanes(const Config& running, const Config& next, Found& found) {
 void compare_listeners(const Config& running, const Config& next, Found& found) {
     const auto& before = running.listen.listeners;
     const auto& after = next.listen.listeners;
-    if (!std::equal(before.begin(), before.end(), after.begin(), after.end(), same_place)) {
+    if (before.size() != after.size() || reordered(before, after)) {
         found.need_restart.emplace_back("listeners");
         return;
     }
     for (std::size_t i = 0; i < before.size(); ++i) {
+        for (const auto& key : kPlaceKeys) {
+            if (key.same(before[i], after[i])) continue;
+            found.need_restart.push_back(fmt::format("listeners[{}].{}", i, key.name));
+        }
         if (before[i].lane.name != after[i].lane.name) {
             found.changed.push_back(fmt::format("listeners[{}].lane", i));
         }

@@ -102,14 +102,54 @@ TEST_CASE("config/reload: listeners may change lane and defaults, not places") {
           Keys{"listeners[0].lane"});
     CHECK(changed(before, lanes + "listeners: [{type: http, path: a, defaults: {environment: "
                                   "dev}}]\n") == Keys{"listeners[0].defaults"});
-    for (const auto* after :
-         {"[]", "[{type: http, path: b}]", "[{type: http, path: a, mode: \"0600\"}]",
-          "[{type: http, path: a, rate_limit: 5}]", "[{type: http, path: a, allow_uids: [5]}]",
-          "[{type: http, path: a, allow_gids: [5]}]", "[{type: http, path: a, token_file: /t}]",
-          "[{type: unix_stream, path: a}]", "[{type: http, path: a}, {type: http, path: b}]"}) {
-        CAPTURE(after);
-        CHECK(refused(before, lanes + "listeners: " + after + "\n") ==
-              "listeners: changed, which a reload cannot do; restart needed");
+    const auto refusal = [&](const std::string& after) {
+        return refused(before, lanes + "listeners: " + after + "\n");
+    };
+    const std::pair<const char*, const char*> changes[] = {
+        {"[]", "listeners"},
+        {"[{type: http, path: a}, {type: http, path: b}]", "listeners"},
+        {"[{type: http, path: b}]", "listeners[0].path"},
+        {"[{type: unix_stream, path: a}]", "listeners[0].type"},
+        {"[{type: http, address: \"127.0.0.1:5\"}]", "listeners[0].path, listeners[0].address"},
+        {"[{type: http, path: a, mode: \"0600\", group: adm}]",
+         "listeners[0].mode, listeners[0].group"},
+        {"[{type: http, path: a, rate_limit: 5}]", "listeners[0].rate_limit"},
+        {"[{type: http, path: a, allow_uids: [5]}]", "listeners[0].allow_uids"},
+        {"[{type: http, path: a, allow_gids: [5]}]", "listeners[0].allow_gids"},
+        {"[{type: http, path: a, token_file: /t}]", "listeners[0].token_file"},
+    };
+    for (const auto& change : changes) {
+        CAPTURE(change.first);
+        CHECK(refusal(change.first) ==
+              fmt::format("{}: changed, which a reload cannot do; restart needed", change.second));
+    }
+    CHECK(refused("listeners: [{type: http, path: a}, {type: http, path: b}]\n",
+                  "listeners: [{type: http, path: b}, {type: http, path: a}]\n") ==
+          "listeners: changed, which a reload cannot do; restart needed");
+}
+
+TEST_CASE("config/reload: every key of a listener that is not live is compared") {
+    const auto two = [](std::string_view name) {
+        auto config = from_file("listeners: [{type: http, path: a}]\n");
+        auto& one = config.listen.listeners.at(0);
+        if (name == "type") one.kind = ListenerKind::unix_stream;
+        if (name == "path") one.path = "/b";
+        if (name == "address") one.port = 5;
+        if (name == "mode") one.mode = 0600;
+        if (name == "group") one.group = "adm";
+        if (name == "allow_remote") one.allow_remote = true;
+        if (name == "token_file") one.token_file = "/t";
+        if (name == "allow_uids") one.allow_uids = {5};
+        if (name == "allow_gids") one.allow_gids = {5};
+        if (name == "rate_limit") one.rate_limit = 5;
+        return config;
+    };
+    for (const auto name : listener_key_names()) {
+        if (is_live_listener_key(name)) continue;
+        CAPTURE(name);
+        const auto done = changed_keys(two(""), two(name));
+        REQUIRE(done.has_error());
+        CHECK(done.error().context.starts_with(fmt::format("listeners[0].{}: changed", name)));
     }
 }
 
