@@ -39,7 +39,9 @@ control::StatusView status_view(const Snapshot& snapshot,
         shown.late_day = lane.late.day;
         shown.late_month = lane.late.month;
         shown.last_error = lane.last_error;
-        if (lane.state != forward::LaneState::active) shown.next = forward::what_next(lane.state);
+        if (lane.state != forward::LaneState::active) {
+            shown.next = forward::what_next(lane.state, lane.name);
+        }
         view.spool_oldest_age_s = std::max(view.spool_oldest_age_s, shown.oldest_age_s);
     }
     for (const auto& lane : snapshot.unconfigured) {

@@ -27,7 +27,9 @@ bool asks_to_wait(const Decision& decision) {
 
 }  // namespace
 
-std::string_view what_next(LaneState state) {
+std::string what_next(LaneState state, std::string_view lane) {
+    const bool named = lane != LaneName{}.name;
+    const auto section = named ? fmt::format("lanes.{}", lane) : std::string("upstream");
     switch (state) {
         case LaneState::active: return "sending, one request at a time at first";
         case LaneState::backing_off:
@@ -40,12 +42,15 @@ std::string_view what_next(LaneState state) {
                    "at "
                    "once, else one event is sent as a probe";
         case LaneState::misconfigured:
-            return "events are spooled; check upstream.url and upstream.path: what answers there "
-                   "is "
-                   "not the API, or refuses every event; one is sent as a probe";
+            return fmt::format(
+                "events are spooled; check {0}.url and {0}.path: what answers there is not the "
+                "API, or refuses every event; one is sent as a probe",
+                section);
         case LaneState::no_key:
-            return "events are spooled; put the workspace's API key into a file and name it with "
-                   "upstream.api_key_file or OPSRELAY_API_KEY_FILE";
+            return fmt::format(
+                "events are spooled; put the workspace's API key into a file and name it with "
+                "{}.api_key_file{}",
+                section, named ? "" : " or OPSRELAY_API_KEY_FILE");
         case LaneState::dead_full:
             return "events are spooled; look with opsrelay dead list, then make room with opsrelay "
                    "dead replay or opsrelay dead purge: sending goes on at once";

@@ -31,8 +31,9 @@
 
 namespace opsrelay::forward {
 
-/// What an operator is told about a state: what happens next, and what to do about it.
-[[nodiscard]] std::string_view what_next(LaneState state);
+/// What an operator is told about a state: what happens next, and what to do about it. `lane` is
+/// the lane's name.
+[[nodiscard]] std::string what_next(LaneState state, std::string_view lane);
 
 /// Both clocks at one moment.
 struct Moment {

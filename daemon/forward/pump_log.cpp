@@ -42,7 +42,7 @@ void Pump::log_state() {
                 {"was", to_string(from)},
                 {"cause", lane_.cause()},
                 {"retry_in_ms", ms_until(lane_.retry_at(), clock_.now())},
-                {"next", what_next(state)},
+                {"next", what_next(state, name_.name)},
                 {"suppressed", *hidden}});
 }
 
@@ -103,7 +103,7 @@ void Pump::log_no_key() {
                {{"lane", name_.name},
                 {"state", to_string(LaneState::no_key)},
                 {"cause", lane_.cause()},
-                {"next", what_next(LaneState::no_key)}});
+                {"next", what_next(LaneState::no_key, name_.name)}});
 }
 
 void Pump::log_read_failure(const Error& error, Seq from, TimePoint due) {

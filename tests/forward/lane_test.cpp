@@ -187,4 +187,14 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("forward/lane: what to do names the lane's own keys") {
+    CHECK(what_next(LaneState::no_key, "default") ==
+          "events are spooled; put the workspace's API key into a file and name it with "
+          "upstream.api_key_file or OPSRELAY_API_KEY_FILE");
+    CHECK(
+        what_next(LaneState::no_key, "europe").ends_with("name it with lanes.europe.api_key_file"));
+    CHECK(what_next(LaneState::misconfigured, "europe")
+              .starts_with("events are spooled; check lanes.europe.url and lanes.europe.path: "));
+}
+
 }  // namespace opsrelay::forward
