@@ -21,8 +21,8 @@ struct Unit {
     std::uint64_t factor;
 };
 // From the largest to the smallest, so that the first exact one is the shortest text.
-constexpr std::array<Unit, 4> kDurationUnits{
-    {{"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}, {"ms", 1}}};
+constexpr std::array<Unit, 5> kDurationUnits{
+    {{"h", 3'600'000}, {"m", 60'000}, {"min", 60'000}, {"s", 1'000}, {"ms", 1}}};
 constexpr std::array<Unit, 5> kByteUnits{{{"TiB", std::uint64_t{1} << 40U},
                                           {"GiB", std::uint64_t{1} << 30U},
                                           {"MiB", std::uint64_t{1} << 20U},
@@ -127,10 +127,13 @@ Result<std::string> unix_url_field(std::string_view key, std::string_view text) 
 }  // namespace
 
 Result<milliseconds> parse_duration(std::string_view text) {
+    if (text == "0") return milliseconds{0};
     const auto value = parse_quantity(text, kDurationUnits);
     if (value) return milliseconds(static_cast<std::int64_t>(*value));
     return Error{Errc::config_invalid,
-                 fmt::format("\"{}\" is not a duration; write 500ms or 30s", text)};
+                 fmt::format("\"{}\" is not a duration; write a number and ms, s, m or h, such "
+                             "as 30s",
+                             text)};
 }
 
 Result<Bytes> parse_bytes(std::string_view text) {

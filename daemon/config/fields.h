@@ -30,7 +30,7 @@ struct Endpoint {
     std::uint16_t port = 0;
 };
 
-/// "500ms", "2s", "10m", "24h"; a whole number and a unit.
+/// "500ms", "2s", "10m" or "10min", "24h"; a whole number and a unit, or "0".
 [[nodiscard]] Result<milliseconds> parse_duration(std::string_view text);
 /// "512B", "64KiB", "8MiB", "1GiB", "2TiB"; a whole number and a unit.
 [[nodiscard]] Result<Bytes> parse_bytes(std::string_view text);

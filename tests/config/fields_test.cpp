@@ -27,17 +27,30 @@ TEST_CASE("config/fields: a duration needs a unit and must be in range") {
         {"milliseconds", "500ms", ""},
         {"seconds", "60s", ""},
         {"minutes", "1m", ""},
-        {"no unit", "30", "forward.timeout: \"30\" is not a duration; write 500ms or 30s"},
-        {"zero without a unit", "0",
-         "forward.timeout: \"0\" is not a duration; write 500ms or 30s"},
-        {"fraction", "1.5s", "forward.timeout: \"1.5s\" is not a duration; write 500ms or 30s"},
-        {"negative", "-1s", "forward.timeout: \"-1s\" is not a duration; write 500ms or 30s"},
-        {"space", "1 s", "forward.timeout: \"1 s\" is not a duration; write 500ms or 30s"},
-        {"unit only", "s", "forward.timeout: \"s\" is not a duration; write 500ms or 30s"},
-        {"unknown unit", "1w", "forward.timeout: \"1w\" is not a duration; write 500ms or 30s"},
-        {"empty", "", "forward.timeout: \"\" is not a duration; write 500ms or 30s"},
+        {"minutes, spelled as in the README", "1min", ""},
+        {"no unit", "30",
+         "forward.timeout: \"30\" is not a duration; write a number and ms, s, m or h, such as "
+         "30s"},
+        {"zero without a unit", "0", "forward.timeout: 0ms is outside [1ms, 60000ms]"},
+        {"fraction", "1.5s",
+         "forward.timeout: \"1.5s\" is not a duration; write a number and ms, s, m or h, such as "
+         "30s"},
+        {"negative", "-1s",
+         "forward.timeout: \"-1s\" is not a duration; write a number and ms, s, m or h, such as "
+         "30s"},
+        {"space", "1 s",
+         "forward.timeout: \"1 s\" is not a duration; write a number and ms, s, m or h, such as "
+         "30s"},
+        {"unit only", "s",
+         "forward.timeout: \"s\" is not a duration; write a number and ms, s, m or h, such as 30s"},
+        {"unknown unit", "1w",
+         "forward.timeout: \"1w\" is not a duration; write a number and ms, s, m or h, such as "
+         "30s"},
+        {"empty", "",
+         "forward.timeout: \"\" is not a duration; write a number and ms, s, m or h, such as 30s"},
         {"overflow", "9999999999999999h",
-         "forward.timeout: \"9999999999999999h\" is not a duration; write 500ms or 30s"},
+         "forward.timeout: \"9999999999999999h\" is not a duration; write a number and ms, s, m or "
+         "h, such as 30s"},
         {"above range", "61s", "forward.timeout: 61000ms is outside [1ms, 60000ms]"},
         {"below range", "0ms", "forward.timeout: 0ms is outside [1ms, 60000ms]"},
     };
@@ -45,6 +58,15 @@ TEST_CASE("config/fields: a duration needs a unit and must be in range") {
         CAPTURE(test.name);
         CHECK(context(duration_field("forward.timeout", test.text, {1ms, 60s})) == test.complaint);
     }
+}
+
+TEST_CASE("config/fields: every unit of a duration, and none for zero") {
+    CHECK(parse_duration("7ms").value() == 7ms);
+    CHECK(parse_duration("7s").value() == 7s);
+    CHECK(parse_duration("7m").value() == 7min);
+    CHECK(parse_duration("7min").value() == 7min);
+    CHECK(parse_duration("7h").value() == 7h);
+    CHECK(parse_duration("0").value() == 0ms);
 }
 
 TEST_CASE("config/fields: a size needs a unit and must be in range") {

@@ -151,7 +151,7 @@ class StartupTest(RelayTest):
 
     def test_values_out_of_range_or_without_unit(self):
         cases = [
-            ("upstream: {timeout: 10}", ["upstream.timeout", '"10"', "500ms"]),
+            ("upstream: {timeout: 10}", ["upstream.timeout", '"10"', "such as 30s"]),
             ("upstream: {timeout: 1h}", ["upstream.timeout", "3600000ms", "[100ms, 300000ms]"]),
             ("spool: {max_bytes: 512}", ["spool.max_bytes", '"512"', "64MiB"]),
             ("spool: {max_bytes: 1KiB}", ["spool.max_bytes", "1KiB", "[64MiB, "]),
