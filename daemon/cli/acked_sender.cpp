@@ -61,9 +61,14 @@ SendReport AckedSender::run(const std::function<void(const SendReport&)>& progre
         if (socket_ || lines_.empty() || connect()) step();
         if (progress && settled != report_.durable + report_.rejected) progress(report_);
     }
-    if (report_.failure.empty()) report_.failure = source_failure_;
+    if (report_.failure.empty() && !source_failure_.empty()) {
+        report_.failure = source_failure_;
+        report_.input_failed = true;
+    }
     report_.unconfirmed = lines_.size();
-    report_.rejected += source_.refused();
+    report_.too_long = source_.too_long();
+    report_.messages = source_.messages();
+    report_.rejected += report_.too_long + report_.messages;
     report_.events = report_.durable + report_.rejected + report_.unconfirmed;
     report_.input_left = !source_.at_end() || !source_failure_.empty();
     return report_;

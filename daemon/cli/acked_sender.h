@@ -30,10 +30,13 @@ struct SenderOptions {
 struct SendReport {
     std::uint64_t events = 0;       // read from the input
     std::uint64_t durable = 0;      // survive a crash; duplicates of such events included
-    std::uint64_t rejected = 0;     // break the event contract
+    std::uint64_t rejected = 0;     // break the event contract, those below included
+    std::uint64_t too_long = 0;     // not sent: LineSource::too_long()
+    std::uint64_t messages = 0;     // not sent: LineSource::messages()
     std::uint64_t unconfirmed = 0;  // may or may not have been taken; sending again is safe
     std::uint64_t reconnects = 0;   // tries to connect after the first
     bool input_left = false;        // the input was not read to its end
+    bool input_failed = false;      // the failure is the input's, not the relay's
     std::string failure;            // why it stopped early; empty: it did not
 
     [[nodiscard]] bool all_durable() const noexcept {

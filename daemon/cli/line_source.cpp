@@ -29,8 +29,9 @@ LineSource::LineSource(int fd) : fd_(fd) {}
 std::size_t LineSource::take(std::string_view line, std::deque<std::string>& lines) {
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (is_blank(line)) return 0;
-    if (line.size() > kLineBytesMax || line.starts_with(R"({"opsrelay")")) {
-        ++refused_;
+    const bool too_long = line.size() > kLineBytesMax;
+    if (too_long || line.starts_with(R"({"opsrelay")")) {
+        ++(too_long ? too_long_ : messages_);
         return 0;
     }
     lines.emplace_back(line);
@@ -56,7 +57,7 @@ std::size_t LineSource::split(std::string_view chunk, std::deque<std::string>& l
     if (skipping_) return bytes;
     partial_ += chunk;
     if (partial_.size() > kLineBytesMax) {
-        ++refused_;
+        ++too_long_;
         skipping_ = true;
         partial_ = {};
     }

@@ -33,9 +33,11 @@ public:
     [[nodiscard]] static std::size_t held_bytes(const std::string& line) noexcept {
         return line.size() + sizeof line;
     }
-    /// Lines that are not sent because they are too long, or would be taken for a message to the
-    /// relay rather than an event.
-    [[nodiscard]] std::uint64_t refused() const noexcept { return refused_; }
+    /// Lines that are not sent because they are over kLineBytesMax.
+    [[nodiscard]] std::uint64_t too_long() const noexcept { return too_long_; }
+    /// Lines that are not sent because the relay would take them for a message rather than an
+    /// event.
+    [[nodiscard]] std::uint64_t messages() const noexcept { return messages_; }
 
 private:
     std::size_t take(std::string_view line, std::deque<std::string>& lines);
@@ -47,7 +49,8 @@ private:
     std::string partial_;    // a line whose end has not been read; at most kLineBytesMax
     bool skipping_ = false;  // within a line that is too long
     bool ended_ = false;
-    std::uint64_t refused_ = 0;
+    std::uint64_t too_long_ = 0;
+    std::uint64_t messages_ = 0;
 };
 
 }  // namespace opsrelay::cli

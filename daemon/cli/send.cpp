@@ -1,6 +1,7 @@
 // `send` puts events into a running daemon and knows of each what became of it.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -52,6 +53,11 @@ Result<Input> open_input(const SendOptions& given, const Program& program) {
     if (given.file && !is_stdin) {
         UniqueFd fd(::open(given.file->c_str(), O_RDONLY | O_CLOEXEC));
         if (!fd) return errno_error(Errc::io, fmt::format("--file {}", *given.file), errno);
+        struct stat info {};
+        if (::fstat(fd.get(), &info) == 0 && S_ISDIR(info.st_mode)) {
+            return errno_error(Errc::io, fmt::format("--file {}", *given.file), EISDIR,
+                               "name a file of events, one JSON object a line");
+        }
         const int number = fd.get();
         return Input{std::move(fd), LineSource(number)};
     }
@@ -80,16 +86,33 @@ Result<SenderOptions> sender_options(const SendOptions& given, const Program& pr
     return options;
 }
 
-void print_report(const SendReport& report, const SendOptions& given, Program& program) {
+// What went wrong, with the reason or where it is.
+void print_trouble(const SendReport& report, std::FILE* err) {
     if (!report.failure.empty()) {
-        fmt::print(program.err, "opsrelay: {}{}; is the daemon running? See opsrelay status\n",
-                   report.failure, report.input_left ? "; the input was not read to its end" : "");
+        fmt::print(err, "opsrelay: {}{}{}\n", report.failure,
+                   report.input_left ? "; the input was not read to its end" : "",
+                   report.input_failed ? "" : "; is the daemon running? See opsrelay status");
     }
-    if (report.rejected != 0) {
-        fmt::print(program.err,
-                   "opsrelay: {} rejected: `opsrelay dead list --kind admission` says why\n",
-                   report.rejected);
+    if (report.too_long != 0) {
+        fmt::print(err, "opsrelay: {} rejected and not sent: longer than {} bytes\n",
+                   report.too_long, kLineBytesMax);
     }
+    if (report.messages != 0) {
+        fmt::print(
+            err,
+            "opsrelay: {} rejected and not sent: a line that begins with {{\"opsrelay\" is a "
+            "message to the daemon, not an event\n",
+            report.messages);
+    }
+    const auto told = report.rejected - report.too_long - report.messages;
+    if (told != 0) {
+        fmt::print(err, "opsrelay: {} rejected: `opsrelay dead list --kind admission` says why\n",
+                   told);
+    }
+}
+
+void print_report(const SendReport& report, const SendOptions& given, Program& program) {
+    print_trouble(report, program.err);
     if (given.quiet) return;
     if (given.output == Output::json) {
         fmt::print(program.out,

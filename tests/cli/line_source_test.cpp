@@ -22,7 +22,7 @@ std::deque<std::string> lines_of(const std::string& text, std::uint64_t& refused
     LineSource source(fd.get());
     std::deque<std::string> lines;
     while (!source.at_end()) REQUIRE(source.fill(lines).has_value());
-    refused = source.refused();
+    refused = source.too_long() + source.messages();
     return lines;
 }
 

@@ -136,6 +136,20 @@ class SendTest(RelayTest):
         self.assertEqual(code, 1)
         self.assertIn(missing, errors)
         self.assertIn("No such file", errors)
+        code, output, errors = opsrelay("send", "--run-dir", self.relay.run_dir, "--file",
+                                        self.directory)
+        self.assertEqual((code, output), (1, ""))
+        self.assertEqual(errors, f"opsrelay: --file {self.directory}: Is a directory; name a file "
+                                 "of events, one JSON object a line\n")
+
+    def test_what_is_not_sent_is_told_by_itself(self):
+        lines = ["x" * ((1 << 20) + 1), '{"opsrelay":{"acks":true}}', text(event_id="good")]
+        code, output, errors = opsrelay("send", "--run-dir", self.relay.run_dir, "--file",
+                                        self.file("\n".join(lines)))
+        self.assertEqual((code, output), (1, "3 events: 1 durable, 2 rejected, 0 unconfirmed\n"))
+        self.assertEqual(errors, "opsrelay: 1 rejected and not sent: longer than 1048576 bytes\n"
+                                 "opsrelay: 1 rejected and not sent: a line that begins with "
+                                 '{"opsrelay" is a message to the daemon, not an event\n')
 
     def test_a_kill_in_the_middle_is_survived_with_one_row_each(self):
         count = 20_000
