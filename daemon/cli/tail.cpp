@@ -169,7 +169,8 @@ void add_tail(Command app, Program& program, Action& action) {
     command.add_option("--lane", given->lane, "Only this lane").type_name("NAME");
     command.add_option("--model", given->model, "Only this model").type_name("MODEL");
     command.add_option("-n,--count", given->count, "End after this many; default: never")
-        .type_name("N");
+        .type_name("N")
+        .range(1, 1'000'000'000);
     command
         .add_option("--wait", given->wait,
                     "Wait this long for a daemon that ended to return; default 30s")

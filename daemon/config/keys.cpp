@@ -42,6 +42,15 @@ std::string show_listener(const Listener& listener) {
     return listener.enabled ? format_endpoint(listener.address, listener.port) : "off";
 }
 
+// "off" turns addresses off, and would be a file's name here.
+Result<std::string> admin_socket_field(std::string_view key, std::string_view text) {
+    if (text != "off") return path_field(key, text, false);
+    return Error{Errc::config_invalid,
+                 fmt::format("{}: it cannot be off: operators' commands and doctor need it; write "
+                             "./off for a file of that name",
+                             key)};
+}
+
 std::string identity_rule(parse::IdentityRule rule) {
     return std::string(kIdentityRules.at(index_of(rule)).name);
 }
@@ -186,7 +195,7 @@ const std::array kOwnKeys{
         [](const Config& c) { return show_listener(c.admin); }},
     Key{"admin.socket", false, kQuoted, kRestart,
         [](Config& c, View key, View text) {
-            return assign(c.admin.socket, path_field(key, text, false));
+            return assign(c.admin.socket, admin_socket_field(key, text));
         },
         [](const Config& c) { return c.admin.socket; }},
     Key{"metrics.address", false, kQuoted, kRestart,

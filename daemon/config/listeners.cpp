@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
@@ -237,6 +238,11 @@ std::string describe(std::size_t index, ListenerKind kind) {
     return fmt::format("listeners[{}] ({})", index, to_string(kind));
 }
 
+// One name for each spelling of a path, such as /run/./a.sock.
+std::string normal(const std::string& path) {
+    return std::filesystem::path(path).lexically_normal().string();
+}
+
 // Takes the thing's place; the error names who has it already.
 Result<void> claim(std::map<std::string, std::string>& taken, std::string place,
                    std::string owner) {
@@ -356,13 +362,13 @@ Result<void> settle_listeners(Config& config) {
         auto path = settle_path(config.run_dir, listener.path, owner);
         if (!path) return path.error();
         listener.path = *std::move(path);
-        const auto claimed = claim(taken, listener.path, owner);
+        const auto claimed = claim(taken, normal(listener.path), owner);
         if (!claimed) return claimed.error();
     }
     auto socket = settle_path(config.run_dir, config.admin.socket, "admin.socket");
     if (!socket) return socket.error();
     config.admin.socket = *std::move(socket);
-    const auto claimed = claim(taken, config.admin.socket, "admin.socket");
+    const auto claimed = claim(taken, normal(config.admin.socket), "admin.socket");
     if (!claimed) return claimed.error();
     if (auto admin = claim_port(taken, config.admin, "admin.address"); !admin) return admin;
     return claim_port(taken, config.metrics, "metrics.address");

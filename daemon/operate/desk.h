@@ -93,7 +93,7 @@ private:
     [[nodiscard]] Response flush(const Request& request);
     [[nodiscard]] std::string ends_of_removed(bool first) const;
     [[nodiscard]] Response left(const Request& request);
-    /// Empty: there is none of this name. Error: it is not configured.
+    /// Empty: there is none of this name. Error: it is not configured, though a daemon sends.
     [[nodiscard]] Result<std::vector<LaneName>> chosen_lanes(const Request& request) const;
     [[nodiscard]] Response no_such_lane(std::string_view name) const;
     /// The event to put back; an error says why there is none.

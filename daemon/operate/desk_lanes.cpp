@@ -44,7 +44,8 @@ Result<std::vector<LaneName>> Desk::chosen_lanes(const Request& request) const {
         const bool wanted = request.lane.empty() ? hooks_.configured(lane) : name == request.lane;
         if (wanted) chosen.push_back({lane, name});
     }
-    if (chosen.size() == 1 && !hooks_.configured(chosen[0].lane)) {
+    // Without a daemon the configuration at hand need not be the spool's.
+    if (hooks_.sending && chosen.size() == 1 && !hooks_.configured(chosen[0].lane)) {
         return Error{Errc::refused,
                      fmt::format("lane {} is not configured: nothing is sent from it; configure it "
                                  "again, or end its records with opsrelay spool purge --lane",

@@ -63,6 +63,8 @@ TEST_CASE("cli/cli: usage errors exit with 2 and say what was meant") {
          {"run", "--spool-dri", "/x"},
          "opsrelay run: unknown argument --spool-dri; did you mean --spool-dir?"},
         {"flag without value", {"run", "--config"}, "opsrelay run: --config"},
+        {"a count of nothing", {"tail", "-n", "0"}, "--count"},
+        {"a negative count", {"tail", "-n", "-1"}, "--count"},
         {"bad output", {"version", "--output", "xml"}, "write text or json"},
         {"contradiction", {"status", "--ready", "--live"}, "--live"},
         {"two sources", {"send", "{}", "--file", "x"}, "--file"},

@@ -71,7 +71,9 @@ const Case kCases[] = {
      "\"5\" is not a duration; write a number and ms, s, m or h, such as 30s"},
     {"shutdown.deadline", "5s", "2h", "7200000ms is outside [0ms, 3600000ms]"},
     {"admin.address", "127.0.0.1:9", "0.0.0.0:9", "0.0.0.0 is not a loopback address"},
-    {"admin.socket", "/tmp/a.sock", "", "the path is empty"},
+    {"admin.socket", "/tmp/a.sock", "off",
+     "it cannot be off: operators' commands and doctor need it; write ./off for a file of that "
+     "name"},
     {"metrics.address", "[::]:8712", "metrics:8712",
      "\"metrics:8712\" is not an address with a port"},
     {"log.format", "json", "xml", "\"xml\" is not known; allowed: auto, logfmt, json"},

@@ -92,6 +92,9 @@ TEST_CASE("config/listeners: two of them cannot have one place") {
     const Case cases[] = {
         {"path", "listeners: [{type: unix_stream, path: a}, {type: http, path: /run/opsrelay/a}]\n",
          "listeners[1] (http): /run/opsrelay/a is already used by listeners[0] (unix_stream)"},
+        {"another spelling of a path",
+         "listeners: [{type: unix_stream, path: ./b/../a}, {type: http, path: a}]\n",
+         "listeners[1] (http): /run/opsrelay/a is already used by listeners[0] (unix_stream)"},
         {"address",
          "listeners: [{type: udp, address: \"127.0.0.1:1\"}, {type: udp, address: "
          "\"127.0.0.1:1\"}]\n",
@@ -105,6 +108,8 @@ TEST_CASE("config/listeners: two of them cannot have one place") {
          "admin.address: TCP 127.0.0.1:8710 is already used by listeners[3] (http)"},
         {"metrics address", "metrics: {address: \"127.0.0.1:8711\"}\n",
          "metrics.address: TCP 127.0.0.1:8711 is already used by admin.address"},
+        {"another spelling of the admin socket", "admin: {socket: .//http.sock}\n",
+         "admin.socket: /run/opsrelay/http.sock is already used by listeners[4] (http)"},
         {"admin socket", "admin: {socket: http.sock}\n",
          "admin.socket: /run/opsrelay/http.sock is already used by listeners[4] (http)"},
     };

@@ -276,6 +276,13 @@ TEST_CASE("operate/desk: only lanes that are configured can be paused and flushe
     CHECK(world.flushed.empty());
 }
 
+TEST_CASE("operate/desk: without a daemon any lane of the spool can be paused by name") {
+    World world(false);
+    CHECK(world.has(world.ask("/lanes/pause", R"({"lane":"lane-1"})"), R"("lanes":["lane-1"])"));
+    CHECK(world.store.lanes()[1].paused);
+    CHECK(world.has(world.ask("/lanes/pause", R"({"lane":"x"})", 404), "it has: default, lane-1"));
+}
+
 TEST_CASE("operate/desk: what was there at a flush is counted until it is settled") {
     World world;
     CHECK(world.has(world.ask("/lanes/flush", "{}"), R"("ends":{"default":4,"lane-1":4})"));

@@ -155,6 +155,13 @@ class Operator(LanesTest):
             [RELAY, "pause", "--spool-dir", relay.spool_dir], capture_output=True, text=True,
             timeout=DEADLINE, check=False, env={**os.environ, "HOME": self.directory})
         self.assertEqual((done.returncode, done.stdout), (0, "paused: default\n"), done.stderr)
+        # The other lane is in the spool, though in no configuration that this command reads.
+        for command, told in (("pause", "paused"), ("resume", "resumed")):
+            done = subprocess.run(
+                [RELAY, command, "--lane", "europe", "--spool-dir", relay.spool_dir],
+                capture_output=True, text=True, timeout=DEADLINE, check=False,
+                env={**os.environ, "HOME": self.directory})
+            self.assertEqual((done.returncode, done.stdout), (0, f"{told}: europe\n"), done.stderr)
         relay.start()
         self.assertEqual(lane_of(relay, "default")["state"], "paused")
         self.assertEqual(lane_of(relay, "europe")["state"], "active")
