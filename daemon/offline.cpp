@@ -54,10 +54,11 @@ private:
 }  // namespace
 
 Result<cli::Ask> open_spool_offline(const config::Config& config) {
-    if (auto there = spool::must_hold(config.spool, "db/CURRENT"); !there) return there.error();
+    if (auto there = spool::must_hold(config.spool, "db/."); !there) return there.error();
     log::configure(log::Format::automatic, log::Level::error);
     spool::RocksSetup setup;
     setup.lanes.clear();  // those that are there
+    setup.only_as_is = true;
     auto store = spool::open_rocks_store(config.spool, setup);
     if (!store) return store.error();
     // Shared: a std::function is copied.

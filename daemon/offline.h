@@ -7,8 +7,8 @@
 namespace opsrelay {
 
 /// Opens the spool of this configuration for as long as the result lives; recovers it as a start
-/// would, and makes nothing that is not there. Errors: spool_locked, spool_unusable (also: there is
-/// none).
+/// would, but moves nothing aside, and makes nothing that is not there. Errors: spool_locked,
+/// spool_unusable (also: there is none, or it cannot be opened).
 [[nodiscard]] Result<cli::Ask> open_spool_offline(const config::Config& config);
 
 }  // namespace opsrelay

@@ -370,13 +370,17 @@ rocksdb::ColumnFamilyHandle* RocksHandle::family(std::string_view name) const no
 Result<std::unique_ptr<RocksHandle>> open_rocks(
     const Options& options, const RocksSetup& setup,
     const std::shared_ptr<rocksdb::EventListener>& listener) {
-    if (auto made = make_dir(options.dir); !made) return made.error();
     const auto dir = database_dir(options);
+    const auto none =
+        unusable(options.dir, "holds no spool", "name its directory with --spool-dir");
+    if (setup.only_as_is && !exists(dir)) return none;
+    if (auto made = make_dir(options.dir); !made) return made.error();
     if (auto made = make_dir(dir); !made) return made.error();
     {
         const auto lock = SpoolLock::take(options);  // RocksDB takes it again
         if (!lock) return lock.error();
         if (auto whole = check_not_gutted(dir); !whole) return whole.error();
+        if (setup.only_as_is && !exists(dir + "/CURRENT")) return none;
         if (const auto bytes = cut_torn_edit(dir); bytes > 0) {
             log::warn("spool", "the last edit of the manifest was torn; it is cut off",
                       {{"dir", dir}, {"bytes", bytes}});

@@ -87,6 +87,12 @@ Result<OpenSpool> open_spool(const Options& options, const RocksSetup& setup,
     auto spool = reopen_spool(options, setup, listener);
     if (spool || spool.error().code != Errc::spool_corrupt) return spool;
     const auto cause = spool.error().context;
+    if (setup.only_as_is) {
+        return Error{Errc::spool_unusable,
+                     fmt::format("spool {}: the database cannot be opened: {}; `opsrelay spool "
+                                 "repair` says what can be taken back, with --write it does it",
+                                 options.dir, cause)};
+    }
     const auto aside = move_database_aside(options);
     if (!aside) return aside.error();
     log::error("spool",

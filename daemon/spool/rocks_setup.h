@@ -22,6 +22,9 @@ struct RocksSetup {
     /// that the spool has and this list lacks keep their records.
     std::vector<LaneName> lanes{LaneName{}};
     DeadLimits dead;
+    /// A database that cannot be opened is neither moved aside nor, where there is none, made:
+    /// spool_unusable.
+    bool only_as_is = false;
     rocksdb::Env* env = nullptr;  // nullptr: the real one; outlives the store
 };
 

@@ -2,6 +2,7 @@
 """Dead letters and purged lanes, end to end: the real daemon, the local upstream that refuses events,
 and the commands an operator has, with the daemon and without it."""
 
+import glob
 import csv
 import http.client
 import io
@@ -246,6 +247,36 @@ class DeadTest(RelayTest):
         _, err = self.opsrelay("dead", "list", "--spool-dir", missing, code=4)
         self.assertIn("there is no spool", err)
         self.assertFalse(os.path.exists(missing))
+
+    def test_a_spool_that_cannot_be_opened_stays_as_it_is(self):
+        relay = self.start_relay()
+        self.refuse(relay, event("bad-1"))
+        wait_for(lambda: relay.status()["spool"]["dead_letters"] == 1, "a letter")
+        self.assertEqual(relay.end(), 0)
+        offline = ("--spool-dir", relay.spool_dir)
+        database = os.path.join(relay.spool_dir, "db")
+        os.remove(os.path.join(database, "CURRENT"))  # it is made again
+        out, _ = self.opsrelay("dead", "export", *offline)
+        self.assertIn("bad-1", out)
+
+        os.remove(glob.glob(os.path.join(database, "MANIFEST-*"))[0])
+        before = sorted(os.listdir(database))
+        commands = (("dead", "list"), ("dead", "show", "upstream-0-1"), ("dead", "export"),
+                    ("dead", "replay", "--all"), ("dead", "purge", "--all", "--yes"), ("pause",),
+                    ("resume",), ("spool", "purge", "--lane", "default", "--yes"))
+        for command in commands:
+            _, err = self.opsrelay(*command, *offline, code=4)
+            self.assertIn(relay.spool_dir, err)
+            self.assertIn("opsrelay spool repair", err)
+        self.assertEqual(sorted(os.listdir(database)), before)
+        self.assertEqual(glob.glob(os.path.join(relay.spool_dir, "damaged-*")), [])
+        os.remove(os.path.join(database, "CURRENT"))
+        _, err = self.opsrelay("dead", "list", *offline, code=4)
+        self.assertIn("opsrelay spool repair", err)
+
+        _, _ = self.opsrelay("spool", "repair", "--write", *offline)
+        out, _ = self.opsrelay("dead", "export", *offline)
+        self.assertIn("bad-1", out)
 
     def test_purging_a_lane(self):
         relay = self.start_relay()
