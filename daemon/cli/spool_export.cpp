@@ -22,8 +22,8 @@ Examples:
   opsrelay spool export --lane default --output-file events.ndjson
   opsrelay spool export --from /var/lib/opsrelay/damaged-1790000000000
 
-Exit codes: 0 ok; 1 failed, or records are missing between those that were found; 2 usage; 3 a
-daemon has it open; 4 no spool, or a newer format.)";
+Exit codes: 0 ok; 1 failed, or records are missing or cannot be read, or a file cannot be read
+whole; 2 usage; 3 a daemon has it open; 4 no spool, or a newer format.)";
 
 struct Given {
     OfflineFlags where;
@@ -76,10 +76,15 @@ int run(const Given& given, Program& program) {
         return fail(program, errno_error(Errc::io, given.file.value_or("standard output"), errno));
     }
     fmt::print(program.err, "{} records exported\n", written);
-    if (report->lost == 0) return 0;
-    fmt::print(program.err,
-               "{} records are missing between them; `opsrelay spool verify` says why\n",
-               report->lost);
+    if (report->lost == 0 && report->damaged_files == 0) return 0;
+    if (report->lost > 0) {
+        fmt::print(program.err, "{} records are missing or cannot be read, by their numbers\n",
+                   report->lost);
+    }
+    if (report->damaged_files > 0) {
+        fmt::print(program.err, "{} files cannot be read whole\n", report->damaged_files);
+    }
+    if (!given.from) fmt::print(program.err, "`opsrelay spool verify` says what is damaged\n");
     return kExitFailed;
 }
 

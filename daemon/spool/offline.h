@@ -82,11 +82,11 @@ struct StoredRecord {
 using RecordSink = std::function<bool(const StoredRecord&)>;
 struct ExportReport {
     std::uint64_t records = 0;
-    std::uint64_t lost = 0;  // between them, by their numbers
+    std::uint64_t lost = 0;           // that are missing or cannot be read, by their numbers
+    std::uint64_t damaged_files = 0;  // of those read one by one: not every byte can be read
 };
 /// Every record without an outcome, lane by lane: those that are deferred, then the others, in
-/// order. A database that cannot be opened is
-/// read file by file. Errors: as summarize(); io.
+/// order. A database that cannot be opened is read file by file. Errors: as summarize(); io.
 [[nodiscard]] Result<ExportReport> export_records(const Options& options, const RecordSink& sink);
 /// The same of any directory with logs and tables: damaged-<ms>, a quarantine, a copy. Changes
 /// nothing and needs no lock. Errors: io.

@@ -247,6 +247,17 @@ Result<SpoolSummary> summarize(const Options& options) {
     return summary;
 }
 
+Result<ExportReport> export_open(const ReadOnlySpool& spool, const RecordSink& sink) {
+    ExportReport report;
+    Result<void> failed;
+    for (const auto& [id, book] : spool.book.lanes) {
+        if (!export_deferred(spool, id, book, sink, report, failed)) break;
+        if (!export_lane(spool, id, book, sink, report, failed)) break;
+    }
+    if (!failed) return failed.error();
+    return report;
+}
+
 Result<ExportReport> export_records(const Options& options, const RecordSink& sink) {
     const auto lock = lock_for_reading(options);
     if (!lock) return lock.error();
@@ -255,14 +266,7 @@ Result<ExportReport> export_records(const Options& options, const RecordSink& si
         if (spool.error().code != Errc::spool_corrupt) return spool.error();
         return export_files(database_dir(options), sink);
     }
-    ExportReport report;
-    Result<void> failed;
-    for (const auto& [id, book] : spool->book.lanes) {
-        if (!export_deferred(*spool, id, book, sink, report, failed)) break;
-        if (!export_lane(*spool, id, book, sink, report, failed)) break;
-    }
-    if (!failed) return failed.error();
-    return report;
+    return export_open(*spool, sink);
 }
 
 Result<ExportReport> export_files(const std::string& dir, const RecordSink& sink) {
@@ -291,11 +295,17 @@ Result<ExportReport> export_files(const std::string& dir, const RecordSink& sink
                 std::string_view(segment.payload)
                     .substr(segment.offsets[i], segment.offsets[i + 1] - segment.offsets[i] - 1);
             ++report.records;
-            if (!sink({lane, text, seq, segment.received_unix_ms, event})) return false;
+            go_on = sink({lane, text, seq, segment.received_unix_ms, event});
+            if (!go_on) return false;
         }
         return true;
     });
     if (!visited) return visited.error();
+    if (!go_on) return report;
+    const auto damaged = source->count_damaged_files();
+    if (!damaged) return damaged.error();
+    report.lost = *visited;
+    report.damaged_files = *damaged;
     return report;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "spool/offline.h"
 #include "spool/options.h"
 #include "spool/rocks_lock.h"
 #include "spool/rocks_open.h"
@@ -22,5 +23,7 @@ struct ReadOnlySpool {
 };
 /// Under the lock. Errors: spool_corrupt: it cannot be opened; spool_unusable: newer format.
 [[nodiscard]] Result<ReadOnlySpool> open_read_only(const Options& options);
+/// As export_records(), of one that is open. Errors: as classify().
+[[nodiscard]] Result<ExportReport> export_open(const ReadOnlySpool& spool, const RecordSink& sink);
 
 }  // namespace opsrelay::spool

@@ -78,7 +78,13 @@ void Verification::check_open() {
         find(dir, fmt::format("the write log {:06} is missing", numbers->log));
     }
     const auto spool = open_read_only(options_);
-    if (!spool) find(dir, spool.error().context);
+    if (!spool) return find(dir, spool.error().context);
+    const auto exported = export_open(*spool, [](const StoredRecord&) { return true; });
+    if (!exported) return find(dir, exported.error().context);
+    if (exported->lost == 0) return;
+    find(dir, fmt::format("{} records are missing or cannot be read, by their numbers; the daemon "
+                          "counts them as lost when it reaches them",
+                          exported->lost));
 }
 
 void Verification::check_table(const std::string& file) {

@@ -91,6 +91,7 @@ class DamageTest(RelayTest):
         code, text = self.spool("verify")
         self.assertEqual(code, 1)
         self.assertIn("No such file", text)
+        self.assertEqual(self.spool("export"), (1, ""))
         self.relay.start()
         more = [event() for _ in range(10)]
         self.ids |= {item["externalRequestId"] for item in more}
