@@ -53,13 +53,13 @@ std::string json_text(const Json& value) {
 }
 
 std::string table_heading() {
-    return fmt::format("{:<24}{:<26}{:<18}{:>8}  {}\n", "KEY", "TIME", "REASON", "BYTES", "ID");
+    return fmt::format("{:<23} {:<25} {:<17} {:>8}  {}\n", "KEY", "TIME", "REASON", "BYTES", "ID");
 }
 
 std::string table_row(const Json& letter) {
     const auto* const replayable = member(letter, "replayable");
     const bool kept = replayable != nullptr && replayable->IsTrue();
-    return fmt::format("{:<24}{:<26}{:<18}{:>8}  {}{}\n", printable(raw(letter, "key")),
+    return fmt::format("{:<23} {:<25} {:<17} {:>8}  {}{}\n", printable(raw(letter, "key")),
                        printable(raw(letter, "time")), printable(raw(letter, "reason")),
                        printable(raw(letter, "bytes")), printable(raw(letter, "id")),
                        kept ? "" : "  (event not kept)");

@@ -29,6 +29,11 @@ TEST_CASE("cli/dead_text: table") {
           "upstream-0-12           2026-01-01T00:00:00.123Z  upstream_400            33  id-1\n");
     CHECK(table_row(parsed(R"({"key":"k","bytes":1,"replayable":false})"))
               .ends_with("       1    (event not kept)\n"));
+    CHECK(table_row(parsed(R"({"key":"upstream-65535-18446744073709551615",)"
+                           R"("time":"12026-01-01T00:00:00.123Z","reason":"inconsistent_tokens",)"
+                           R"("bytes":123456789,"id":"x","replayable":true})")) ==
+          "upstream-65535-18446744073709551615 12026-01-01T00:00:00.123Z inconsistent_tokens "
+          "123456789  x\n");
     CHECK(table_row(parsed("{}")).size() > 1);  // another version's reply is no reason to fail
 }
 
