@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <set>
+#include <tuple>
 
 #include "cli/spool_offline.h"
 
@@ -47,6 +49,35 @@ Result<spool::ExportReport> export_from(const Given& given, const Program& progr
     return spool::export_records(*options, sink);
 }
 
+/// Which records are wanted, and which lanes there are. The names of lanes may be lost.
+class LaneChoice {
+public:
+    explicit LaneChoice(std::optional<std::string> wanted) : wanted_(std::move(wanted)) {}
+
+    [[nodiscard]] bool take(LaneId lane, std::string_view name) {
+        const bool fits = !wanted_ || *wanted_ == name || *wanted_ == number(lane);
+        met_ = met_ || fits;
+        if (!fits) others_.emplace(name.empty() ? number(lane) : name);
+        return fits;
+    }
+    /// Errors: config_invalid: the lane is none of those that there are.
+    [[nodiscard]] Result<void> check(const std::vector<LaneName>& lanes) {
+        for (const auto& lane : lanes) std::ignore = take(lane.lane, lane.name);
+        if (met_ || !wanted_) return {};
+        return Error{Errc::config_invalid, fmt::format("lane \"{}\" is not there; there are: {}",
+                                                       *wanted_, fmt::join(others_, ", "))};
+    }
+
+private:
+    static std::string number(LaneId lane) {
+        return fmt::format("{}", static_cast<unsigned>(lane));
+    }
+
+    const std::optional<std::string> wanted_;
+    std::set<std::string> others_;
+    bool met_ = false;
+};
+
 int run(const Given& given, Program& program) {
     std::unique_ptr<std::FILE, Close> file;
     if (given.file) {
@@ -55,25 +86,32 @@ int run(const Given& given, Program& program) {
     }
     std::FILE* const out = file ? file.get() : program.out;
     std::uint64_t written = 0;
-    bool good = true;
+    int trouble = 0;  // errno of the write that failed
+    LaneChoice choice(given.lane);
     std::optional<ProgressLine> progress;
     if (::isatty(::fileno(out)) == 0) progress.emplace(program);  // else the events show it
     const auto sink = [&](const spool::StoredRecord& record) {
-        const bool wanted = !given.lane || *given.lane == record.lane_name ||
-                            *given.lane == fmt::format("{}", static_cast<unsigned>(record.lane));
-        if (!wanted) return true;
+        if (!choice.take(record.lane, record.lane_name)) return true;
         ++written;
-        good =
+        const bool good =
             std::fwrite(record.event.data(), 1, record.event.size(), out) == record.event.size() &&
             std::fputc('\n', out) != EOF;
+        if (!good) trouble = errno;
         if (progress) progress->show_records(written);
         return good;
     };
     const auto report = export_from(given, program, sink);
     progress.reset();
     if (!report) return fail(program, report.error());
-    if (!good || std::fflush(out) != 0) {
-        return fail(program, errno_error(Errc::io, given.file.value_or("standard output"), errno));
+    if (trouble == 0 && std::fflush(out) != 0) trouble = errno;
+    if (trouble != 0) {
+        return fail(program,
+                    errno_error(Errc::io, given.file.value_or("standard output"), trouble));
+    }
+    if (auto known = choice.check(report->lanes); !known) {
+        std::error_code ignored;
+        if (given.file) std::filesystem::remove(*given.file, ignored);  // it is ours, and empty
+        return fail(program, known.error());
     }
     fmt::print(program.err, "{} records exported\n", written);
     if (report->lost == 0 && report->damaged_files == 0) return 0;

@@ -84,6 +84,7 @@ struct ExportReport {
     std::uint64_t records = 0;
     std::uint64_t lost = 0;           // that are missing or cannot be read, by their numbers
     std::uint64_t damaged_files = 0;  // of those read one by one: not every byte can be read
+    std::vector<LaneName> lanes;      // that there are, with records or without
 };
 /// Every record without an outcome, lane by lane: those that are deferred, then the others, in
 /// order. A database that cannot be opened is read file by file. Errors: as summarize(); io.

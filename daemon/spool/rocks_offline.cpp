@@ -251,6 +251,9 @@ Result<ExportReport> export_open(const ReadOnlySpool& spool, const RecordSink& s
     ExportReport report;
     Result<void> failed;
     for (const auto& [id, book] : spool.book.lanes) {
+        report.lanes.push_back({id, lane_name(spool, id)});
+    }
+    for (const auto& [id, book] : spool.book.lanes) {
         if (!export_deferred(spool, id, book, sink, report, failed)) break;
         if (!export_lane(spool, id, book, sink, report, failed)) break;
     }
@@ -273,6 +276,7 @@ Result<ExportReport> export_files(const std::string& dir, const RecordSink& sink
     const auto source = FileSource::open(dir);
     if (!source) return source.error();
     ExportReport report;
+    for (const auto& [lane, name] : source->names()) report.lanes.push_back({lane, name});
     const auto name_of = [&source](LaneId lane) {
         const auto name = source->names().find(lane);
         return name == source->names().end() ? std::string_view{} : std::string_view(name->second);

@@ -118,7 +118,6 @@ TEST_CASE("cli/spool: export to standard output and to a new file, one lane or a
     CHECK(spool({"export"}).out == kBoth);
     CHECK(spool({"export", "--lane", "default"}).out == kBoth);
     CHECK(spool({"export", "--lane", "0"}).out == kBoth);
-    CHECK(spool({"export", "--lane", "other"}).out.empty());
     CHECK(run_command({"spool", "export", "--from", spool.dir + "/db"}).out == kBoth);
     const auto file = spool.temp / "events.ndjson";
     CHECK(spool({"export", "--output-file", file}).code == 0);
@@ -126,6 +125,19 @@ TEST_CASE("cli/spool: export to standard output and to a new file, one lane or a
     const auto again = spool({"export", "--output-file", file});
     CHECK(again.code == 1);
     CHECK(has(again.err, "File exists"));
+}
+
+TEST_CASE("cli/spool: export of a lane that is not there says which there are") {
+    const Spool spool;
+    const auto file = spool.temp / "events.ndjson";
+    for (const auto& got : {spool({"export", "--lane", "nope", "--output-file", file}),
+                            run_command({"spool", "export", "--lane", "nope", "--from",
+                                         spool.dir + "/db", "--output-file", file})}) {
+        CHECK(got.code == 2);
+        CHECK(got.out.empty());
+        CHECK(got.err == "opsrelay: lane \"nope\" is not there; there are: default\n");
+        CHECK_FALSE(fs::exists(file));
+    }
 }
 
 TEST_CASE("cli/spool: repair says what it would do, does it when told, and only once") {

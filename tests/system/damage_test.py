@@ -61,6 +61,15 @@ class DamageTest(RelayTest):
         self.assertLessEqual(lost, at_most)
         return lost
 
+    def test_an_export_says_why_its_output_could_not_be_written(self):
+        self.assertEqual(self.relay.end(), 0)
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([RELAY, "spool", "export", "--spool-dir", self.relay.spool_dir],
+                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+                                  check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "opsrelay: standard output: No space left on device\n")
+
     def test_a_flipped_byte_in_the_log_costs_one_commit(self):
         self.relay.kill()
         log = self.files(".log")[-1]
@@ -127,7 +136,7 @@ class DamageTest(RelayTest):
         self.assertEqual(self.relay.end(), 0)
 
         self.assertEqual(self.spool("verify")[0], 1)
-        exported = self.spool("export", )[1].splitlines()
+        exported = self.spool("export")[1].splitlines()
         self.assertEqual(len(exported), 2)
         done = subprocess.run([RELAY, "spool", "export", "--from", damaged[0]], capture_output=True,
                               text=True, timeout=60, check=True)
