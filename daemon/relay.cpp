@@ -255,6 +255,7 @@ int Relay::run() {
             });
         });
         main_tasks_.spawn("signals", watch_signals());
+        main_tasks_.spawn("admin socket", watch_admin_path());
         main_tasks_.spawn("main", run_until_stopped());
     });
     log_start();

@@ -1,7 +1,10 @@
 // What the daemon answers to probes, scrapes and operators.
 #include <fmt/format.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "core/run_on.h"
@@ -66,6 +69,56 @@ Result<void> Relay::open_admin(AdminSockets inherited) {
     if (!socket) return with_prefix(socket.error(), "admin.socket");
     admin_path_.emplace(std::move(*path));
     return admin_->adopt_unix(std::move(*socket));
+}
+
+asio::awaitable<void> Relay::watch_admin_path() {
+    while (stop_signal_ == 0 && !failure_) {
+        const auto due = clock_.now() + config_.listen.watch_interval;
+        while (stop_signal_ == 0 && !failure_ && clock_.now() < due) co_await wake_.wait_until(due);
+        look_after_run_dir();
+        look_after_admin_path();
+    }
+}
+
+// The listeners' sockets are made again by the listeners, once the directory is there.
+void Relay::look_after_run_dir() {
+    const auto& path = config_.run_dir;
+    if (!run_dir_made_ || ::access(path.c_str(), F_OK) == 0 || errno != ENOENT) return;
+    if (::mkdir(path.c_str(), config::kRunDirMode) != 0 ||
+        ::chmod(path.c_str(), config::kRunDirMode) != 0) {
+        const auto error = errno_error(Errc::listener_failed, path, errno, "make it");
+        if (const auto hidden = throttle_.allow("no run_dir")) {
+            log::error("relay", "run_dir is gone and cannot be made again, trying again",
+                       {{"error", error.context},
+                        {"retry_in_ms", config_.listen.watch_interval.count()},
+                        {"suppressed", *hidden}});
+        }
+        return;
+    }
+    if (const auto hidden = throttle_.allow("run_dir")) {
+        log::warn("relay", "run_dir was removed, made again",
+                  {{"path", path}, {"suppressed", *hidden}});
+    }
+}
+
+void Relay::look_after_admin_path() {
+    if (!admin_path_ || !admin_path_->lost()) return;
+    auto socket = admin_path_->bind();
+    const auto replaced =
+        socket ? admin_->replace_unix(std::move(*socket)) : Result<void>(socket.error());
+    if (!replaced) {
+        if (const auto hidden = throttle_.allow("no admin.socket")) {
+            log::error("control", "admin.socket is gone and cannot be made again, trying again",
+                       {{"error", replaced.error().context},
+                        {"retry_in_ms", config_.listen.watch_interval.count()},
+                        {"suppressed", *hidden}});
+        }
+        return;
+    }
+    if (const auto hidden = throttle_.allow("admin.socket")) {
+        log::warn("control", "admin.socket was removed, made again",
+                  {{"address", admin_path_->path()}, {"suppressed", *hidden}});
+    }
 }
 
 void Relay::make_tail() {

@@ -15,6 +15,7 @@
 #include "control/admin_server.h"
 #include "control/status.h"
 #include "control/tail.h"
+#include "core/log.h"
 #include "core/plan_state.h"
 #include "core/random.h"
 #include "core/signal.h"
@@ -68,6 +69,10 @@ private:
     [[nodiscard]] AdminSockets take_admin_sockets(listen::InheritedSockets& inherited) const;
     /// Makes those that were not inherited.
     Result<void> open_admin(AdminSockets inherited);
+    /// Makes admin.sock anew when its path is gone, and the run directory if it was ours.
+    asio::awaitable<void> watch_admin_path();
+    void look_after_run_dir();
+    void look_after_admin_path();
     void ask_workspace(LaneId lane, std::function<void()> done);
     void log_start() const;
     /// The keys that changed. Errors: config_invalid; what the spool refuses. Then nothing changed.
@@ -92,6 +97,7 @@ private:
 
     config::Config config_;  // forward thread once it runs
     const LoadConfig load_;
+    const bool run_dir_made_ = config_.run_dir_made;
     SystemClock clock_;
     Xoshiro intake_rng_ = Xoshiro::from_system();
     Xoshiro forward_rng_ = Xoshiro::from_system();
@@ -121,6 +127,7 @@ private:
     Signal wake_;
     int stop_signal_ = 0;
     std::optional<Error> failure_;
+    log::Throttle throttle_{clock_, minutes{1}};
     bool reloading_ = false;
     bool reload_asked_ = false;  // by a signal, and not begun
     bool stopping_ = false;

@@ -39,10 +39,11 @@ Examples:
 
 Exit codes: 0 valid; 2 not valid: `run` would not start.)";
 
-// mkdir -p; the mode is given only to a directory that is made here.
-Result<void> make_directory(const std::string& path, mode_t mode, Errc code,
+// mkdir -p; the mode is given only to a directory that is made here. Whether it was.
+Result<bool> make_directory(const std::string& path, mode_t mode, Errc code,
                             std::string_view next) {
     struct stat status {};
+    bool made = false;
     if (::stat(path.c_str(), &status) == 0) {
         if (!S_ISDIR(status.st_mode)) return errno_error(code, path, ENOTDIR, next);
     } else {
@@ -50,18 +51,20 @@ Result<void> make_directory(const std::string& path, mode_t mode, Errc code,
         std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
         if (::mkdir(path.c_str(), mode) == 0) {
             if (::chmod(path.c_str(), mode) != 0) return errno_error(code, path, errno, next);
+            made = true;
         } else if (errno != EEXIST) {
             return errno_error(code, fmt::format("make directory {}", path), errno, next);
         }
     }
-    if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0) return {};
+    if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0) return made;
     return errno_error(code, fmt::format("directory {} must be writable", path), errno, next);
 }
 
-Result<void> make_directories(const config::Config& config) {
-    const auto run = make_directory(config.run_dir, 0755, Errc::listener_failed,
+Result<void> make_directories(config::Config& config) {
+    const auto run = make_directory(config.run_dir, config::kRunDirMode, Errc::listener_failed,
                                     "choose another one with --run-dir, or change its owner");
     if (!run) return with_prefix(run.error(), "run_dir");
+    config.run_dir_made = *run;
     const auto spool = make_directory(config.spool.dir, 0700, Errc::spool_unusable,
                                       "choose another one with --spool-dir, or change its owner");
     if (!spool) return with_prefix(spool.error(), "spool.dir");
@@ -74,7 +77,7 @@ std::optional<std::string> absolute(const std::optional<std::string>& path) {
 }
 
 int run(const RunFlags& given, Program& program) {
-    const auto config = load(given, program);
+    auto config = load(given, program);
     if (!config) return fail(program, config.error());
     log::configure(config->log_format, config->log_level);
     for (const auto& warning : config->warnings) log::warn("config", warning);

@@ -26,6 +26,7 @@ inline constexpr const char* kDefaultFile = "/etc/opsrelay/opsrelay.yaml";
 /// Where a service run by root keeps its sockets and its spool.
 inline constexpr const char* kSystemRunDir = "/run/opsrelay";
 inline constexpr const char* kSystemSpoolDir = "/var/lib/opsrelay";
+inline constexpr unsigned kRunDirMode = 0755;  // of one that is made
 /// Names of the default sockets in the run directory.
 inline constexpr const char* kStreamSocket = "telemetry.stream.sock";
 inline constexpr const char* kAdminSocket = "admin.sock";
@@ -56,6 +57,7 @@ struct Config {
     std::map<std::string, forward::Options, std::less<>> lanes;
     listen::Options listen;
     std::string run_dir;
+    bool run_dir_made = false;  // by this process: not a key
     spool::Options spool;
     Bytes memory_max{64U << 20U};  // shared out among the options above (memory_plan.h)
     bool ephemeral = false;        // the spool dies with the pod: deliver before the end

@@ -258,7 +258,7 @@ struct AdminServer::State {
         const auto stop = co_await asio::this_coro::cancellation_state;
         while (stop.cancelled() == asio::cancellation_type::none) {
             auto [ec, socket] = co_await door.acceptor.async_accept(nothrow);
-            if (ec == asio::error::operation_aborted) co_return;
+            if (ec == asio::error::operation_aborted) continue;  // stopped, or replaced
             if (ec) {  // out of descriptors: wait instead of spinning
                 co_await service.clock.sleep_for(milliseconds{100});
                 continue;
@@ -355,6 +355,12 @@ Result<void> AdminServer::adopt_unix(UniqueFd socket) {
     if (ec) return Error{Errc::listener_failed, fmt::format("admin.socket: {}", ec.message())};
     [[maybe_unused]] const int owned_by_acceptor = socket.release();
     return {};
+}
+
+Result<void> AdminServer::replace_unix(UniqueFd socket) {
+    error_code ignored;
+    state_->local.acceptor.close(ignored);
+    return adopt_unix(std::move(socket));
 }
 
 Result<void> AdminServer::adopt_tcp(UniqueFd socket) {

@@ -60,6 +60,9 @@ public:
     [[nodiscard]] Result<void> adopt_metrics(UniqueFd socket);
     /// Takes a bound and listening Unix socket.
     [[nodiscard]] Result<void> adopt_unix(UniqueFd socket);
+    /// The socket's path was made anew: goes on with this one; connections live on. Error:
+    /// listener_failed. After start().
+    [[nodiscard]] Result<void> replace_unix(UniqueFd socket);
     /// Binds any address for scrapes. Errors: as listen_tcp().
     [[nodiscard]] Result<void> listen_metrics(const std::string& address, std::uint16_t port);
     /// The TCP ports bound, 0 when none.

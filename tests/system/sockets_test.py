@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -375,6 +376,34 @@ class MadeByTheDaemon(SocketsTest):
             emitter.close(DEADLINE)
             self.assertEqual(emitter.dropped, 0)
         self.assert_exactly(relay, ids)
+
+    def test_admin_sock_and_the_run_directory_are_made_again(self):
+        relay = self.start_relay()
+        names = ("admin.sock", "http.sock", "telemetry.sock", "telemetry.stream.sock")
+        for remove in (lambda: os.unlink(relay.path("admin.sock")),
+                       lambda: os.rename(relay.run_dir, relay.run_dir + ".gone")):
+            remove()
+            wait_for(lambda: all(os.path.exists(relay.path(name)) for name in names), "made again")
+            self.assertEqual(relay.admin("/livez")[0], 200)
+            self.assertEqual(stat.S_IMODE(os.stat(relay.path("admin.sock")).st_mode), 0o600)
+            self.assertEqual(stat.S_IMODE(os.stat(relay.run_dir).st_mode), 0o755)
+        relay.datagram(line(event("there")))
+        self.assert_exactly(relay, ["there"])
+        self.assertIn('"admin.socket was removed, made again"', relay.log())
+        self.assertIn('"run_dir was removed, made again"', relay.log())
+        self.assertEqual(relay.end(), 0)
+        self.assertFalse(os.path.exists(relay.path("admin.sock")), "removed at the end")
+
+    def test_a_run_directory_of_somebody_else_is_theirs_to_make(self):
+        relay = self.start_relay()
+        self.assertEqual(relay.end(), 0)
+        relay.start()  # finds the directory
+        os.rename(relay.run_dir, relay.run_dir + ".gone")
+        wait_for(lambda: '"admin.socket is gone and cannot be made again' in relay.log(), "told")
+        self.assertFalse(os.path.exists(relay.run_dir))
+        os.mkdir(relay.run_dir)
+        wait_for(lambda: os.path.exists(relay.path("admin.sock")), "made again")
+        self.assertEqual(relay.admin("/livez")[0], 200)
 
 
 if __name__ == "__main__":
