@@ -2,12 +2,15 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <boost/asio/this_coro.hpp>
 #include <cerrno>
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <utility>
 
+#include "listen/linger.h"
 #include "listen/socket.h"
 
 namespace opsrelay::listen {
@@ -17,6 +20,7 @@ namespace {
 constexpr std::size_t kAcceptsPerTurn = 64;  // then running sessions get a turn
 constexpr std::size_t kDrainMax = kAcceptQueue + 1;
 constexpr milliseconds kExhaustedPause{200};
+constexpr std::uint64_t kRefusedBytesMax = 128U << 10U;  // an event and its head
 constexpr milliseconds kLogInterval{60'000};
 
 // Gives a place in the budget back however a session ends.
@@ -33,6 +37,18 @@ public:
 private:
     ConnectionBudget& budget_;
     std::size_t& own_;
+};
+
+// One less, however a refusal ends.
+class Counted {
+public:
+    explicit Counted(std::size_t& count) noexcept : count_(count) {}
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+    ~Counted() { --count_; }
+
+private:
+    std::size_t& count_;
 };
 
 }  // namespace
@@ -104,8 +120,7 @@ void Acceptor::admit(UniqueFd connection) {
             log::warn("listen", "peer is in neither allow_uids nor allow_gids, closing",
                       {{"listener", state_.address}, {"suppressed", *hidden}});
         }
-        if (refuse_) refuse_(connection.get(), Refusal::not_allowed);
-        return;
+        return refuse(std::move(connection), Refusal::not_allowed);
     }
     if (!state_.connections.take(own_)) {
         state_.counts.refused_metric.add();
@@ -115,11 +130,25 @@ void Acceptor::admit(UniqueFd connection) {
                        {"limit", state_.connections.limit()},
                        {"suppressed", *hidden}});
         }
-        if (refuse_) refuse_(connection.get(), Refusal::over_limit);
-        return;
+        return refuse(std::move(connection), Refusal::over_limit);
     }
     ++own_;
     sessions_.spawn("connection of " + state_.address, serve(std::move(connection)));
+}
+
+void Acceptor::refuse(UniqueFd connection, Refusal why) {
+    if (!refuse_) return;
+    refuse_(connection.get(), why);
+    if (lingering_ == kLingeringMax) return;
+    ++lingering_;
+    sessions_.spawn("refusal of " + state_.address, linger_refused(std::move(connection)));
+}
+
+asio::awaitable<void> Acceptor::linger_refused(UniqueFd connection) {
+    const Counted counted(lingering_);
+    std::array<char, 1024> unread{};
+    ReadyFd socket(sessions_.executor(), std::move(connection));
+    co_await linger(socket, state_, unread, kRefusedBytesMax);
 }
 
 asio::awaitable<void> Acceptor::serve(UniqueFd connection) {

@@ -16,14 +16,18 @@
 
 namespace opsrelay::listen {
 
-/// Why a connection is closed at once.
+/// Of refused connections so many of a listener stay open until their peers have read why.
+inline constexpr std::size_t kLingeringMax = 32;
+
+/// Why a connection is not served.
 enum class Refusal : std::uint8_t {
     over_limit,   // of connections
     not_allowed,  // the listener's access list has not its peer
 };
 
 /// A session lasts while it holds its place in the budget that all listeners share: a connection
-/// over it is accepted, refused (`refuse` may say why to the peer) and closed at once, counted.
+/// over it is accepted, refused (`refuse` may say why to the peer) and closed, counted: at once, or
+/// after what was said could be read, which linger() bounds and kLingeringMax.
 /// When the process or the host runs out of descriptors it waits instead of spinning. Thread:
 /// ingest.
 class Acceptor {
@@ -48,10 +52,13 @@ private:
 
     [[nodiscard]] Turn accept_turn(std::size_t accepts_max);
     [[nodiscard]] asio::awaitable<void> serve(UniqueFd connection);
+    void refuse(UniqueFd connection, Refusal why);
+    [[nodiscard]] asio::awaitable<void> linger_refused(UniqueFd connection);
     void admit(UniqueFd connection);
 
     TaskGroup& sessions_;
-    std::size_t own_ = 0;  // this listener's part of the budget
+    std::size_t own_ = 0;        // this listener's part of the budget
+    std::size_t lingering_ = 0;  // refused connections that are still open
     ListenerState& state_;
     ReadyFd socket_;
     std::optional<UniqueFd> replacement_;

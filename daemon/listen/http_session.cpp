@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/beast/core/string.hpp>
@@ -23,6 +22,7 @@
 #include "listen/http_answer.h"
 #include "listen/http_rules.h"
 #include "listen/input_room.h"
+#include "listen/linger.h"
 #include "listen/ready_fd.h"
 
 namespace opsrelay::listen {
@@ -36,7 +36,6 @@ using Parser = http::request_parser<http::string_body>;
 
 constexpr std::size_t kReadBytes = 16U << 10U;
 constexpr std::size_t kStepsPerTurn = 16;  // then the other connections get a turn
-constexpr milliseconds kLinger{1'000};
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 std::string_view view(beast::string_view text) noexcept { return {text.data(), text.size()}; }
@@ -82,7 +81,6 @@ private:
     /// Why the head is not acceptable; else the request has its lane, whatever a reload does.
     [[nodiscard]] std::optional<HttpReply> judge_head();
     asio::awaitable<bool> write(const HttpReply& reply, bool keep_alive);
-    asio::awaitable<void> linger();
     [[nodiscard]] bool turn_is_over() noexcept;
     [[nodiscard]] HttpHead head() const;
     [[nodiscard]] HttpRequest request() const;
@@ -120,7 +118,8 @@ asio::awaitable<void> HttpSession::run() {
         const bool written = co_await write(reply, keep_alive);
         if (!written) co_return;
         if (!keep_alive) {
-            if (!complete) co_await linger();
+            if (!complete)
+                co_await linger(socket_, state_, scratch_, state_.options.http_body_max.count);
             co_return;
         }
         if (turn_is_over()) co_await asio::post(ingest_, nothrow);
@@ -297,27 +296,6 @@ asio::awaitable<bool> HttpSession::write(const HttpReply& reply, bool keep_alive
                                         state_.clock.now() + state_.options.http_read_timeout);
 }
 
-// Closing a socket with unread input resets it, and the peer would lose our reply (RFC 9112 section
-// 9.6): read what still comes, for a while and up to the body limit.
-asio::awaitable<void> HttpSession::linger() {
-    const auto stop = co_await asio::this_coro::cancellation_state;
-    (void)::shutdown(socket_.native(), SHUT_WR);
-    const auto due = state_.clock.now() + kLinger;
-    std::uint64_t discarded = 0;
-    while (stop.cancelled() == asio::cancellation_type::none && !state_.stopping &&
-           discarded < state_.options.http_body_max.count) {
-        const auto got = socket_.receive(scratch_);
-        if (got.state == Transfer::State::ended) co_return;
-        if (got.state == Transfer::State::done) {
-            discarded += got.bytes;
-            if (turn_is_over()) co_await asio::post(ingest_, nothrow);
-        } else {
-            const auto waited = co_await socket_.readable_until(state_.clock, due);
-            if (waited == WaitEnd::timed_out) co_return;
-        }
-    }
-}
-
 HttpHead HttpSession::head() const {
     const auto& request = parser_->get();
     HttpHead head;
@@ -380,9 +358,6 @@ void refuse_http(int connection, Refusal why) noexcept {
     } catch (const std::exception&) {  // out of memory: the peer learns it from the close
         return;
     }
-    (void)::shutdown(connection, SHUT_WR);
-    std::array<char, 4096> unread{};  // unread input would turn the close into a reset
-    (void)::recv(connection, unread.data(), unread.size(), MSG_DONTWAIT);
 }
 
 }  // namespace opsrelay::listen

@@ -21,7 +21,7 @@ namespace opsrelay::listen {
                                                asio::any_io_executor ingest,
                                                std::span<char> scratch);
 
-/// Answers 503 or 403 to a connection that is closed at once, as far as that is possible without
+/// Answers 503 or 403 to a connection that is not served, as far as that is possible without
 /// waiting.
 void refuse_http(int connection, Refusal why) noexcept;
 

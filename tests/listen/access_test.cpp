@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "listen/acceptor.h"
 #include "listen/http_rules.h"
 #include "listen/http_world.h"
 #include "listen/rate_limiter.h"
@@ -305,6 +306,37 @@ TEST_CASE("listen/acceptor: a peer that is not allowed is told and counted, othe
         CHECK(refused_peers(world) == (allowed ? 0 : 1));
         CHECK(world.inlet.recorded.size() == (allowed ? 1 : 0));
     }
+}
+
+TEST_CASE("listen/acceptor: a refused peer may speak before it reads, for a second") {
+    HttpWorld world(true);
+    world.options.listeners[0].allow_uids = {::geteuid() + 1};
+    world.start();
+    auto client = world.connect();
+    world.run_until([&] { return client.closed(); });
+    CHECK(client.try_send(request("{}")) > 0);  // not closed: no EPIPE, no reset
+    world.run_ready();
+    CHECK(client.try_send(std::string(1000, 'x')) == 1000);
+    CHECK(status_of(client.received) == 403);
+    world.run_until([&] { return client.try_send("x") < 0; });  // a second later
+    CHECK(world.inlet.recorded.empty());
+}
+
+TEST_CASE("listen/acceptor: of refused peers only so many are waited for, and so much is read") {
+    HttpWorld world(true);
+    world.options.listeners[0].allow_uids = {::geteuid() + 1};
+    world.start();
+    std::vector<Client> clients;
+    for (std::size_t i = 0; i < kLingeringMax + 1; ++i) clients.push_back(world.connect());
+    world.run_ready();
+    CHECK(clients.front().try_send("x") == 1);
+    CHECK(clients.back().try_send("x") < 0);
+    CHECK(refused_peers(world) == kLingeringMax + 1);
+    for (int i = 0; i < 64; ++i) {
+        (void)clients.front().try_send(std::string(16'384, 'x'));
+        world.run_ready();
+    }
+    CHECK(clients.front().try_send("x") < 0);
 }
 
 TEST_CASE("listen/acceptor: by one of its groups a peer is allowed, too") {
