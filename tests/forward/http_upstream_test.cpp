@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <array>
 
@@ -246,6 +249,73 @@ TEST_CASE("forward/http_upstream: rebuilding drops idle connections") {
     CHECK(world.upstream->idle_connections() == 0);
     CHECK(world.send("{}").status == 200);
     CHECK(world.upstream->idle_connections() == 1);
+}
+
+TEST_CASE("forward/http_upstream: an idle connection is closed after a minute, and used no more") {
+    World world(always);
+    CHECK(world.send("{}").status == 200);
+    world.clock.pass(kConnectionIdleMax - seconds{30});
+    world.upstream->tend_connections(false);
+    CHECK(world.upstream->idle_connections() == 1);
+    CHECK(world.send("{}").status == 200);
+    CHECK(world.server.connections() == 1);
+    world.clock.pass(kConnectionIdleMax);
+    world.upstream->tend_connections(false);
+    CHECK(world.upstream->idle_connections() == 0);
+    CHECK(world.send("{}").status == 200);
+    world.clock.pass(kConnectionIdleMax);
+    CHECK(world.send("{}").status == 200);  // nobody looked meanwhile
+    CHECK(world.server.connections() == 3);
+}
+
+TEST_CASE("forward/http_upstream: a connection in use ends after five minutes") {
+    World world(always);
+    CHECK(world.send("{}").status == 200);
+    for (auto age = nanoseconds{0}; age < kConnectionAgeMax; age += seconds{50}) {
+        CHECK(world.server.connections() == 1);
+        CHECK(world.send("{}").status == 200);
+        world.clock.pass(seconds{50});
+    }
+    CHECK(world.send("{}").status == 200);
+    CHECK(world.server.connections() == 2);
+}
+
+TEST_CASE("forward/http_upstream: a new connection goes to where the name points by then") {
+    World world(always);
+    world.options.allow_plaintext = true;
+    world.connect(fmt::format("http://many.test:{}", world.server.port()));
+    {
+        const opsrelay::test::ManyAddresses before({"127.0.0.1"});
+        CHECK(world.send("{}").status == 200);
+    }
+    const opsrelay::test::ManyAddresses after({"127.0.0.2"});
+    CHECK(world.send("{}").status == 200);  // the kept connection
+    world.clock.pass(kConnectionAgeMax);
+    const auto reply = world.send("{}");
+    CHECK(reply.transport == Transport::refused);
+    CHECK(reply.error.find("127.0.0.2") != std::string::npos);
+    CHECK(world.server.connections() == 1);
+}
+
+TEST_CASE("forward/http_upstream: the kernel gives a connection up as late as a request") {
+    World world(always);
+    world.options.timeout = seconds{7};
+    world.connect(fmt::format("http://127.0.0.1:{}", world.server.port()));
+    CHECK(world.send("{}").status == 200);
+    int found = 0;
+    for (int fd = 0; fd < 1024; ++fd) {
+        sockaddr_in peer{};
+        socklen_t size = sizeof peer;
+        auto* const address = reinterpret_cast<sockaddr*>(&peer);
+        if (::getpeername(fd, address, &size) != 0 || peer.sin_family != AF_INET) continue;
+        if (ntohs(peer.sin_port) != world.server.port()) continue;
+        unsigned milliseconds_max = 0;
+        socklen_t length = sizeof milliseconds_max;
+        REQUIRE(::getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds_max, &length) == 0);
+        CHECK(milliseconds_max == 7000);
+        ++found;
+    }
+    CHECK(found == 1);
 }
 
 }  // namespace opsrelay::forward

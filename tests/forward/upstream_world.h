@@ -18,6 +18,22 @@
 
 namespace opsrelay::test {
 
+/// The system's time, and what a test lets pass at once.
+class ShiftedClock final : public Clock {
+public:
+    void pass(nanoseconds time) noexcept { shift_ += time; }
+    [[nodiscard]] TimePoint now() const noexcept override { return system_.now() + shift_; }
+    [[nodiscard]] WallTime wall_now() const noexcept override { return system_.wall_now(); }
+    void arm(asio::steady_timer& timer, TimePoint due) override {
+        system_.arm(timer, due - shift_);
+    }
+    void disarm(asio::steady_timer& timer) noexcept override { system_.disarm(timer); }
+
+private:
+    SystemClock system_;
+    nanoseconds shift_{0};
+};
+
 /// A loopback server and the real client on one thread.
 struct UpstreamWorld {
     explicit UpstreamWorld(LoopbackServer::Handler handler)
@@ -65,7 +81,7 @@ struct UpstreamWorld {
     static asio::awaitable<void> pause(Clock& clock) { co_await clock.sleep_for(milliseconds{5}); }
 
     asio::io_context io;
-    SystemClock clock;
+    ShiftedClock clock;
     TempDir dir;
     forward::Options options;
     LoopbackServer server;
