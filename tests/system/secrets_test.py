@@ -228,6 +228,11 @@ class SecretsTest(RelayTest):
         self.wait_ledger(relay, delivered=2)
         for where, text in self.everything_shown(relay).items():
             self.assert_clean(text, where, (TOKEN[:9],))
+        refused = run("check", "--config", relay.config_file)
+        self.assertIn("line 2 is no token", refused)
+        self.assert_clean(refused, "check", (TOKEN[:9],))
+        with open(token_file, "w", encoding="utf-8") as file:
+            file.write(TOKEN + "\n")
         shown = run("check", "--config", relay.config_file)
         self.assertIn(f"token_file: \"{token_file}\"", shown)
         self.assert_clean(shown, "check", (TOKEN,))
