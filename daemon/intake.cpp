@@ -178,7 +178,8 @@ void Intake::reject(const parse::Rejection& rejection, const listen::Message& me
     letter.provider = rejection.provider;
     letter.model = rejection.model;
     letter.bytes = std::max<std::uint64_t>(message.length, message.bytes.size());
-    letter.hash = XXH3_64bits(message.bytes.data(), message.bytes.size());
+    letter.hash =
+        message.bytes.empty() ? 0 : XXH3_64bits(message.bytes.data(), message.bytes.size());
     letter.payload = rejection.payload;
     burst_.rejected.push_back(std::move(letter));
 }

@@ -33,7 +33,7 @@ bool HttpAnswer::hold(Bytes bytes) noexcept {
 
 asio::awaitable<HttpReply> HttpAnswer::take_event(const HttpRequest& request) {
     Burst burst(state_, request.origin);
-    burst.add({request.body, false, over_rate()});
+    burst.add({.bytes = request.body, .over_rate = over_rate()});
     const Offered offered = burst.offer().front();
     auto settled = Settled::durable;
     const bool waits =
@@ -77,7 +77,10 @@ HttpReply HttpAnswer::refuse_too_large(const HttpRequest& request) {
 HttpReply HttpAnswer::refuse_body(const HttpRequest& request, bool too_large,
                                   std::string_view message) {
     Burst burst(state_, request.origin);
-    burst.add({request.body.substr(0, kEventBytesMax.count), too_large, false});
+    burst.add({.bytes = request.body.substr(0, kEventBytesMax.count),
+               .oversize = too_large,
+               .length = request.length,
+               .limit = too_large ? message : std::string_view{}});
     (void)burst.offer();
     const auto reason = too_large ? RejectReason::too_large : RejectReason::not_json;
     return error_reply(rejection_status(reason), to_string(reason), "", message);
@@ -125,7 +128,10 @@ asio::awaitable<HttpReply> HttpAnswer::take_items(std::span<const std::string_vi
     Position last = 0;
     Burst burst(state_, origin);
     for (std::size_t i = 0; i < items.size(); ++i) {
-        burst.add({items[i], items[i].size() > kEventBytesMax.count, over_rate()});
+        burst.add({.bytes = items[i].substr(0, kEventBytesMax.count),
+                   .oversize = items[i].size() > kEventBytesMax.count,
+                   .over_rate = over_rate(),
+                   .length = items[i].size()});
         const bool end = i + 1 == items.size();
         if (!burst.full() && !end) continue;
         for (const auto& offered : burst.offer()) {

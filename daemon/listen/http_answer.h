@@ -21,6 +21,7 @@ struct HttpRequest {
     HttpTarget target = HttpTarget::event;
     Origin origin;  // with the lane that its path names
     std::string_view body;
+    std::uint64_t length = 0;  // as announced, else of `body`
     std::optional<std::string_view> content_type;
     std::optional<std::string_view> content_encoding;
 };

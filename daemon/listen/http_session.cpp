@@ -13,6 +13,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/rfc7230.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <charconv>
 #include <exception>
 #include <optional>
 #include <string>
@@ -314,7 +315,17 @@ HttpHead HttpSession::head() const {
 }
 
 HttpRequest HttpSession::request() const {
-    return {route_.target, origin_, parser_->get().body(), field(http::field::content_type),
+    const std::string_view body = parser_->get().body();
+    std::uint64_t length = body.size();
+    // The parser does not tell when it refuses the body for it.
+    if (const auto told = field(http::field::content_length)) {
+        (void)std::from_chars(told->data(), told->data() + told->size(), length);
+    }
+    return {route_.target,
+            origin_,
+            body,
+            length,
+            field(http::field::content_type),
             field(http::field::content_encoding)};
 }
 

@@ -22,8 +22,7 @@ struct Message {
     bool oversize = false;
     /// Its peer sends more than the listener lets it: shed as rate_limited.
     bool over_rate = false;
-    /// Of an oversize one, as far as it was received or announced; 0: `bytes` are all that is
-    /// known.
+    /// What was received or announced of it, when that is more than `bytes`; else 0.
     std::uint64_t length = 0;
     /// Of an oversize one: the limit, in words; empty: that of an event.
     std::string_view limit{};

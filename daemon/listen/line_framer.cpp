@@ -30,6 +30,7 @@ std::optional<Message> LineFramer::next() {
         auto line = chunk_.substr(0, newline);
         chunk_.remove_prefix(newline + 1);
         if (std::exchange(discarding_, false)) continue;
+        const auto length = unfinished_.size() + line.size() - (line.ends_with('\r') ? 1 : 0);
         if (!unfinished_.empty()) {
             // Of an overlong line the beginning is enough: the message is oversize either way.
             const auto room =
@@ -39,7 +40,7 @@ std::optional<Message> LineFramer::next() {
             unfinished_.clear();
             line = finished_;
         }
-        if (auto message = complete(line)) return message;
+        if (auto message = complete(line, length)) return message;
     }
     return std::nullopt;
 }
@@ -48,7 +49,7 @@ std::optional<Message> LineFramer::finish() {
     OPSRELAY_ASSERT(chunk_.empty());
     discarding_ = false;
     finished_ = std::exchange(unfinished_, {});
-    return complete(finished_);
+    return complete(finished_, finished_.size());
 }
 
 bool LineFramer::too_long(std::string_view line) const noexcept {
@@ -56,22 +57,27 @@ bool LineFramer::too_long(std::string_view line) const noexcept {
     return line.size() > line_bytes_max_;
 }
 
-std::optional<Message> LineFramer::complete(std::string_view line) noexcept {
-    if (too_long(line)) return Message{line.substr(0, line_bytes_max_), true};
+Message LineFramer::overlong(std::string_view line, std::size_t length) const noexcept {
+    return {.bytes = line.substr(0, line_bytes_max_), .oversize = true, .length = length};
+}
+
+std::optional<Message> LineFramer::complete(std::string_view line, std::size_t length) noexcept {
+    if (too_long(line)) return overlong(line, length);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
     if (blank(line)) return std::nullopt;
-    return Message{line, false};
+    return Message{.bytes = line};
 }
 
 std::optional<Message> LineFramer::keep_rest() {
     const auto rest = std::exchange(chunk_, {});
     if (discarding_) return std::nullopt;
+    const auto length = unfinished_.size() + rest.size();
     const auto room = line_bytes_max_ + 2 - std::min(line_bytes_max_ + 2, unfinished_.size());
     unfinished_.append(rest.substr(0, room));
     if (!too_long(unfinished_)) return std::nullopt;
     discarding_ = true;
     finished_ = std::exchange(unfinished_, {});
-    return Message{std::string_view(finished_).substr(0, line_bytes_max_), true};
+    return overlong(finished_, length);
 }
 
 void LineFramer::release(std::string& buffer) noexcept {

@@ -37,7 +37,10 @@ public:
 
 private:
     [[nodiscard]] bool too_long(std::string_view line) const noexcept;
-    [[nodiscard]] std::optional<Message> complete(std::string_view line) noexcept;
+    /// `length`: of all that came of the line.
+    [[nodiscard]] Message overlong(std::string_view line, std::size_t length) const noexcept;
+    [[nodiscard]] std::optional<Message> complete(std::string_view line,
+                                                  std::size_t length) noexcept;
     [[nodiscard]] std::optional<Message> keep_rest();
     void release(std::string& buffer) noexcept;
 

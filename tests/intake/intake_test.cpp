@@ -324,6 +324,12 @@ TEST_CASE("intake: what does not parse leaves length and hash, not its bytes") {
     }
     CHECK(group->rejected[1].bytes == 300'000);
     CHECK(group->rejected[1].detail == "a limit");
+    const Message unread{.bytes = {}, .oversize = true, .length = 70'000};
+    CHECK(world.intake.offer({&unread, 1}, Origin{})[0].reject == RejectReason::too_large);
+    const auto later = world.queue.take();
+    REQUIRE(later.has_value());
+    CHECK(later->rejected.at(0).bytes == 70'000);
+    CHECK(later->rejected.at(0).hash == 0);
 }
 
 TEST_CASE("intake: of a flood of rejected events 50 a second are kept, all are counted") {

@@ -18,7 +18,9 @@ std::vector<std::string> frame(LineFramer& framer, const std::vector<std::string
                                bool finish) {
     std::vector<std::string> lines;
     const auto take = [&lines](const Message& line) {
-        lines.push_back((line.oversize ? "!" : "") + std::string(line.bytes));
+        lines.push_back(line.oversize
+                            ? "!" + std::string(line.bytes) + " of " + std::to_string(line.length)
+                            : std::string(line.bytes));
     };
     for (const auto& chunk : chunks) {
         framer.feed(chunk);
@@ -50,12 +52,12 @@ TEST_CASE("listen/line_framer: lines are cut at newlines however the bytes arriv
         {"line at the limit", {"12345678\n"}, {"12345678"}},
         {"line at the limit with CR", {"12345678\r\n"}, {"12345678"}},
         {"line at the limit in pieces with CR", {"1234", "5678\r", "\nz\n"}, {"12345678", "z"}},
-        {"line over the limit", {"123456789\nz\n"}, {"!12345678", "z"}},
-        {"over the limit in pieces", {"1234", "56789", "abc", "def\nz\n"}, {"!12345678", "z"}},
-        {"over the limit by its last piece", {"1234567", "89\nz\n"}, {"!12345678", "z"}},
-        {"over the limit, CR inside", {"12345678\r", "9\nz\n"}, {"!12345678", "z"}},
-        {"over the limit at the end", {"123456789abc"}, {"!12345678"}},
-        {"two overlong lines", {"123456789\n123456789\n"}, {"!12345678", "!12345678"}},
+        {"line over the limit", {"123456789\nz\n"}, {"!12345678 of 9", "z"}},
+        {"over the limit in pieces", {"1234", "56789", "abc", "def\nz\n"}, {"!12345678 of 9", "z"}},
+        {"over the limit by its last piece", {"1234567", "8901\r\nz\n"}, {"!12345678 of 11", "z"}},
+        {"over the limit, CR inside", {"12345678\r", "9\nz\n"}, {"!12345678 of 10", "z"}},
+        {"over the limit at the end", {"123456789abc"}, {"!12345678 of 12"}},
+        {"two overlong lines", {"123456789\n123456789\n"}, {"!12345678 of 9", "!12345678 of 9"}},
     };
     for (const auto& test : cases) {
         CAPTURE(test.name);

@@ -116,6 +116,7 @@ TEST_CASE(
     REQUIRE(world.inlet.recorded.size() == 1);
     CHECK(world.inlet.recorded[0].oversize);
     CHECK(world.inlet.recorded[0].bytes.size() <= kEventBytesMax.count);
+    CHECK(world.inlet.recorded[0].length == 900'000);
     CHECK(world.listeners->status()[0].received == 1);
 }
 
