@@ -307,7 +307,13 @@ class Reload(LanesTest):
     def test_rules_for_events_and_limits_change(self):
         relay = self.start_two()
         config = self.config(self.other.url, self.other_key)
+        batch = "/v1/ingest/batch"
+
+        def large(name):  # together more than 64 KiB
+            return [event(f"{name}-{number}", pad="x" * 30_000) for number in range(3)]
+
         self.assertEqual(relay.post(event(externalRequestId=...))[0], 200)
+        self.assertEqual(relay.post(large("before"), path=batch)[0], 200)
         self.rewrite(relay, config + "events: {missing_id: reject}\n"
                      "privacy: {deny_fields: [secret]}\n"
                      "http: {max_body: 64KiB}\nspool: {max_age: 1h, max_bytes: 1GiB}\n")
@@ -318,10 +324,13 @@ class Reload(LanesTest):
              "http.max_body"])
         self.assertEqual(relay.post(event(externalRequestId=...))[0], 400)
         self.assertEqual(relay.post(event("kept", prompt="shown", secret="hidden"))[0], 200)
+        self.assertEqual(relay.post(large("after"), path=batch)[0], 413)
         self.assertEqual(relay.status()["spool"]["limit"], 1 << 30)
-        self.wait_ledger(relay, delivered=2)
-        kept = [row for row in self.upstream.rows() if row["externalRequestId"] == "kept"]
+        self.wait_ledger(relay, delivered=5)
+        kept = [row["body"] for row in self.upstream.rows() if row["externalRequestId"] == "kept"]
         self.assertEqual(len(kept), 1)
+        self.assertEqual(kept[0]["prompt"], "shown")
+        self.assertNotIn("secret", kept[0])
 
 
 if __name__ == "__main__":
