@@ -31,11 +31,12 @@ Exit codes: 0 ended as asked; 1 failed; 2 usage or configuration; 3 spool locked
 
 constexpr const char* kCheckFooter = R"(
 Takes the flags of `run` and prints the configuration that `run` would use. The files that it names
-(certificates, tokens, keys) are read too. Warnings go to standard error.
+(certificates, tokens, keys) are read too, and groups looked for. Warnings go to standard error.
 
 Examples:
   opsrelay check
   opsrelay check --config opsrelay.yaml --output json
+  opsrelay check --config opsrelay.yaml --no-files     # in CI, for another machine
 
 Exit codes: 0 valid; 2 not valid: `run` would not start.)";
 
@@ -86,13 +87,19 @@ int run(const RunFlags& given, Program& program) {
     return program.run(*config, [&given, &program] { return load(given, program); });
 }
 
-int check(const RunFlags& given, Output output, Program& program) {
-    auto config = load(given, program);
+struct CheckOptions {
+    RunFlags flags;
+    bool no_files = false;
+    Output output = Output::text;
+};
+
+int check(const CheckOptions& given, Program& program) {
+    auto config = load(given.flags, program);
     if (!config) return fail(program, config.error());
-    const auto files = program.try_files(*config);
+    const auto files = given.no_files ? FilesReport{} : program.try_files(*config);
     if (files.unusable) return fail(program, *files.unusable);
     for (const auto& warning : files.warnings) config->warnings.push_back(warning);
-    if (output == Output::json) {
+    if (given.output == Output::json) {
         fmt::print(program.out, "{}", config::to_json(*config));
         return 0;
     }
@@ -154,18 +161,16 @@ void add_run(Command app, Program& program, Action& action) {
 }
 
 void add_check(Command app, Program& program, Action& action) {
-    struct Options {
-        RunFlags flags;
-        Output output = Output::text;
-    };
     const auto command =
         app.add_subcommand("check", "Validate the configuration and print the effective one");
-    const auto given = std::make_shared<Options>();  // lives as long as options refer to it
+    const auto given = std::make_shared<CheckOptions>();  // lives as long as options refer to it
     add_run_flags(command, given->flags);
+    command.add_flag("--no-files", given->no_files,
+                     "Do not read the files that it names; they are on another machine");
     add_output(command, given->output);
     command.footer(kCheckFooter);
     command.callback([given, &program, &action] {
-        action = [given, &program] { return check(given->flags, given->output, program); };
+        action = [given, &program] { return check(*given, program); };
     });
 }
 

@@ -336,6 +336,16 @@ class CheckTest(RelayTest):
                           errors)
             self.assertIn("events are spooled until it can be read", errors)
 
+    def test_files_of_another_machine_are_left_alone_when_told(self):
+        config = self.write("upstream: {ca_file: /nonexistent/ca, api_key_file: /nonexistent/key}\n"
+                            "listeners:\n"
+                            "  - {type: http, path: a.sock, token_file: /nonexistent/tokens}\n"
+                            "  - {type: http, path: b.sock, group: no-such-group}\n")
+        self.assertEqual(opsrelay("check", "--config", config)[0], 2)
+        code, output, errors = opsrelay("check", "--config", config, "--no-files")
+        self.assertEqual((code, errors), (0, ""))
+        self.assertIn("/nonexistent/ca", output)
+
     def test_it_touches_nothing(self):
         opsrelay("check", "--config", self.write(""), "--run-dir", self.directory + "/run",
                  "--spool-dir", self.directory + "/spool")
