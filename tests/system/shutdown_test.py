@@ -259,12 +259,23 @@ class ShutdownTest(RelayTest):
 
     # --- A spool that dies with the pod ---
 
+    @staticmethod
+    def send_without_acks(relay):
+        """One event each as a datagram, over UDP and as a plain line; their ids."""
+        relay.datagram(line(event("datagram")))
+        relay.udp(line(event("udp")))
+        with StreamClient(relay.path("telemetry.stream.sock"), acks=False) as client:
+            client.send(line(event("plain")))
+        return ["datagram", "udp", "plain"]
+
     def test_an_ephemeral_spool_is_delivered_before_the_exit(self):
         """It keeps accepting meanwhile, and says on /readyz that it is about to go."""
         upstream = self.start_upstream("--set", "down=true")
         relay = self.start_relay(config=EPHEMERAL + NEVER)
         ids = self.ids("before", 300)
         self.assertEqual(relay.send_acked([event(one) for one in ids]), (300, 0))
+        ids += self.send_without_acks(relay)
+        self.wait_ledger(relay, accepted=303)
         relay.signal(signal.SIGTERM)
         self.wait_stopping(relay)
         late = self.ids("late", 20)
@@ -273,7 +284,7 @@ class ShutdownTest(RelayTest):
         upstream.control(down=False)
         self.assertEqual(relay.wait(), 0)
         ledger = self.last_words(relay)
-        self.assertEqual((ledger["delivered"], ledger["spooled"]), (321, 0))
+        self.assertEqual((ledger["delivered"], ledger["spooled"]), (324, 0))
         self.assertEqual(sorted(upstream.row_ids()), sorted(ids + late + ["last"]))
         self.assertEqual(upstream.stats()["repeated"], 0)
 
@@ -281,9 +292,11 @@ class ShutdownTest(RelayTest):
         self.start_upstream("--set", "down=true")
         relay = self.start_relay(config=EPHEMERAL + "shutdown:\n  deadline: 2s\n")
         self.assertEqual(relay.send_acked([event() for _ in range(50)]), (50, 0))
+        self.send_without_acks(relay)
+        self.wait_ledger(relay, accepted=53)
         self.assertEqual(relay.end(DEADLINE / 2), 0)
         ledger = self.last_words(relay)
-        self.assertEqual((ledger["delivered"], ledger["spooled"]), (0, 50))
+        self.assertEqual((ledger["delivered"], ledger["spooled"]), (0, 53))
         self.assertRegex(relay.log(), "level=error .*not everything could be delivered")
 
     def test_an_ephemeral_spool_is_tried_until_the_deadline_not_once(self):
