@@ -109,9 +109,8 @@ asio::awaitable<HttpReply> HttpAnswer::take_batch(const HttpRequest& request) {
     }
     const auto items = split_batch(form.value_or(BatchForm::array), body);
     if (!items) {
-        co_return refuse_body(request, false,
-                              "must be a JSON array; one event a line is "
-                              "Content-Type: application/x-ndjson");
+        const auto complaint = complaint_about_array(body);
+        co_return refuse_body(request, false, complaint);
     }
     if (items->size() > kBatchEventsMax) {
         co_return refuse_body(

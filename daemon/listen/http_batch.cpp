@@ -1,5 +1,7 @@
 #include "listen/http_batch.h"
 
+#include <fmt/format.h>
+#include <rapidjson/error/en.h>
 #include <rapidjson/memorystream.h>
 #include <rapidjson/reader.h>
 
@@ -29,12 +31,18 @@ std::vector<std::string_view> lines_of(std::string_view body) {
     return lines;
 }
 
-bool is_json(std::string_view body) {
+// What is wrong with it, with the byte where; empty: nothing.
+std::string complaint_about_json(std::string_view body) {
     rapidjson::MemoryStream stream(body.data(), body.size());
     rapidjson::BaseReaderHandler<> ignore;
     rapidjson::Reader reader;
-    const bool read = !reader.Parse<rapidjson::kParseIterativeFlag>(stream, ignore).IsError();
-    return read && stream.Tell() == body.size();  // it takes a NUL for the end
+    const auto read = reader.Parse<rapidjson::kParseIterativeFlag>(stream, ignore);
+    if (read.IsError()) {
+        return fmt::format("{} at byte {}", rapidjson::GetParseError_En(read.Code()),
+                           read.Offset());
+    }
+    // It takes a NUL for the end.
+    return stream.Tell() == body.size() ? "" : fmt::format("NUL at byte {}", stream.Tell());
 }
 
 // The commas of a well-formed array's first level part its items. `inside` begins behind its '['.
@@ -79,8 +87,21 @@ std::optional<std::vector<std::string_view>> split_batch(BatchForm form, std::st
     if (form == BatchForm::ndjson) return lines_of(body);
     body = trimmed(body);
     if (body.starts_with('{')) return std::vector{body};
-    if (!body.starts_with('[') || !is_json(body)) return std::nullopt;
+    if (!body.starts_with('[') || !complaint_about_json(body).empty()) return std::nullopt;
     return items_of(body.substr(1));
+}
+
+std::string complaint_about_array(std::string_view body) {
+    constexpr std::string_view kMark = "\xEF\xBB\xBF";
+    const auto skipped = std::min(body.find_first_not_of(kSpace), body.size());
+    body.remove_prefix(skipped);
+    if (body.starts_with(kMark))
+        return "begins with a byte order mark (RFC 8259 8.1); leave it out";
+    if (!body.starts_with('[')) {
+        return "must be a JSON array; one event a line is Content-Type: application/x-ndjson";
+    }
+    auto complaint = complaint_about_json(trimmed(body));
+    return fmt::format("not a whole JSON array: {}, counted from its [", complaint);
 }
 
 BatchResult result_of(const Offered& offered) noexcept {

@@ -23,9 +23,10 @@ enum class BatchForm : std::uint8_t { array, ndjson };
 
 /// The events in a body, as views into it: the lines that are not empty, or the items of a JSON
 /// array; one JSON object stands for an array of one. At most kBatchEventsMax + 1. What is in an
-/// item is not looked at. nullopt: not an array.
+/// item is not looked at. nullopt: not an array, and complaint_about_array() says why.
 [[nodiscard]] std::optional<std::vector<std::string_view>> split_batch(BatchForm form,
                                                                        std::string_view body);
+[[nodiscard]] std::string complaint_about_array(std::string_view body);
 
 struct BatchResult {
     int status = 200;         // what the event would have got by itself

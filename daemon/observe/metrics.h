@@ -37,7 +37,7 @@ struct Metric {
 
 // The ledger (observe/ledger.h); set from one snapshot when scraped.
 inline constexpr Metric kEventsReceived{"opsrelay_events_received_total", Kind::counter,
-                                        "Non-empty lines, array items and bodies taken in", ""};
+                                        "Non-empty lines, array items and single HTTP bodies", ""};
 inline constexpr Metric kEventsAccepted{"opsrelay_events_accepted_total", Kind::counter,
                                         "Events made durable", ""};
 /// kind: kDuplicateKinds.

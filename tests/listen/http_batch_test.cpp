@@ -66,6 +66,13 @@ TEST_CASE("listen/http_batch: lines and arrays are cut into their events") {
         CAPTURE(bad);
         CHECK_FALSE(split_batch(BatchForm::array, bad).has_value());
     }
+    CHECK(complaint_about_array("7") ==
+          "must be a JSON array; one event a line is Content-Type: application/x-ndjson");
+    CHECK(complaint_about_array(" [1,]").ends_with("at byte 3, counted from its ["));
+    CHECK(complaint_about_array("[{}").ends_with("at byte 3, counted from its ["));
+    CHECK(complaint_about_array(std::string_view("[1]\0", 4)) ==
+          "not a whole JSON array: NUL at byte 3, counted from its [");
+    CHECK(complaint_about_array("\xEF\xBB\xBF[]").starts_with("begins with a byte order mark"));
     // RapidJSON takes a NUL for the end.
     CHECK_FALSE(split_batch(BatchForm::array, std::string("[1]\0,2]", 7)).has_value());
     CHECK_FALSE(split_batch(BatchForm::array, std::string(100'000, '[')).has_value());
