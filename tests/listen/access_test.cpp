@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -429,18 +430,25 @@ TEST_CASE("listen/datagram_source: the first datagram, too, says who sent it") {
     const auto& path = world.options.listeners[0].path;
     REQUIRE(path.size() < sizeof where.sun_path);
     std::memcpy(where.sun_path, path.data(), path.size());
-    // Tries all the time, so that it meets every new socket as soon as there is a path to it.
+    // Tries all the time, so that it meets every new socket as soon as there is a path to it; then
+    // it rests until the next one, or the relay would always have something to read.
+    std::atomic<int> round{0};
     const std::jthread sender([&](const std::stop_token& stop) {
         const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        int met = 0;
         while (!stop.stop_requested()) {
-            (void)::sendto(socket.get(), "one", 3, 0, reinterpret_cast<const sockaddr*>(&where),
-                           sizeof where);
+            const int now = round;
+            const bool sent = now != met && ::sendto(socket.get(), "one", 3, 0,
+                                                     reinterpret_cast<const sockaddr*>(&where),
+                                                     sizeof where) == 3;
+            if (sent) met = now;
         }
     });
     std::uint64_t refused = 0;
     for (int i = 0; i < 1000; ++i) {
-        world.start();
         world.inlet.recorded.clear();
+        ++round;
+        world.start();
         world.run_until([&] { return !world.inlet.recorded.empty() || refused_peers(world) > 0; });
         refused += refused_peers(world);
         world.stop(milliseconds{50});
