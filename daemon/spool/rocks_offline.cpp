@@ -308,7 +308,7 @@ Result<ExportReport> export_files(const std::string& dir, const RecordSink& sink
     if (!go_on) return report;
     const auto damaged = source->count_damaged_files();
     if (!damaged) return damaged.error();
-    report.lost = *visited;
+    report.lost = visited->missing + visited->no_lane;
     report.damaged_files = *damaged;
     return report;
 }

@@ -217,7 +217,9 @@ Result<RepairSource> look_through(const std::string& path, Target* into, const L
         return failed.has_value();
     });
     if (!visited) return visited.error();
-    report.missing = *visited;
+    report.missing = visited->missing;
+    report.records += visited->no_lane;
+    report.no_lane += visited->no_lane;
     // They are records as all others again.
     source->visit_deferred([&](const StoredDeferred& stored) {
         if (failed) take(stored.lane, {stored.record.payload}, stored.record.received_unix_ms);

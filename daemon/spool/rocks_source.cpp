@@ -254,10 +254,12 @@ std::optional<LaneId> FileSource::lane_of(FamilyNumber family) const {
     return std::nullopt;
 }
 
-Result<std::uint64_t> FileSource::visit_segments(const Visit& visit) const {
+Result<FileSource::LeftOut> FileSource::visit_segments(const Visit& visit) const {
     Seen seen;
+    LeftOut left;
     bool go_on = true;
     const auto offer = [&](std::optional<LaneId> lane, const StoredSegment& segment) {
+        if (!lane) left.no_lane += segment.end_seq() - segment.first_seq;
         if (!lane || !seen.insert(*lane, segment)) return;
         auto seq = segment.first_seq;
         while (seq < segment.end_seq() && is_settled(*lane, seq)) ++seq;
@@ -265,9 +267,10 @@ Result<std::uint64_t> FileSource::visit_segments(const Visit& visit) const {
     };
     for (const auto& file : tables_) {
         if (!go_on) break;
-        auto lane = parse_segment_family(family_of_table(file));
-        if (!lane && family_of_table(file).empty()) lane = lane_of(kUnknownFamily);
-        if (!lane) continue;
+        const auto family = family_of_table(file);
+        auto lane = parse_segment_family(family);
+        if (!lane && !family.empty()) continue;
+        if (!lane) lane = lane_of(kUnknownFamily);
         const auto bytes = read_table(file);
         if (!bytes) return bytes.error();
         scan_segments(*bytes, [&](const FoundSegment& found) {
@@ -287,7 +290,8 @@ Result<std::uint64_t> FileSource::visit_segments(const Visit& visit) const {
         const auto read = visit_log(file, {put, [](FamilyNumber, std::string_view) {}});
         if (!read) return read.error();
     }
-    return count_missing(seen);
+    left.missing = count_missing(seen);
+    return left;
 }
 
 std::uint64_t FileSource::count_missing(const Seen& seen) const {

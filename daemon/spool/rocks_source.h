@@ -27,11 +27,14 @@ public:
     [[nodiscard]] static Result<FileSource> open(const std::string& dir);
 
     /// Visits every segment with a record that has no outcome, once, in the order of the files,
-    /// while `visit` returns true. Bounded memory but for 48 bytes a segment. Returns how many
-    /// records without an outcome are in no segment, by their numbers, once all were visited.
-    /// Errors: io.
+    /// while `visit` returns true. Bounded memory but for 48 bytes a segment. Returns which records
+    /// were not among them, once all were visited. Errors: io.
     using Visit = std::function<bool(LaneId, const StoredSegment&)>;
-    [[nodiscard]] Result<std::uint64_t> visit_segments(const Visit& visit) const;
+    struct LeftOut {
+        std::uint64_t missing = 0;  // without an outcome, and in no segment, by their numbers
+        std::uint64_t no_lane = 0;  // in segments of which nothing says whose they are
+    };
+    [[nodiscard]] Result<LeftOut> visit_segments(const Visit& visit) const;
 
     /// Reads everything and checks every checksum. Returns in how many files not every byte can be
     /// read; what a crash cut off at the end of the last log is no damage. Errors: io.

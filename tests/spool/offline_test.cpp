@@ -1,6 +1,7 @@
 #include "spool/offline.h"
 
 #include <doctest/doctest.h>
+#include <rocksdb/sst_file_writer.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -8,10 +9,13 @@
 #include <map>
 
 #include "offline_spool.h"
+#include "spool/keys.h"
 #include "spool/quarantine.h"
+#include "spool/rocks_options.h"
 #include "spool/rocks_setup.h"
 #include "spool/rocks_store.h"
 #include "spool/rocks_tables.h"
+#include "spool/segment.h"
 #include "support/log_capture.h"
 #include "support/temp_dir.h"
 
@@ -329,6 +333,30 @@ TEST_CASE("spool/offline: a repaired database of which something is only there i
         CHECK_FALSE(kept[0].open);
         CHECK(spool.open()->stats().repaired == std::vector<std::string>{source.kept_as});
     }
+}
+
+TEST_CASE("spool/offline: a database with records of nobody knows which lane is not deleted") {
+    const Spool spool;
+    spool.remove_manifest();
+    spool.open()->close();
+    const auto moved = find_damage(spool.options).databases.front();
+    {  // a table of no family, as a tool may have written it
+        const auto options = make_file_options("seg_0");
+        rocksdb::SstFileWriter writer(rocksdb::EnvOptions(options), options);
+        REQUIRE(writer.Open(moved + "/999999.sst").ok());
+        std::string scratch;
+        const auto key = seq_key(1);
+        const auto value = encode_segment(test::make_segment("nobody", 3), 1, scratch);
+        REQUIRE(writer.Put({key.data(), key.size()}, {value.data(), value.size()}).ok());
+        REQUIRE(writer.Finish().ok());
+    }
+    const auto done = repair(spool.options, true, Spool::id_of, {}).value();
+    REQUIRE(done.sources.size() == 1);
+    CHECK(done.sources[0].no_lane == 3);
+    CHECK_FALSE(done.sources[0].whole());
+    CHECK_FALSE(done.sources[0].deleted);
+    CHECK(find_damage(spool.options).databases == std::vector<std::string>{moved});
+    CHECK(export_files(moved, [](const StoredRecord&) { return true; }).value().lost == 3);
 }
 
 TEST_CASE("spool/offline: repair moves ids into runs, so that they are not all held in memory") {
